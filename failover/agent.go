@@ -1,0 +1,277 @@
+package failover
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/draasd/draas"
+)
+
+// AgentConfig says who the agent is.
+type AgentConfig struct {
+	Self        draas.MemberID
+	Incarnation draas.Incarnation
+	Boot        string // the machine's boot id
+	Policy      Policy // of this member's own file
+	// Resend is how long a proposal may take before it is made again.
+	Resend time.Duration
+}
+
+// Agent is a member's own half of the decision: given the log as this member
+// applied it, its clocks and what it sees, it says what to propose and what
+// to command. It is stepped by one goroutine and holds no clock of its own.
+type Agent struct {
+	cfg   AgentConfig
+	state State
+	seq   uint64
+	// greeted: our own hello stands in the log.
+	greeted    bool
+	superseded bool
+
+	// sent holds, for renewals and activations on their way, the reading
+	// before they were sent: a permit counts from there.
+	sent map[uint64]draas.Reading
+	// permits are what this site holds, as far as it knows.
+	permits map[draas.ServiceID]permit
+	// over is, on this member's boot clock, when a permit that was renewed
+	// last when this member saw it renewed last is over for sure: its own
+	// apply of the renewal + L(1+rho). Unlisted services: born + L(1+rho).
+	over map[draas.ServiceID]time.Duration
+	born draas.Reading
+	// serveAfter holds a site back that comes up on another boot than the
+	// one that held the permit: it may be a copy of a machine that still runs.
+	serveAfter time.Duration
+	renewNext  map[draas.ServiceID]time.Duration
+
+	closed   map[draas.ServiceID]draas.Epoch // observed closed up to
+	views    map[viewKey]Observation         // what this member sees now
+	started  map[timerKey]time.Duration      // timers being measured
+	pending  map[string]proposal             // proposals under way
+	extended map[draas.ServiceID]permit      // last handed to the guard
+	finished map[stepKey]string              // steps observed done
+}
+
+type permit struct {
+	epoch    draas.Epoch
+	deadline draas.Deadline
+}
+
+type viewKey struct {
+	service draas.ServiceID
+	site    draas.SiteID
+	peer    draas.MemberID
+}
+
+type timerKey struct {
+	service draas.ServiceID
+	name    string
+	mark    uint64
+}
+
+type stepKey struct {
+	service draas.ServiceID
+	epoch   draas.Epoch
+	step    string
+}
+
+type proposal struct {
+	id uint64
+	at time.Duration // boot clock
+}
+
+// NewAgent starts the agent of a member that has applied nothing yet.
+func NewAgent(cfg AgentConfig, now draas.Reading) *Agent {
+	return &Agent{
+		cfg:       cfg,
+		born:      now,
+		sent:      make(map[uint64]draas.Reading),
+		permits:   make(map[draas.ServiceID]permit),
+		over:      make(map[draas.ServiceID]time.Duration),
+		renewNext: make(map[draas.ServiceID]time.Duration),
+		closed:    make(map[draas.ServiceID]draas.Epoch),
+		views:     make(map[viewKey]Observation),
+		started:   make(map[timerKey]time.Duration),
+		pending:   make(map[string]proposal),
+		extended:  make(map[draas.ServiceID]permit),
+		finished:  make(map[stepKey]string),
+	}
+}
+
+// State is the state that the agent has applied. It must not be changed.
+func (a *Agent) State() State { return a.state }
+
+// Restore takes over a state from a snapshot. The agent did not see when
+// permits in it were renewed last, so it counts them from now.
+func (a *Agent) Restore(s State, now draas.Reading) {
+	a.state = s
+	a.born = now
+	clear(a.over)
+	if m := s.Members[a.cfg.Self]; m != nil && m.Incarnation != a.cfg.Incarnation && a.greeted {
+		a.superseded = true
+	}
+}
+
+// Apply applies an entry of the log and returns what has newly become due.
+func (a *Agent) Apply(e Event, now draas.Reading) []Action {
+	before := a.state
+	next, actions, renewed := apply(before, e)
+	a.state = next
+	mine := e.By == a.cfg.Self && e.Incarnation == a.cfg.Incarnation
+	if mine {
+		a.answered(e.ID)
+	}
+	switch e.Kind {
+	case EventHello:
+		a.applyHello(e, before, mine, now)
+	case EventRenew:
+		for id, epoch := range renewed {
+			a.seen(id, now)
+			if mine {
+				a.grant(id, epoch, e.ID)
+			}
+		}
+	case EventActivate:
+		was, is := before.Services[e.Service], next.Services[e.Service]
+		if was != nil && is.Epoch != was.Epoch && is.Active.Member() == e.By {
+			a.seen(e.Service, now)
+			if mine {
+				a.grant(e.Service, is.Epoch, e.ID)
+			}
+		}
+	}
+	if mine {
+		delete(a.sent, e.ID)
+	}
+	return actions
+}
+
+func (a *Agent) answered(id uint64) {
+	for key, p := range a.pending {
+		if p.id == id {
+			delete(a.pending, key)
+		}
+	}
+}
+
+func (a *Agent) applyHello(e Event, before State, mine bool, now draas.Reading) {
+	if e.By != a.cfg.Self {
+		return
+	}
+	if !mine {
+		a.superseded = a.superseded || a.greeted
+		return
+	}
+	a.greeted = true
+	if old := before.Members[a.cfg.Self]; old != nil && old.Boot != a.cfg.Boot {
+		for _, p := range a.state.Policy.Services {
+			a.serveAfter = max(a.serveAfter, now.Boot+p.Lease.Wait())
+		}
+	}
+}
+
+// seen notes that a permit was renewed as of this member's own apply.
+func (a *Agent) seen(id draas.ServiceID, now draas.Reading) {
+	a.over[id] = now.Boot + a.state.Policy.Services[id].Lease.Wait()
+}
+
+// grant counts a permit of ours from before its entry was sent.
+func (a *Agent) grant(id draas.ServiceID, epoch draas.Epoch, event uint64) {
+	sent, known := a.sent[event]
+	if !known {
+		return
+	}
+	p := permit{epoch, draas.DeadlineAt(sent, a.state.Policy.Services[id].Lease.Hold())}
+	old := a.permits[id]
+	if epoch > old.epoch || (epoch == old.epoch && p.deadline.Boot > old.deadline.Boot) {
+		a.permits[id] = p
+	}
+}
+
+// Look takes what this member sees now. Verdicts only: the agent proposes
+// them when they differ from what the log says this member sees.
+func (a *Agent) Look(o Observation) {
+	a.views[viewKey{o.Service, o.Site, o.Peer}] = o
+}
+
+// Forget drops a view of something that is not looked at any more.
+func (a *Agent) Forget(service draas.ServiceID, site draas.SiteID) {
+	delete(a.views, viewKey{service: service, site: site})
+}
+
+// FenceClosed tells that the guard has observed the service's fence closed
+// for the epoch and all before it.
+func (a *Agent) FenceClosed(id draas.ServiceID, epoch draas.Epoch) {
+	a.closed[id] = max(a.closed[id], epoch)
+}
+
+// StepDone tells that an effect was observed done.
+func (a *Agent) StepDone(id draas.ServiceID, epoch draas.Epoch, step, evidence string) {
+	a.finished[stepKey{id, epoch, step}] = evidence
+}
+
+// Permit is the permit that this site holds for the service and may serve
+// under at the reading, if any.
+func (a *Agent) Permit(id draas.ServiceID, now draas.Reading) (draas.Epoch, draas.Deadline, bool) {
+	p, held := a.permits[id]
+	if !held || p.deadline.Passed(now) || !a.holds(id, p.epoch) {
+		return 0, draas.Deadline{}, false
+	}
+	return p.epoch, p.deadline, true
+}
+
+func (a *Agent) holds(id draas.ServiceID, epoch draas.Epoch) bool {
+	sv := a.state.Services[id]
+	if sv == nil || a.superseded {
+		return false
+	}
+	site, current, held := sv.Holder()
+	return held && site.Member() == a.cfg.Self && current == epoch
+}
+
+// event starts an event of this member's.
+func (a *Agent) event(kind EventKind, now draas.Reading) Event {
+	a.seq++
+	return Event{Kind: kind, By: a.cfg.Self, Incarnation: a.cfg.Incarnation, ID: a.seq,
+		At: time.Unix(0, int64(now.Wall)).UTC()}
+}
+
+// Request makes the event of an operator's request. Its ID finds the answer
+// among the records.
+func (a *Agent) Request(id draas.ServiceID, site draas.SiteID, r Request, now draas.Reading) Event {
+	e := a.event(EventRequest, now)
+	e.Service, e.Site, e.Request = id, site, &r
+	return e
+}
+
+// Superseded reports whether the log knows another daemon under our name.
+func (a *Agent) Superseded() error {
+	if !a.superseded {
+		return nil
+	}
+	return fmt.Errorf("another daemon has started as member %q: two daemons have one identity; stop one of them", a.cfg.Self)
+}
+
+func (a *Agent) ownSite() draas.SiteID { return a.cfg.Self.Site() }
+
+func (a *Agent) serviceIDs() []draas.ServiceID { return a.state.ServiceIDs() }
+
+func sortedViews(views map[viewKey]Observation) []viewKey {
+	return slices.SortedFunc(maps.Keys(views), func(x, y viewKey) int {
+		return compareStrings(string(x.service), string(y.service), string(x.site), string(y.site), string(x.peer), string(y.peer))
+	})
+}
+
+// compareStrings compares pairs of strings, the first that differ decide.
+func compareStrings(pairs ...string) int {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		switch {
+		case pairs[i] < pairs[i+1]:
+			return -1
+		case pairs[i] > pairs[i+1]:
+			return 1
+		}
+	}
+	return 0
+}

@@ -1,0 +1,138 @@
+package failover
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/draasd/draas"
+)
+
+// Version is the version of Step. It travels with every hello, so that all
+// members know by which rules the others decide.
+const Version = 1
+
+// MaxEvent bounds one encoded event in bytes. A policy of a hundred services
+// takes some 40 KiB.
+const MaxEvent = 64 << 10
+
+// EventKind names what an entry of the replicated log says.
+type EventKind string
+
+// The kinds of event.
+const (
+	EventHello    EventKind = "hello"    // a member's daemon started
+	EventPolicy   EventKind = "policy"   // the rules by which all decide
+	EventObserved EventKind = "observed" // a vantage changed its mind
+	EventRenew    EventKind = "renew"    // a site renews its permits
+	EventRequest  EventKind = "request"  // an operator asks for a move
+	EventDue      EventKind = "due"      // a timer ran out on somebody's clock
+	EventRelease  EventKind = "release"  // the old holder is closed, for good
+	EventActivate EventKind = "activate" // a site takes the next epoch
+	EventDone     EventKind = "done"     // a step of a move was observed done
+)
+
+// Event is one entry of the replicated log. Only the fields of its kind are
+// set. Index is given by the log when the entry is applied.
+type Event struct {
+	Kind        EventKind         `json:"kind"`
+	By          draas.MemberID    `json:"by"`
+	Incarnation draas.Incarnation `json:"inc,omitempty"`
+	// ID is the proposer's own number for this entry: by it the proposer
+	// knows its entry again, and the instant before it was sent.
+	ID uint64 `json:"id,omitempty"`
+	// At is the proposer's wall clock. It is for people and for timelines: no
+	// decision rests on it.
+	At    time.Time `json:"at"`
+	Index uint64    `json:"-"`
+
+	Service draas.ServiceID `json:"service,omitempty"`
+	Site    draas.SiteID    `json:"site,omitempty"`
+	Epoch   draas.Epoch     `json:"epoch,omitempty"`
+
+	Hello    *Hello                          `json:"hello,omitempty"`
+	Policy   *Policy                         `json:"policy,omitempty"`
+	Observed []Observation                   `json:"observed,omitempty"`
+	Permits  map[draas.ServiceID]draas.Epoch `json:"permits,omitempty"`
+	Request  *Request                        `json:"request,omitempty"`
+	Timer    string                          `json:"timer,omitempty"`
+	Mark     uint64                          `json:"mark,omitempty"`
+	Step     string                          `json:"step,omitempty"`
+	Evidence string                          `json:"evidence,omitempty"`
+}
+
+// Hello is what a daemon says of itself when it starts.
+type Hello struct {
+	Boot    string `json:"boot"`    // the machine's boot id
+	Digest  string `json:"digest"`  // of its failover.toml
+	Version int    `json:"version"` // of Step
+}
+
+// Observation is one vantage's verdict of a service at a site, or, with an
+// empty Service, of another member's daemon.
+type Observation struct {
+	Service draas.ServiceID `json:"service,omitempty"`
+	Site    draas.SiteID    `json:"site,omitempty"`
+	Peer    draas.MemberID  `json:"peer,omitempty"`
+	// Epoch is the activation that was looked at: what was seen of a site
+	// while it served an earlier epoch says nothing of this one. It is zero
+	// for a member's look at its own site, which needs no activation.
+	Epoch   draas.Epoch   `json:"epoch,omitempty"`
+	Verdict draas.Verdict `json:"verdict"`
+	Class   string        `json:"class,omitempty"`  // refused, timeout, ...
+	Detail  string        `json:"detail,omitempty"` // for people
+}
+
+// MoveKind tells the paths of a move apart.
+type MoveKind string
+
+// The kinds of move.
+const (
+	MoveActivate   MoveKind = "activate"   // the first activation
+	MoveFailover   MoveKind = "failover"   // unplanned: waits for the lease if it must
+	MoveSwitchover MoveKind = "switchover" // planned: the old holder hands over, or nothing happens
+	MoveFailback   MoveKind = "failback"   // planned, to the home site
+	MoveUndo       MoveKind = "undo"       // back, because the target of a move failed
+)
+
+// Planned reports whether the move needs the old holder's cooperation.
+func (k MoveKind) Planned() bool { return k == MoveSwitchover || k == MoveFailback }
+
+// Request is an operator's wish.
+type Request struct {
+	Move     MoveKind `json:"move"`
+	Operator string   `json:"operator,omitempty"`
+	Reason   string   `json:"reason,omitempty"`
+	// Expect is the epoch that the operator saw; a request made on an older
+	// view is refused. Zero asks for no such check.
+	Expect draas.Epoch `json:"expect,omitempty"`
+}
+
+// Encode writes the event as it stands in the log.
+func (e Event) Encode() ([]byte, error) {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s event: %w", e.Kind, err)
+	}
+	if len(data) > MaxEvent {
+		return nil, fmt.Errorf("encode %s event: %d bytes, at most %d", e.Kind, len(data), MaxEvent)
+	}
+	return data, nil
+}
+
+// Decode reads an event from the log. Fields that this version does not know
+// are passed over: a newer member may have written them.
+func Decode(data []byte) (Event, error) {
+	if len(data) > MaxEvent {
+		return Event{}, fmt.Errorf("decode event: %d bytes, at most %d", len(data), MaxEvent)
+	}
+	var e Event
+	if err := json.Unmarshal(data, &e); err != nil {
+		return Event{}, fmt.Errorf("decode event: %w", err)
+	}
+	if e.Kind == "" || e.By == "" {
+		return Event{}, errors.New("decode event: it has no kind or no proposer")
+	}
+	return e, nil
+}

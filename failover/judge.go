@@ -1,0 +1,180 @@
+package failover
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/draasd/draas"
+)
+
+// verdict is what all vantages together say of a service at a site.
+type verdict struct {
+	draas.Verdict
+	domains int      // that say failed
+	outside bool     // a vantage outside the site says healthy
+	reasons []Reason // one per vantage, and their sum
+}
+
+// judge counts the vantages on a service at a site, each failure domain once
+// (rule 5: no verdict from one failure domain).
+func (s *State) judge(id draas.ServiceID, site draas.SiteID) verdict {
+	sv, policy := s.Services[id], s.Policy.Services[id]
+	var v verdict
+	var failed []string
+	suspect, healthy := false, false
+	for _, m := range s.Policy.Members {
+		o, seen := sv.Views[site][m.ID]
+		own := m.ID == site.Member()
+		if !seen || (!own && o.Epoch != sv.Epoch) {
+			v.reasons = append(v.reasons, no(ReasonVantage, "%s has not looked at %s yet", m.ID, site))
+			continue
+		}
+		if why := s.discounted(m.ID, site); why != "" {
+			v.reasons = append(v.reasons, no(ReasonVantage, "%s says %s, not counted: %s", m.ID, o.Verdict, why))
+			continue
+		}
+		v.reasons = append(v.reasons, Reason{ReasonVantage, o.Verdict == draas.Failed, sees(m.ID, site, o)})
+		switch o.Verdict {
+		case draas.Failed:
+			if !slices.Contains(failed, m.Domain) {
+				failed = append(failed, m.Domain)
+			}
+			suspect = true
+		case draas.Suspect:
+			suspect = true
+		case draas.Healthy:
+			healthy = true
+			v.outside = v.outside || !own
+		}
+	}
+	v.domains = len(failed)
+	v.reasons = append(v.reasons, Reason{ReasonQuorum, v.domains >= policy.Confirmations,
+		fmt.Sprintf("%d of %d failure domains needed say that %s failed", v.domains, policy.Confirmations, site)})
+	switch {
+	case v.domains >= policy.Confirmations:
+		v.Verdict = draas.Failed
+	case suspect:
+		v.Verdict = draas.Suspect
+	case healthy:
+		v.Verdict = draas.Healthy
+	}
+	return v
+}
+
+func sees(m draas.MemberID, site draas.SiteID, o Observation) string {
+	text := fmt.Sprintf("%s sees %s %s", m, site, o.Verdict)
+	if o.Class != "" && o.Verdict != draas.Healthy {
+		text += " (" + o.Class + ")"
+	}
+	return text
+}
+
+// discounted says why a vantage's word on a site does not count, or nothing.
+func (s *State) discounted(m draas.MemberID, site draas.SiteID) string {
+	if down, who := s.down(m); down {
+		return fmt.Sprintf("%s cannot be reached by %v", m, who)
+	}
+	if m == site.Member() {
+		return ""
+	}
+	// The blind-site rule: who sees no third party may itself be what is cut
+	// off.
+	others := 0
+	for _, other := range s.Policy.Members {
+		if other.ID == m || other.ID == site.Member() {
+			continue
+		}
+		others++
+		if st := s.Members[m]; st != nil && st.Peers[other.ID].Verdict == draas.Healthy {
+			return ""
+		}
+	}
+	if others == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s sees no member but %s: it may be blind", m, site)
+}
+
+// down reports whether a member's daemon is out of reach for every other
+// member that can still be heard: its last words are old.
+func (s *State) down(m draas.MemberID) (bool, []draas.MemberID) {
+	var who []draas.MemberID
+	domains := make([]string, 0, len(s.Policy.Members))
+	need := len(s.Policy.Members)/2 + 1
+	for _, other := range s.Policy.Members {
+		if other.ID == m {
+			continue
+		}
+		st := s.Members[other.ID]
+		if st == nil || st.Peers[m].Verdict != draas.Failed {
+			continue
+		}
+		who = append(who, other.ID)
+		if !slices.Contains(domains, other.Domain) {
+			domains = append(domains, other.Domain)
+		}
+	}
+	return len(domains) >= min(need, len(s.Policy.Members)-1), who
+}
+
+// fit says whether a site could take the service over now.
+func (s *State) fit(id draas.ServiceID, site draas.SiteID) Reason {
+	sv, policy := s.Services[id], s.Policy.Services[id]
+	member := s.Members[site.Member()]
+	if !policy.has(site) {
+		return no(ReasonTarget, "%s does not run at %s", id, site)
+	}
+	if member == nil {
+		return no(ReasonTarget, "the daemon at %s has never started", site)
+	}
+	if down, who := s.down(site.Member()); down {
+		return no(ReasonTarget, "the daemon at %s cannot be reached by %v", site, who)
+	}
+	if !policy.Warm {
+		return ok(ReasonTarget, "%s is reachable; its service starts when it is activated", site)
+	}
+	o, seen := sv.Views[site][site.Member()]
+	if !seen || o.Verdict == draas.Unknown {
+		return no(ReasonTarget, "%s has not yet looked at its own %s", site, id)
+	}
+	if o.Verdict != draas.Healthy {
+		text := sees(site.Member(), site, o)
+		if o.Detail != "" {
+			text += ": " + o.Detail
+		}
+		return no(ReasonTarget, "%s", text)
+	}
+	return ok(ReasonTarget, "%s is ready: it sees its own %s healthy", site, id)
+}
+
+// target picks the site to move to: the first fit one in the file's order.
+func (s *State) target(id draas.ServiceID, not draas.SiteID) (draas.SiteID, []Reason) {
+	var reasons []Reason
+	for _, site := range s.Policy.Services[id].Sites {
+		if site == not {
+			continue
+		}
+		r := s.fit(id, site)
+		if r.OK {
+			return site, []Reason{r}
+		}
+		reasons = append(reasons, r)
+	}
+	// Rule 7: when everything looks dead, change nothing and say so.
+	return "", append(reasons, no(ReasonStatic, "no other site is fit: nothing is changed"))
+}
+
+// sameConfig says whether all reachable members run the policy's file.
+func (s *State) sameConfig() Reason {
+	for _, m := range s.Policy.Members {
+		st := s.Members[m.ID]
+		if st == nil || st.Digest == s.Policy.Digest {
+			continue
+		}
+		if down, _ := s.down(m.ID); down {
+			continue
+		}
+		return no(ReasonDigest, "%s runs another failover.toml (digest %.12s, decided policy %.12s): bring the files together and restart it", m.ID, st.Digest, s.Policy.Digest)
+	}
+	return ok(ReasonDigest, "all reachable members run the same file")
+}

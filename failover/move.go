@@ -1,0 +1,199 @@
+package failover
+
+import (
+	"github.com/draasd/draas"
+)
+
+// startMove revokes the permit in force, if there is one, and begins to move
+// the service. The entry that is being applied is the revocation: renewals
+// that come after it in the log are void.
+func (s *step) startMove(id draas.ServiceID, m Move) {
+	sv := s.service(id)
+	m.From, m.Epoch = sv.Active, sv.Epoch+1
+	sv.Times.Decided = s.e.At
+	sv.Revoked, sv.Released = sv.Active != "", sv.Active == ""
+	sv.Move = &m
+	delete(sv.Timers, timerConfirm)
+	delete(sv.Timers, timerRetarget)
+	delete(sv.Timers, timerStart)
+	s.record(Record{Kind: RecordDecision, Service: id, Phase: sv.Phase, Epoch: m.Epoch,
+		Text: describe(id, m), Reasons: m.Reasons})
+	switch {
+	case m.From == "":
+		s.enter(id, PhaseFencing, "nobody held it: %s may take epoch %d", m.To, m.Epoch)
+	default:
+		s.enter(id, PhaseFencing, "permit %d of %s is revoked", sv.Epoch, m.From)
+	}
+}
+
+func describe(id draas.ServiceID, m Move) string {
+	text := string(m.Kind) + " of " + string(id)
+	if m.From != "" {
+		text += " from " + string(m.From)
+	}
+	text += " to " + string(m.To)
+	if m.Operator != "" {
+		text += " by " + m.Operator
+	}
+	if m.Reason != "" {
+		text += ": " + m.Reason
+	}
+	return text
+}
+
+// fencing watches over a move whose new site is not active yet.
+func (s *step) fencing(id draas.ServiceID) {
+	sv := s.s.Services[id]
+	waitsForHolder := sv.Move.Kind.Planned() && !sv.Released
+	if s.s.fit(id, sv.Move.To).OK && !waitsForHolder {
+		if _, set := sv.Timers[timerRetarget]; set {
+			delete(s.service(id).Timers, timerRetarget)
+		}
+		return
+	}
+	s.timer(s.service(id), timerRetarget, s.s.Policy.Retarget)
+}
+
+// turnBack ends the wait for a target that is not fit any more, or for an old
+// holder that does not hand over: the move turns to a site that is fit, the
+// old one first. That is a new epoch for it like for anybody, and no hold-off
+// stands against it.
+func (s *step) turnBack(id draas.ServiceID) {
+	sv := s.service(id)
+	if sv.Phase != PhaseFencing {
+		return
+	}
+	to := sv.Move.From
+	var reasons []Reason
+	if to != "" {
+		reasons = append(reasons, s.s.fit(id, to))
+	}
+	if to == "" || !reasons[0].OK {
+		var why []Reason
+		to, why = s.s.target(id, sv.Move.To)
+		reasons = append(reasons, why...)
+	}
+	if to == "" || to == sv.Move.To {
+		s.refuse(id, "turning the move back", reasons)
+		s.timer(sv, timerRetarget, s.s.Policy.Retarget)
+		return
+	}
+	was := sv.Move
+	sv.Move = &Move{Kind: MoveUndo, From: was.From, To: to, Epoch: was.Epoch, Operator: was.Operator, Reasons: reasons,
+		Reason: string(was.To) + " did not take over"}
+	if was.Kind.Planned() && !sv.Released {
+		sv.Move.Reason = string(was.From) + " did not hand over in time"
+	}
+	s.record(Record{Kind: RecordDecision, Service: id, Phase: sv.Phase, Epoch: sv.Move.Epoch,
+		Text: describe(id, *sv.Move), Reasons: reasons})
+}
+
+// release: the old holder has closed its fence and observed it closed. It is
+// terminal for its epoch.
+func (s *step) release() {
+	sv := s.service(s.e.Service)
+	if sv == nil || !sv.Revoked || sv.Released || sv.Epoch != s.e.Epoch || sv.Active.Member() != s.e.By {
+		return
+	}
+	sv.Released = true
+	sv.Times.Released = s.e.At
+	s.record(Record{Kind: RecordPhase, Service: s.e.Service, Phase: sv.Phase, Epoch: sv.Epoch,
+		Text: string(sv.Active) + " is closed and has released its permit"})
+}
+
+// activate grants the next epoch. Who proposes it has waited on its own clock
+// or seen the release; here the log makes sure that there is one, and that a
+// planned move was a handover.
+func (s *step) activate() {
+	id := s.e.Service
+	sv := s.service(id)
+	if sv == nil || sv.Phase != PhaseFencing || sv.Move.Epoch != s.e.Epoch || sv.Move.To.Member() != s.e.By {
+		return
+	}
+	m := sv.Move
+	if m.Kind.Planned() && !sv.Released {
+		return
+	}
+	m.Evidence = s.e.Evidence
+	// A site that is no longer fit does not take over: verified again after
+	// winning, before acting.
+	if r := s.s.fit(id, m.To); !r.OK {
+		s.refuse(id, "activation of "+string(m.To), []Reason{r})
+		return
+	}
+	sv.Active, sv.Epoch, sv.Revoked, sv.Released = m.To, m.Epoch, false, false
+	sv.Times.Activated = s.e.At
+	delete(sv.Timers, timerRetarget)
+	if policy := s.s.Policy.Services[id]; policy.Start > 0 {
+		sv.Timers[timerStart] = Timer{Mark: s.e.Index, After: policy.Start}
+	}
+	// What others saw of the new site was seen of its closed fence.
+	for site, views := range sv.Views {
+		for member := range views {
+			if member != site.Member() {
+				delete(views, member)
+			}
+		}
+	}
+	s.enter(id, PhaseRedirecting, "%s is active under epoch %d: %s", m.To, m.Epoch, s.e.Evidence)
+}
+
+// moved watches over a move whose new site is active: are the users moved,
+// and does it answer from outside?
+func (s *step) moved(id draas.ServiceID) {
+	sv, policy := s.s.Services[id], s.s.Policy.Services[id]
+	v := s.s.judge(id, sv.Active)
+	if v.Verdict == draas.Failed {
+		if _, starting := sv.Timers[timerStart]; !starting {
+			s.undo(id, v)
+		}
+		return
+	}
+	if sv.Phase == PhaseRedirecting {
+		for _, name := range policy.Steps {
+			if _, done := sv.Move.Steps[name]; !done {
+				return
+			}
+		}
+		s.service(id).Times.Redirected = s.e.At
+		s.enter(id, PhaseVerifying, "users are being sent to %s", sv.Active)
+		return
+	}
+	if v.outside && v.Verdict == draas.Healthy {
+		s.complete(id)
+	}
+}
+
+// undo turns an unfinished move around: its new site failed. A new epoch, and
+// not held off (orchestrator#1296).
+func (s *step) undo(id draas.ServiceID, v verdict) {
+	sv, policy := s.s.Services[id], s.s.Policy.Services[id]
+	reasons := append(v.reasons, fenceReason(policy.Fence))
+	to, why := s.s.target(id, sv.Active)
+	reasons = append(reasons, why...)
+	if !policy.Automatic {
+		reasons = append(reasons, no(ReasonAutomatic, "automatic = false: run draasd failover %s", id))
+	}
+	if !allOK(reasons) {
+		s.refuse(id, "undoing the move", reasons)
+		return
+	}
+	m := Move{Kind: MoveUndo, To: to, Reasons: reasons, Reason: string(sv.Active) + " failed before the move was complete"}
+	s.service(id).Times = Times{Suspected: s.e.At, Failed: s.e.At}
+	s.startMove(id, m)
+}
+
+func (s *step) complete(id draas.ServiceID) {
+	sv, policy := s.service(id), s.s.Policy.Services[id]
+	sv.Times.Verified = s.e.At
+	m := *sv.Move
+	m.Times = sv.Times
+	sv.Last, sv.Move, sv.Times = &m, nil, Times{}
+	delete(sv.Timers, timerStart)
+	delete(sv.Timers, timerHold)
+	if policy.Hold > 0 && m.Kind != MoveActivate && m.Kind != MoveUndo {
+		s.timer(sv, timerHold, policy.Hold)
+	}
+	s.record(Record{Kind: RecordDone, Service: id, Epoch: sv.Epoch, Text: describe(id, m) + " is complete", Move: &m})
+	s.enter(id, s.settled(id), "%s serves under epoch %d", sv.Active, sv.Epoch)
+}

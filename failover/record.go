@@ -1,0 +1,96 @@
+package failover
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/draasd/draas"
+)
+
+// maxHistory bounds the records kept in the state.
+const maxHistory = 400
+
+// Reason is one clause of a decision: what was looked at and whether it spoke
+// for the move.
+type Reason struct {
+	Code string `json:"code"` // stable, for programs
+	OK   bool   `json:"ok"`
+	Text string `json:"text"` // for people
+}
+
+// The codes of reasons.
+const (
+	ReasonVantage   = "vantage"   // one vantage's verdict
+	ReasonQuorum    = "vantages"  // how many domains say failed
+	ReasonAutomatic = "automatic" // the service may move by itself
+	ReasonFence     = "fence"     // the fence outlives its daemon
+	ReasonDigest    = "config"    // all members run the same file
+	ReasonHold      = "hold"      // a completed move holds others off
+	ReasonTarget    = "target"    // a site that can take over
+	ReasonStatic    = "static"    // everything looks dead
+	ReasonOperator  = "operator"  // somebody asked
+	ReasonPhase     = "phase"     // where the service stands
+	ReasonEpoch     = "epoch"     // the request's view is current
+	ReasonPlanned   = "handover"  // the old holder can hand over
+	ReasonPermit    = "permit"    // the old permit is over
+)
+
+// RecordKind tells records apart.
+type RecordKind string
+
+// The kinds of record.
+const (
+	RecordPhase    RecordKind = "phase"    // the service entered a phase
+	RecordDecision RecordKind = "decision" // a move begins, with its reasons
+	RecordRefusal  RecordKind = "refusal"  // a move was wanted and not made
+	RecordDone     RecordKind = "done"     // a move ended
+	RecordMember   RecordKind = "member"   // a daemon started or was replaced
+	RecordPolicy   RecordKind = "policy"   // the rules changed
+)
+
+// Record is one line of history: every decision and every refusal leaves one.
+type Record struct {
+	Index   uint64          `json:"index"`
+	At      time.Time       `json:"at"`
+	Kind    RecordKind      `json:"kind"`
+	Service draas.ServiceID `json:"service,omitempty"`
+	Member  draas.MemberID  `json:"member,omitempty"`
+	Phase   Phase           `json:"phase,omitempty"`
+	Epoch   draas.Epoch     `json:"epoch,omitempty"`
+	Text    string          `json:"text"`
+	Reasons []Reason        `json:"reasons,omitempty"`
+	Move    *Move           `json:"move,omitempty"` // of RecordDone
+	// By and ID name the event that caused it: a requester finds the answer
+	// to its own request.
+	By draas.MemberID `json:"by,omitempty"`
+	ID uint64         `json:"id,omitempty"`
+}
+
+func (s *step) record(r Record) {
+	r.Index, r.At = s.e.Index, s.e.At
+	r.By, r.ID = s.e.By, s.e.ID
+	if len(s.s.History) >= maxHistory {
+		s.s.History = append([]Record(nil), s.s.History[len(s.s.History)-maxHistory/2:]...)
+	}
+	s.s.History = append(s.s.History[:len(s.s.History):len(s.s.History)], r)
+	s.actions = append(s.actions, Action{Kind: ActionRecord, Service: r.Service, Record: &r})
+}
+
+func ok(code, format string, args ...any) Reason {
+	return Reason{Code: code, OK: true, Text: fmt.Sprintf(format, args...)}
+}
+
+func no(code, format string, args ...any) Reason {
+	return Reason{Code: code, Text: fmt.Sprintf(format, args...)}
+}
+
+// allOK reports whether every clause that is not a single vantage's verdict
+// speaks for the move; vantages are counted together by their own clause.
+func allOK(reasons []Reason) bool {
+	for _, r := range reasons {
+		if !r.OK && r.Code != ReasonVantage {
+			return false
+		}
+	}
+	return true
+}

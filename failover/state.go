@@ -1,0 +1,179 @@
+// Package failover is the decision: which site is active for each service.
+//
+// It is a state machine over the replicated log. Step takes a state and an
+// event to the next state and says what has newly become due; every member
+// applies the same events and so reaches the same state. It is pure: no
+// clock, no goroutine, no network. Durations are measured by the members on
+// their own clocks and come back as events (EventDue); the wall-clock stamps
+// in events are for people only.
+//
+// Agent is the member's own half: what this member proposes and commands at a
+// given reading of its clocks, permits and their arithmetic included.
+package failover
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/draasd/draas"
+)
+
+// Phase is where a service stands.
+type Phase string
+
+// The phases. A service whose last move ended away from its home site is
+// elsewhere, otherwise the same as normal.
+const (
+	PhaseInactive    Phase = "inactive"    // never activated: nobody serves
+	PhaseNormal      Phase = "normal"      // active at home
+	PhaseElsewhere   Phase = "elsewhere"   // active, not at home
+	PhaseSuspect     Phase = "suspect"     // somebody sees a failure
+	PhaseConfirmed   Phase = "confirmed"   // enough see it, long enough
+	PhaseFencing     Phase = "fencing"     // the old permit is revoked and runs out
+	PhaseRedirecting Phase = "redirecting" // the new site is active; users are moved
+	PhaseVerifying   Phase = "verifying"   // moved; seen from outside?
+)
+
+// Moving reports whether a move is under way.
+func (p Phase) Moving() bool {
+	return p == PhaseFencing || p == PhaseRedirecting || p == PhaseVerifying
+}
+
+// State is everything that the members agree on. Its zero value is the state
+// before the first event. It is a value: Step never changes the one it is
+// given.
+type State struct {
+	Index    uint64                            `json:"index"`
+	At       time.Time                         `json:"at"` // stamp of the latest event
+	Policy   Policy                            `json:"policy"`
+	Members  map[draas.MemberID]*MemberState   `json:"members"`
+	Services map[draas.ServiceID]*ServiceState `json:"services"`
+	History  []Record                          `json:"history"`
+}
+
+// MemberState is what the log says of a member.
+type MemberState struct {
+	Incarnation draas.Incarnation `json:"incarnation"`
+	Boot        string            `json:"boot"`
+	Digest      string            `json:"digest"`
+	Version     int               `json:"version"`
+	// Peers is how this member sees the others' daemons.
+	Peers map[draas.MemberID]Observation `json:"peers,omitempty"`
+}
+
+// ServiceState is what the log says of a service.
+type ServiceState struct {
+	Phase  Phase        `json:"phase"`
+	Active draas.SiteID `json:"active,omitempty"` // holder of Epoch
+	Epoch  draas.Epoch  `json:"epoch"`
+	// Revoked voids renewals of Epoch: a move is under way.
+	Revoked bool `json:"revoked,omitempty"`
+	// Released says that the holder of Epoch has closed and said so.
+	Released bool `json:"released,omitempty"`
+	// Marks times the phases of the present trouble or move.
+	Times  Times            `json:"times"`
+	Move   *Move            `json:"move,omitempty"`
+	Last   *Move            `json:"last,omitempty"` // the last completed move
+	Timers map[string]Timer `json:"timers,omitempty"`
+	// Views holds each vantage's observation of each site.
+	Views map[draas.SiteID]map[draas.MemberID]Observation `json:"views,omitempty"`
+	// Refused is the outcome of the latest evaluation that moved nothing,
+	// kept so that the same refusal is recorded once.
+	Refused string `json:"refused,omitempty"`
+}
+
+// Times are the proposers' stamps of the turning points of a move, for the
+// timeline. The zero time means that the point was not reached.
+type Times struct {
+	Suspected  time.Time `json:"suspected,omitzero"`
+	Failed     time.Time `json:"failed,omitzero"` // k domains said so
+	Decided    time.Time `json:"decided,omitzero"`
+	Released   time.Time `json:"released,omitzero"`
+	Activated  time.Time `json:"activated,omitzero"`
+	Redirected time.Time `json:"redirected,omitzero"`
+	Verified   time.Time `json:"verified,omitzero"`
+}
+
+// Move is a change of the active site under way, or the last one made.
+type Move struct {
+	Kind     MoveKind          `json:"kind"`
+	From     draas.SiteID      `json:"from,omitempty"`
+	To       draas.SiteID      `json:"to"`
+	Epoch    draas.Epoch       `json:"epoch"` // the one it grants
+	Operator string            `json:"operator,omitempty"`
+	Reason   string            `json:"reason,omitempty"`
+	Reasons  []Reason          `json:"reasons,omitempty"`
+	Evidence string            `json:"evidence,omitempty"` // why the old permit was over
+	Steps    map[string]string `json:"steps,omitempty"`    // done steps and their evidence
+	Times    Times             `json:"times"`
+}
+
+// Timer is a duration that somebody's clock has to measure. Mark is the index
+// of the event that set it: a due event for an older timer does nothing.
+type Timer struct {
+	Mark  uint64        `json:"mark"`
+	After time.Duration `json:"after"`
+}
+
+// The timers of a service.
+const (
+	timerConfirm  = "confirm"  // a failure must last this long
+	timerRetarget = "retarget" // a move's target or old holder keeps it waiting
+	timerHold     = "hold"     // no automatic move yet
+	timerStart    = "start"    // a site just activated is coming up
+)
+
+func (s State) clone() State {
+	s.Members = maps.Clone(s.Members)
+	s.Services = maps.Clone(s.Services)
+	if s.Members == nil {
+		s.Members = make(map[draas.MemberID]*MemberState)
+	}
+	if s.Services == nil {
+		s.Services = make(map[draas.ServiceID]*ServiceState)
+	}
+	s.History = slices.Clip(s.History)
+	return s
+}
+
+func (m *MemberState) clone() *MemberState {
+	c := *m
+	c.Peers = maps.Clone(m.Peers)
+	if c.Peers == nil {
+		c.Peers = make(map[draas.MemberID]Observation)
+	}
+	return &c
+}
+
+func (s *ServiceState) clone() *ServiceState {
+	c := *s
+	c.Timers = maps.Clone(s.Timers)
+	if c.Timers == nil {
+		c.Timers = make(map[string]Timer)
+	}
+	c.Views = make(map[draas.SiteID]map[draas.MemberID]Observation, len(s.Views))
+	for site, views := range s.Views {
+		c.Views[site] = maps.Clone(views)
+	}
+	if s.Move != nil {
+		m := *s.Move
+		m.Steps = maps.Clone(m.Steps)
+		c.Move = &m
+	}
+	return &c
+}
+
+// ServiceIDs lists the services in a fixed order.
+func (s State) ServiceIDs() []draas.ServiceID {
+	return slices.Sorted(maps.Keys(s.Services))
+}
+
+// Holder is the site whose member may renew a permit for the service, and the
+// epoch; none while a move has revoked it or before the first activation.
+func (s *ServiceState) Holder() (draas.SiteID, draas.Epoch, bool) {
+	if s.Active == "" || s.Revoked {
+		return "", 0, false
+	}
+	return s.Active, s.Epoch, true
+}

@@ -1,0 +1,320 @@
+package failover
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/draasd/draas"
+)
+
+// Commands is what a tick asks the caller to do. Proposals go to the log;
+// the rest to the guard and to the effects of this machine.
+type Commands struct {
+	Propose []Event
+	Extend  []Extend
+	Close   []Close
+	Steps   []StepCommand
+}
+
+// Extend asks the guard to keep a service's fence open until the deadline.
+type Extend struct {
+	Service  draas.ServiceID
+	Epoch    draas.Epoch
+	Deadline draas.Deadline
+}
+
+// Close asks the guard to close a service's fence now, for the epoch and all
+// before it, and to observe it closed.
+type Close struct {
+	Service draas.ServiceID
+	Epoch   draas.Epoch
+}
+
+// StepCommand asks for an effect of the present move.
+type StepCommand struct {
+	Service draas.ServiceID
+	Move    Move
+	Epoch   draas.Epoch
+	Step    string
+}
+
+// Tick says what is to be proposed and commanded now. It is called after
+// every change and when Next has passed; calling it more often does no harm.
+func (a *Agent) Tick(now draas.Reading) Commands {
+	var c Commands
+	if a.superseded {
+		return c
+	}
+	if !a.greeted {
+		a.proposeHello(&c, now)
+		return c
+	}
+	a.proposePolicy(&c, now)
+	a.proposeViews(&c, now)
+	live := make(map[timerKey]bool)
+	for _, id := range a.serviceIDs() {
+		for _, duty := range a.state.Duties(id) {
+			switch {
+			case duty.Kind == ActionTimer:
+				a.measure(&c, duty, live, now)
+			case duty.Member != a.cfg.Self:
+			case duty.Kind == ActionTake:
+				a.take(&c, duty, now)
+			case duty.Kind == ActionStep:
+				a.runStep(&c, duty, now)
+			}
+		}
+		a.guardDuty(&c, id, now)
+	}
+	for key := range a.started {
+		if !live[key] {
+			delete(a.started, key)
+		}
+	}
+	a.renew(&c, now)
+	return c
+}
+
+// propose adds the event unless the same proposal is still under way.
+func (a *Agent) propose(c *Commands, key string, now draas.Reading, make func() Event) {
+	if p, sent := a.pending[key]; sent && now.Boot-p.at < a.cfg.Resend {
+		return
+	}
+	e := make()
+	a.pending[key] = proposal{e.ID, now.Boot}
+	c.Propose = append(c.Propose, e)
+}
+
+func (a *Agent) proposeHello(c *Commands, now draas.Reading) {
+	a.propose(c, "hello", now, func() Event {
+		e := a.event(EventHello, now)
+		e.Hello = &Hello{Boot: a.cfg.Boot, Digest: a.cfg.Policy.Digest, Version: Version}
+		return e
+	})
+}
+
+// proposePolicy proposes this member's file when nobody's is in force, or
+// when every member was started with it.
+func (a *Agent) proposePolicy(c *Commands, now draas.Reading) {
+	if a.cfg.Policy.Digest == a.state.Policy.Digest {
+		return
+	}
+	if a.state.Policy.Digest != "" {
+		for _, m := range a.cfg.Policy.Members {
+			if st := a.state.Members[m.ID]; st == nil || st.Digest != a.cfg.Policy.Digest {
+				return
+			}
+		}
+	}
+	a.propose(c, "policy", now, func() Event {
+		e := a.event(EventPolicy, now)
+		p := a.cfg.Policy
+		e.Policy = &p
+		return e
+	})
+}
+
+// proposeViews brings the log's idea of what this member sees up to date.
+func (a *Agent) proposeViews(c *Commands, now draas.Reading) {
+	var changed []Observation
+	key := "observed"
+	for _, k := range sortedViews(a.views) {
+		o := a.views[k]
+		known := a.known(k, o)
+		if known.Verdict == o.Verdict && (known.Epoch == o.Epoch || o.Verdict == draas.Unknown) {
+			continue
+		}
+		changed = append(changed, o)
+		key += fmt.Sprintf(" %s/%s/%s=%d@%d", k.service, k.site, k.peer, o.Verdict, o.Epoch)
+	}
+	if len(changed) == 0 {
+		return
+	}
+	a.propose(c, key, now, func() Event {
+		e := a.event(EventObserved, now)
+		e.Observed = changed
+		return e
+	})
+}
+
+// known is what the log says this member sees. A view that the log would not
+// take counts as known.
+func (a *Agent) known(k viewKey, o Observation) Observation {
+	if k.peer != "" {
+		return a.state.Members[a.cfg.Self].Peers[k.peer]
+	}
+	sv := a.state.Services[k.service]
+	if sv == nil || !a.state.Policy.Services[k.service].has(k.site) {
+		return o
+	}
+	return sv.Views[k.site][a.cfg.Self]
+}
+
+func (a *Agent) measure(c *Commands, duty Action, live map[timerKey]bool, now draas.Reading) {
+	key := timerKey{duty.Service, duty.Timer, duty.Mark}
+	live[key] = true
+	start, known := a.started[key]
+	if !known {
+		start = now.Boot
+		a.started[key] = start
+	}
+	if now.Boot-start < duty.After {
+		return
+	}
+	a.propose(c, fmt.Sprintf("due %s %s %d", duty.Service, duty.Timer, duty.Mark), now, func() Event {
+		e := a.event(EventDue, now)
+		e.Service, e.Timer, e.Mark = duty.Service, duty.Timer, duty.Mark
+		return e
+	})
+}
+
+// take proposes the activation of this site as soon as the old permit is over.
+func (a *Agent) take(c *Commands, duty Action, now draas.Reading) {
+	sv := a.state.Services[duty.Service]
+	evidence := ""
+	switch {
+	case sv.Active == "":
+		evidence = "it was never active"
+	case sv.Released:
+		evidence = fmt.Sprintf("%s released epoch %d", sv.Active, sv.Epoch)
+	case sv.Active == a.ownSite():
+		evidence = fmt.Sprintf("it held epoch %d itself", sv.Epoch)
+	case sv.Move.Kind.Planned():
+		return
+	case now.Boot < a.permitOver(duty.Service):
+		return
+	default:
+		evidence = fmt.Sprintf("the permit of epoch %d is over: %v waited out since its last renewal",
+			sv.Epoch, a.state.Policy.Services[duty.Service].Lease.Wait())
+	}
+	a.propose(c, fmt.Sprintf("activate %s %d %s", duty.Service, duty.Epoch, sv.Move.Kind), now, func() Event {
+		e := a.event(EventActivate, now)
+		e.Service, e.Site, e.Epoch, e.Evidence = duty.Service, a.ownSite(), duty.Epoch, evidence
+		a.sent[e.ID] = now
+		return e
+	})
+}
+
+// permitOver is when, on this member's boot clock, whatever permit somebody
+// else may hold for the service is over.
+func (a *Agent) permitOver(id draas.ServiceID) time.Duration {
+	if at, known := a.over[id]; known {
+		return at
+	}
+	return a.born.Boot + a.state.Policy.Services[id].Lease.Wait()
+}
+
+func (a *Agent) runStep(c *Commands, duty Action, now draas.Reading) {
+	evidence, done := a.finished[stepKey{duty.Service, duty.Epoch, duty.Step}]
+	if !done {
+		c.Steps = append(c.Steps, StepCommand{Service: duty.Service, Move: *a.state.Services[duty.Service].Move, Epoch: duty.Epoch, Step: duty.Step})
+		return
+	}
+	a.propose(c, fmt.Sprintf("done %s %d %s", duty.Service, duty.Epoch, duty.Step), now, func() Event {
+		e := a.event(EventDone, now)
+		e.Service, e.Epoch, e.Step, e.Evidence = duty.Service, duty.Epoch, duty.Step, evidence
+		return e
+	})
+}
+
+// guardDuty keeps this site's fence as the log says: open while a permit
+// lasts, else closed, and says so when the log waits for it.
+func (a *Agent) guardDuty(c *Commands, id draas.ServiceID, now draas.Reading) {
+	sv := a.state.Services[id]
+	if !a.state.Policy.Services[id].has(a.ownSite()) {
+		return
+	}
+	site, epoch, held := sv.Holder()
+	if held && site == a.ownSite() {
+		p := a.permits[id]
+		if p.epoch == epoch && !p.deadline.Passed(now) && p != a.extended[id] {
+			a.extended[id] = p
+			c.Extend = append(c.Extend, Extend{id, epoch, p.deadline})
+		}
+		return
+	}
+	if a.closed[id] < sv.Epoch {
+		c.Close = append(c.Close, Close{id, sv.Epoch})
+		return
+	}
+	if sv.Active == a.ownSite() && sv.Revoked && !sv.Released {
+		a.propose(c, fmt.Sprintf("release %s %d", id, sv.Epoch), now, func() Event {
+			e := a.event(EventRelease, now)
+			e.Service, e.Epoch = id, sv.Epoch
+			return e
+		})
+	}
+}
+
+// renew proposes one entry for all permits of this site when the first of
+// them is due.
+func (a *Agent) renew(c *Commands, now draas.Reading) {
+	if now.Boot < a.serveAfter {
+		return
+	}
+	held := make(map[draas.ServiceID]draas.Epoch)
+	due := false
+	for _, id := range a.serviceIDs() {
+		site, epoch, ok := a.state.Services[id].Holder()
+		if !ok || site != a.ownSite() {
+			delete(a.renewNext, id)
+			continue
+		}
+		held[id] = epoch
+		if next, known := a.renewNext[id]; !known || now.Boot >= next {
+			due = true
+		}
+	}
+	if !due {
+		return
+	}
+	for id := range held {
+		a.renewNext[id] = now.Boot + a.state.Policy.Services[id].Renew
+	}
+	e := a.event(EventRenew, now)
+	e.Permits = held
+	a.sent[e.ID] = now
+	a.forgetSent(now)
+	c.Propose = append(c.Propose, e)
+}
+
+// forgetSent drops readings of proposals that were lost: were they applied
+// after so long, their permits would be over.
+func (a *Agent) forgetSent(now draas.Reading) {
+	longest := time.Duration(0)
+	for _, p := range a.state.Policy.Services {
+		longest = max(longest, p.Lease.Length)
+	}
+	for id, r := range a.sent {
+		if now.Boot-r.Boot > longest {
+			delete(a.sent, id)
+		}
+	}
+}
+
+// Next says how long the caller may wait until the next Tick, if nothing
+// else happens before.
+func (a *Agent) Next(now draas.Reading) time.Duration {
+	next := a.cfg.Resend
+	at := func(t time.Duration) { next = min(next, max(t-now.Boot, 0)) }
+	for _, t := range a.renewNext {
+		at(max(t, a.serveAfter))
+	}
+	for _, id := range a.serviceIDs() {
+		for _, duty := range a.state.Duties(id) {
+			switch {
+			case duty.Kind == ActionTimer:
+				if start, known := a.started[timerKey{duty.Service, duty.Timer, duty.Mark}]; known {
+					if due := start + duty.After; due > now.Boot {
+						at(due)
+					}
+				}
+			case duty.Kind == ActionTake && duty.Member == a.cfg.Self:
+				if over := a.permitOver(id); over > now.Boot {
+					at(over)
+				}
+			}
+		}
+	}
+	return next
+}

@@ -1,0 +1,108 @@
+package failover
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/draasd/draas"
+)
+
+// watch holds a settled service against what the vantages see of it.
+func (s *step) watch(id draas.ServiceID) {
+	sv, policy := s.s.Services[id], s.s.Policy.Services[id]
+	v := s.s.judge(id, sv.Active)
+	switch {
+	case sv.Phase != PhaseSuspect && sv.Phase != PhaseConfirmed:
+		if v.Verdict == draas.Suspect || v.Verdict == draas.Failed {
+			s.service(id).Times = Times{Suspected: s.e.At}
+			s.enter(id, PhaseSuspect, "%s", inWords(v))
+		}
+	case v.Verdict == draas.Healthy || v.Verdict == draas.Unknown:
+		delete(s.service(id).Timers, timerConfirm)
+		s.service(id).Times = Times{}
+		s.enter(id, s.settled(id), "nobody sees a failure any more")
+	case sv.Phase == PhaseSuspect && v.Verdict == draas.Failed:
+		if sv.Times.Failed.IsZero() {
+			s.service(id).Times.Failed = s.e.At
+		}
+		if policy.Confirm <= 0 {
+			s.enter(id, PhaseConfirmed, "%s", inWords(v))
+		} else {
+			s.timer(s.service(id), timerConfirm, policy.Confirm)
+		}
+	case sv.Phase == PhaseSuspect:
+		if _, set := sv.Timers[timerConfirm]; set {
+			delete(s.service(id).Timers, timerConfirm)
+			s.service(id).Times = Times{Suspected: sv.Times.Suspected}
+		}
+	case v.Verdict == draas.Suspect:
+		s.enter(id, PhaseSuspect, "%s", inWords(v))
+	default:
+		s.decide(id, v)
+	}
+}
+
+// inWords says which vantages speak of a failure, in one line.
+func inWords(v verdict) string {
+	var parts []string
+	for _, r := range v.reasons {
+		if r.Code == ReasonQuorum || r.OK || strings.Contains(r.Text, draas.Suspect.String()) {
+			parts = append(parts, r.Text)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// decide holds a confirmed failure against every clause of the policy. All
+// clauses are looked at and recorded, whichever way it goes.
+func (s *step) decide(id draas.ServiceID, v verdict) {
+	sv, policy := s.s.Services[id], s.s.Policy.Services[id]
+	reasons := v.reasons
+	if policy.Automatic {
+		reasons = append(reasons, ok(ReasonAutomatic, "automatic moves are on"))
+	} else {
+		reasons = append(reasons, no(ReasonAutomatic, "automatic = false: run draasd failover %s", id))
+	}
+	reasons = append(reasons, fenceReason(policy.Fence), s.s.sameConfig(), s.held(id))
+	to, why := s.s.target(id, sv.Active)
+	reasons = append(reasons, why...)
+	if !allOK(reasons) {
+		s.refuse(id, "automatic failover", reasons)
+		return
+	}
+	s.startMove(id, Move{Kind: MoveFailover, To: to, Reasons: reasons})
+}
+
+func fenceReason(k draas.FenceKind) Reason {
+	if k.OutlivesDaemon() {
+		return ok(ReasonFence, "fence %s closes the old site without its daemon", k)
+	}
+	return no(ReasonFence, "fence %s does not outlive the daemon: no automatic unplanned move", k)
+}
+
+func (s *step) held(id draas.ServiceID) Reason {
+	sv := s.s.Services[id]
+	if t, set := sv.Timers[timerHold]; set {
+		return no(ReasonHold, "a completed move holds further automatic ones off for %v after it", t.After)
+	}
+	return ok(ReasonHold, "no recent completed move holds it off")
+}
+
+// refuse records why something wanted is not done, once for the same reasons.
+func (s *step) refuse(id draas.ServiceID, what string, reasons []Reason) {
+	var sum strings.Builder
+	sum.WriteString(what)
+	for _, r := range reasons {
+		if !r.OK && r.Code != ReasonVantage {
+			fmt.Fprintf(&sum, " %s:%s", r.Code, r.Text)
+		}
+	}
+	sv := s.service(id)
+	if s.e.Kind != EventRequest {
+		if sv.Refused == sum.String() {
+			return
+		}
+		sv.Refused = sum.String()
+	}
+	s.record(Record{Kind: RecordRefusal, Service: id, Phase: sv.Phase, Epoch: sv.Epoch, Text: what + " refused", Reasons: reasons})
+}
