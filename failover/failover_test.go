@@ -1,0 +1,433 @@
+package failover
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/draasd/draas"
+)
+
+func TestNobodyIsActiveBeforeActivate(t *testing.T) {
+	c := newCluster(t, testPolicy())
+	c.seeAll("primary", draas.Healthy, "primary")
+	c.run(5 * time.Second)
+	if sv := c.service("shop"); sv.Phase != PhaseInactive || c.open("primary") || c.open("dr") {
+		t.Fatalf("phase %s without an activation", sv.Phase)
+	}
+	c.request("primary", "dr", Request{Move: MoveActivate})
+	c.run(100 * ms)
+	c.mustRefuse(ReasonTarget)
+	c.request("primary", "", Request{Move: MoveSwitchover})
+	c.run(100 * ms)
+	c.mustRefuse(ReasonPhase)
+}
+
+func TestActivateOnlyOnce(t *testing.T) {
+	c := active(t, nil)
+	c.request("dr", "dr", Request{Move: MoveActivate})
+	c.run(100 * ms)
+	c.mustRefuse(ReasonPhase)
+	if sv := c.service("shop"); sv.Active != "primary" || sv.Epoch != 1 {
+		t.Fatalf("active at %s under %d", sv.Active, sv.Epoch)
+	}
+}
+
+// The service died, its daemon lives: the old holder hands over, nobody waits
+// for the lease.
+func TestDeadServiceTakesTheFastPath(t *testing.T) {
+	c := active(t, nil)
+	c.seeAll("primary", draas.Failed, "primary", "witness", "dr")
+	took := c.until(PhaseVerifying, 5*time.Second)
+	if took > 200*ms {
+		t.Errorf("handed over after %v: it waited for the lease\n%s", took, c.story())
+	}
+	if sv := c.service("shop"); sv.Active != "dr" || sv.Epoch != 2 {
+		t.Fatalf("active at %s under %d", sv.Active, sv.Epoch)
+	}
+	c.seeAll("dr", draas.Healthy, "primary", "witness")
+	c.until(PhaseElsewhere, time.Second)
+	if m := c.last(RecordDone).Move; m.Kind != MoveFailover || m.Times.Failed.IsZero() || m.Times.Released.IsZero() || m.Times.Verified.IsZero() {
+		t.Errorf("the record of the move is not whole: %+v", m)
+	}
+}
+
+// The whole site is gone: the successor waits the lease out, counted from its
+// own apply of the last renewal, and not longer.
+func TestDeadSiteWaitsForTheLease(t *testing.T) {
+	c := active(t, nil)
+	c.dead["primary"] = true
+	died := c.now
+	c.run(300 * ms)
+	c.seeAll("primary", draas.Failed, "witness", "dr")
+	for _, m := range []draas.MemberID{"witness", "dr"} {
+		c.see(m, Observation{Peer: "primary", Verdict: draas.Failed})
+	}
+	c.until(PhaseRedirecting, 5*time.Second)
+	took := c.now - died
+	if took < 1750*ms || took > 2300*ms {
+		t.Errorf("took over %v after the death, lease 2 s", took)
+	}
+	if c.open("primary") {
+		t.Error("the dead site's guard is open")
+	}
+}
+
+// GitHub, October 2018: the link between the sites is cut, the witness sees
+// both. Nothing may move.
+func TestCutLinkMovesNothing(t *testing.T) {
+	c := active(t, nil)
+	c.seeAll("primary", draas.Failed, "dr")
+	c.see("dr", Observation{Peer: "primary", Verdict: draas.Failed})
+	c.see("primary", Observation{Peer: "dr", Verdict: draas.Failed})
+	c.run(43 * time.Second)
+	if sv := c.service("shop"); sv.Active != "primary" || sv.Epoch != 1 || sv.Phase != PhaseSuspect {
+		t.Fatalf("%s, active at %s under %d\n%s", sv.Phase, sv.Active, sv.Epoch, c.story())
+	}
+	c.seeAll("primary", draas.Healthy, "dr")
+	c.until(PhaseNormal, time.Second)
+}
+
+// A vantage that sees nobody else may itself be what is cut off.
+func TestBlindVantageDoesNotCount(t *testing.T) {
+	c := active(t, nil)
+	c.see("dr", Observation{Peer: "primary", Verdict: draas.Failed})
+	c.see("dr", Observation{Peer: "witness", Verdict: draas.Failed})
+	c.seeAll("primary", draas.Failed, "dr", "primary")
+	c.run(5 * time.Second)
+	if sv := c.service("shop"); sv.Epoch != 1 {
+		t.Fatalf("moved to epoch %d on a blind vantage's word\n%s", sv.Epoch, c.story())
+	}
+}
+
+// Two vantages in one failure domain are one witness.
+func TestDomainsCountOnce(t *testing.T) {
+	c := active(t, func(p *Policy) { p.Members[2].Domain = "west" })
+	c.seeAll("primary", draas.Failed, "dr", "witness")
+	c.run(5 * time.Second)
+	if sv := c.service("shop"); sv.Epoch != 1 {
+		t.Fatalf("moved on one domain's word\n%s", c.story())
+	}
+	c.seeAll("primary", draas.Failed, "primary")
+	c.until(PhaseVerifying, time.Second)
+}
+
+// Rule 7: when everything looks dead, nothing changes, and it is said.
+func TestEverythingLooksDead(t *testing.T) {
+	c := active(t, nil)
+	c.seeAll("dr", draas.Failed, "dr")
+	c.seeAll("primary", draas.Failed, "primary", "dr", "witness")
+	c.run(5 * time.Second)
+	if sv := c.service("shop"); sv.Phase != PhaseConfirmed || sv.Epoch != 1 || !c.open("primary") {
+		t.Fatalf("%s under %d\n%s", sv.Phase, sv.Epoch, c.story())
+	}
+	c.mustRefuse(ReasonStatic)
+	refusals := 0
+	for _, r := range c.history() {
+		if r.Kind == RecordRefusal {
+			refusals++
+		}
+	}
+	if refusals != 1 {
+		t.Errorf("the same refusal is recorded %d times", refusals)
+	}
+	c.seeAll("dr", draas.Healthy, "dr")
+	c.until(PhaseVerifying, time.Second)
+}
+
+func TestWhatForbidsAnAutomaticMove(t *testing.T) {
+	cases := []struct {
+		name, code string
+		change     func(*Policy)
+	}{
+		{"automatic is off", ReasonAutomatic, func(p *Policy) { s := p.Services["shop"]; s.Automatic = false; p.Services["shop"] = s }},
+		{"no fence that outlives the daemon", ReasonFence, func(p *Policy) { s := p.Services["shop"]; s.Fence = draas.FenceNone; p.Services["shop"] = s }},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			c := active(t, tc.change)
+			c.seeAll("primary", draas.Failed, "primary", "dr", "witness")
+			c.run(5 * time.Second)
+			c.mustRefuse(tc.code)
+			if sv := c.service("shop"); sv.Epoch != 1 {
+				t.Fatal("moved all the same")
+			}
+			c.request("dr", "", Request{Move: MoveFailover, Operator: "ann", Expect: 1})
+			c.until(PhaseVerifying, 5*time.Second)
+		})
+	}
+}
+
+func TestUnequalFilesForbidAutomaticMoves(t *testing.T) {
+	c := active(t, nil)
+	other := testPolicy()
+	other.Digest = "d2"
+	c.start("witness", other, "boot-witness")
+	c.see("witness", Observation{Peer: "primary", Verdict: draas.Healthy})
+	c.see("witness", Observation{Peer: "dr", Verdict: draas.Healthy})
+	c.run(time.Second)
+	c.seeAll("primary", draas.Failed, "primary", "dr", "witness")
+	c.run(5 * time.Second)
+	c.mustRefuse(ReasonDigest)
+}
+
+// A failure shorter than `confirm` moves nothing; a longer one does.
+func TestConfirmDuration(t *testing.T) {
+	c := active(t, func(p *Policy) { s := p.Services["shop"]; s.Confirm = time.Second; p.Services["shop"] = s })
+	c.seeAll("primary", draas.Failed, "primary", "dr", "witness")
+	c.run(900 * ms)
+	c.seeAll("primary", draas.Healthy, "primary", "dr", "witness")
+	c.until(PhaseNormal, 200*ms)
+	c.run(2 * time.Second)
+	if c.service("shop").Epoch != 1 {
+		t.Fatalf("moved after a short failure\n%s", c.story())
+	}
+	c.seeAll("primary", draas.Failed, "primary", "dr", "witness")
+	if took := c.until(PhaseFencing, 3*time.Second); took < time.Second {
+		t.Errorf("confirmed after %v", took)
+	}
+}
+
+func TestSwitchoverAndFailback(t *testing.T) {
+	c := active(t, nil)
+	c.request("witness", "", Request{Move: MoveSwitchover, Operator: "ann", Expect: 1})
+	c.until(PhaseVerifying, time.Second)
+	c.seeAll("dr", draas.Healthy, "primary", "witness")
+	c.until(PhaseElsewhere, time.Second)
+	c.request("witness", "", Request{Move: MoveFailback, Operator: "ann", Expect: 2})
+	c.until(PhaseVerifying, time.Second)
+	c.seeAll("primary", draas.Healthy, "dr", "witness")
+	c.until(PhaseNormal, time.Second)
+	if m := c.last(RecordDone).Move; m.Kind != MoveFailback || m.Epoch != 3 || m.To != "primary" {
+		t.Errorf("%+v", m)
+	}
+}
+
+// Rule 11: after a completed move no automatic one for a while; the log's
+// members measure it.
+func TestHoldAfterCompletedMove(t *testing.T) {
+	c := active(t, nil)
+	c.seeAll("primary", draas.Failed, "primary", "dr", "witness")
+	c.until(PhaseVerifying, time.Second)
+	c.seeAll("dr", draas.Healthy, "primary", "witness")
+	c.until(PhaseElsewhere, time.Second)
+	c.seeAll("primary", draas.Healthy, "primary")
+	c.seeAll("dr", draas.Failed, "primary", "dr", "witness")
+	c.run(50 * time.Second)
+	c.mustRefuse(ReasonHold)
+	c.until(PhaseVerifying, 15*time.Second)
+}
+
+// A planned move whose old holder does not hand over is turned back: no lease
+// is waited out, nothing is forced.
+func TestSwitchoverWithoutHandoverTurnsBack(t *testing.T) {
+	c := active(t, nil)
+	c.stuck["primary"] = true
+	c.request("witness", "", Request{Move: MoveSwitchover, Expect: 1})
+	c.until(PhaseFencing, time.Second)
+	c.run(2500 * ms)
+	if c.service("shop").Phase != PhaseFencing {
+		t.Fatalf("it did not wait for the handover\n%s", c.story())
+	}
+	c.stuck["primary"] = false
+	c.until(PhaseVerifying, 3*time.Second)
+	sv := c.service("shop")
+	if sv.Epoch != 2 {
+		t.Errorf("epoch %d", sv.Epoch)
+	}
+}
+
+// The target dies while the old permit runs out: the move turns back to the
+// old site, under a new epoch.
+func TestTargetDiesWhileFencing(t *testing.T) {
+	c := active(t, nil)
+	c.stuck["primary"] = true // no release: the slow path
+	c.seeAll("primary", draas.Failed, "primary", "dr", "witness")
+	c.until(PhaseFencing, time.Second)
+	c.dead["dr"] = true
+	c.see("primary", Observation{Peer: "dr", Verdict: draas.Failed})
+	c.see("witness", Observation{Peer: "dr", Verdict: draas.Failed})
+	c.seeAll("primary", draas.Healthy, "primary")
+	c.stuck["primary"] = false
+	c.until(PhaseVerifying, 8*time.Second)
+	if sv := c.service("shop"); sv.Active != "primary" || sv.Epoch != 2 || sv.Move.Kind != MoveUndo {
+		t.Fatalf("active at %s under %d\n%s", sv.Active, sv.Epoch, c.story())
+	}
+}
+
+// The new site fails before the move is complete: undone at once by a new
+// epoch, no hold-off stands against it (orchestrator#1296).
+func TestNewSiteFailsWhileVerifying(t *testing.T) {
+	c := active(t, nil)
+	c.seeAll("primary", draas.Failed, "primary", "dr", "witness")
+	c.until(PhaseVerifying, time.Second)
+	c.seeAll("primary", draas.Healthy, "primary")
+	c.seeAll("dr", draas.Failed, "primary", "dr", "witness")
+	c.run(500 * ms)
+	if c.service("shop").Epoch != 2 {
+		t.Fatalf("undone before the new site had its time to start\n%s", c.story())
+	}
+	c.run(1500 * ms)
+	c.seeAll("primary", draas.Healthy, "dr", "witness")
+	c.until(PhaseNormal, 2*time.Second)
+	if sv := c.service("shop"); sv.Epoch != 3 || sv.Last.Kind != MoveUndo {
+		t.Fatalf("epoch %d\n%s", sv.Epoch, c.story())
+	}
+}
+
+func TestTwoOperatorsInOppositeDirections(t *testing.T) {
+	c := active(t, nil)
+	c.request("witness", "dr", Request{Move: MoveSwitchover, Operator: "ann", Expect: 1})
+	c.request("dr", "primary", Request{Move: MoveFailover, Operator: "bob", Expect: 1})
+	c.until(PhaseVerifying, 4*time.Second)
+	sv := c.service("shop")
+	if sv.Epoch != 2 {
+		t.Fatalf("epoch %d\n%s", sv.Epoch, c.story())
+	}
+	c.seeAll(sv.Active, draas.Healthy, "primary", "dr", "witness")
+	c.run(time.Second)
+	c.request("dr", "primary", Request{Move: MoveFailover, Operator: "bob", Expect: 1})
+	c.run(100 * ms)
+	c.mustRefuse(ReasonEpoch)
+}
+
+// A daemon that restarts on the same boot goes on; on another boot it waits a
+// lease first: the machine it was copied from may still run.
+func TestRestartOfTheActiveMember(t *testing.T) {
+	for _, tc := range []struct {
+		boot     string
+		min, max time.Duration
+	}{{"boot-primary", 0, 100 * ms}, {"another", 2100 * ms, 2400 * ms}} {
+		t.Run(tc.boot, func(t *testing.T) {
+			c := active(t, nil)
+			*c.gates["primary"] = gate{}
+			c.start("primary", testPolicy(), tc.boot)
+			start := c.now
+			for !c.open("primary") && c.now < start+5*time.Second {
+				c.run(10 * ms)
+			}
+			if took := c.now - start; took < tc.min || took > tc.max {
+				t.Errorf("serves again after %v, want %v to %v", took, tc.min, tc.max)
+			}
+		})
+	}
+}
+
+// A second daemon with the same identity: the first one's entries are void
+// from then on, and it says why it stops.
+func TestSecondDaemonWithOneIdentity(t *testing.T) {
+	c := active(t, nil)
+	first := c.agents["primary"]
+	c.start("primary", testPolicy(), "clone")
+	c.run(200 * ms)
+	for _, e := range c.log[first.State().Index:] {
+		first.Apply(e, c.reading())
+	}
+	if first.Superseded() == nil {
+		t.Fatal("the first daemon does not notice the second")
+	}
+	if got := first.Tick(c.reading()); len(got.Propose)+len(got.Extend) != 0 {
+		t.Errorf("it still wants %+v", got)
+	}
+}
+
+// Late entries of an old holder change nothing.
+func TestStaleEntriesAreVoid(t *testing.T) {
+	c := active(t, nil)
+	c.seeAll("primary", draas.Failed, "primary", "dr", "witness")
+	c.until(PhaseVerifying, time.Second)
+	s := c.agents["witness"].State()
+	inc := s.Members["primary"].Incarnation
+	for _, e := range []Event{
+		{Kind: EventRenew, By: "primary", Incarnation: inc, Permits: map[draas.ServiceID]draas.Epoch{"shop": 1}},
+		{Kind: EventActivate, By: "primary", Incarnation: inc, Service: "shop", Epoch: 2},
+		{Kind: EventActivate, By: "primary", Incarnation: inc, Service: "shop", Epoch: 3},
+		{Kind: EventRelease, By: "primary", Incarnation: inc, Service: "shop", Epoch: 1},
+		{Kind: EventRelease, By: "primary", Incarnation: inc, Service: "shop", Epoch: 2},
+		{Kind: EventDone, By: "primary", Incarnation: inc, Service: "shop", Epoch: 2, Step: "dns"},
+		{Kind: EventObserved, By: "dr", Incarnation: 99, Observed: []Observation{{Service: "shop", Site: "dr", Verdict: draas.Failed}}},
+		{Kind: EventDue, By: "witness", Incarnation: s.Members["witness"].Incarnation, Service: "shop", Timer: timerStart, Mark: 1},
+	} {
+		e.Index = s.Index + 1
+		next, actions, renewed := apply(s, e)
+		if len(renewed) != 0 || len(actions) != 0 {
+			t.Errorf("%s: renewed %v, due %v", e.Kind, renewed, actions)
+		}
+		if !reflect.DeepEqual(next.Services["shop"], s.Services["shop"]) {
+			t.Errorf("%s changed the service", e.Kind)
+		}
+	}
+}
+
+// Step never changes the state that it was given, and a state survives being
+// written and read (snapshots).
+func TestStepIsPure(t *testing.T) {
+	c := active(t, nil)
+	c.seeAll("primary", draas.Failed, "primary", "dr", "witness")
+	c.until(PhaseVerifying, time.Second)
+	c.seeAll("dr", draas.Healthy, "primary", "witness")
+	c.until(PhaseElsewhere, time.Second)
+	var direct, viaSnapshot State
+	for _, e := range c.log {
+		before, err := json.Marshal(direct)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, _ := Step(direct, e)
+		after, err := json.Marshal(direct)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(before) != string(after) {
+			t.Fatalf("%s at %d changed its input", e.Kind, e.Index)
+		}
+		direct = next
+		viaSnapshot, _ = Step(viaSnapshot, e)
+		data, err := json.Marshal(viaSnapshot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		viaSnapshot = State{}
+		if err := json.Unmarshal(data, &viaSnapshot); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, _ := json.Marshal(direct)
+	b, _ := json.Marshal(viaSnapshot)
+	if string(a) != string(b) {
+		t.Errorf("by snapshots:\n%s\ndirectly:\n%s", b, a)
+	}
+}
+
+func FuzzDecodeAndStep(f *testing.F) {
+	p := testPolicy()
+	for _, e := range []Event{
+		{Kind: EventHello, By: "dr", Incarnation: 7, Hello: &Hello{Boot: "b", Digest: "d1"}},
+		{Kind: EventPolicy, By: "dr", Incarnation: 7, Policy: &p},
+		{Kind: EventRequest, By: "dr", Incarnation: 7, Service: "shop", Site: "dr", Request: &Request{Move: MoveActivate}},
+		{Kind: EventObserved, By: "dr", Incarnation: 7, Observed: []Observation{{Service: "shop", Site: "dr", Verdict: draas.Healthy}}},
+		{Kind: EventActivate, By: "dr", Incarnation: 7, Service: "shop", Epoch: 1},
+	} {
+		data, err := e.Encode()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e, err := Decode(data)
+		if err != nil {
+			return
+		}
+		var s State
+		for i, seed := range []Event{
+			{Kind: EventHello, By: e.By, Incarnation: e.Incarnation, Hello: &Hello{}},
+			{Kind: EventPolicy, By: e.By, Incarnation: e.Incarnation, Policy: &p},
+			e, e,
+		} {
+			seed.Index = uint64(i + 1)
+			s, _ = Step(s, seed)
+		}
+	})
+}
