@@ -1,0 +1,534 @@
+package rto
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/draasd/draas"
+)
+
+const ms = time.Millisecond
+
+// Sites of the timelines below.
+const (
+	primary Site = 1
+	dr      Site = 2
+)
+
+var sites = []draas.SiteID{"", "primary", "dr"}
+
+// good is an answer sent on time, arriving took later, stamped at arrival.
+func good(at, took int, site Site, epoch draas.Epoch) Sample {
+	a := time.Duration(at) * ms
+	done := a + time.Duration(took)*ms
+	return Sample{At: a, Sent: a, Done: done, Stamp: done, Site: site, Epoch: epoch}
+}
+
+// bad is a failure, known took after its scheduled time.
+func bad(at, took int, class Class) Sample {
+	a := time.Duration(at) * ms
+	return Sample{At: a, Sent: a, Done: a + time.Duration(took)*ms, Stamp: Unstamped, Class: class}
+}
+
+// unstamped removes the server's stamp.
+func unstamped(s Sample) Sample {
+	s.Stamp = Unstamped
+	return s
+}
+
+// every makes one sample per step in [from, to).
+func every(from, to, step int, make func(at int) Sample) []Sample {
+	var out []Sample
+	for at := from; at < to; at += step {
+		out = append(out, make(at))
+	}
+	return out
+}
+
+func join(parts ...[]Sample) []Sample {
+	var out []Sample
+	for _, p := range parts {
+		out = append(out, p...)
+	}
+	return out
+}
+
+func goods(site Site, epoch draas.Epoch) func(int) Sample {
+	return func(at int) Sample { return good(at, 1, site, epoch) }
+}
+
+func fails(class Class, took int) func(int) Sample {
+	return func(at int) Sample { return bad(at, took, class) }
+}
+
+func TestOutages(t *testing.T) {
+	// Ten requests a second unless a case says otherwise; settle 1 s.
+	const settle = 1000 * ms
+	for _, c := range []struct {
+		name    string
+		samples []Sample
+		end     int
+		options Options
+		want    []Outage
+	}{
+		{
+			name:    "no failure",
+			samples: every(0, 3000, 100, goods(primary, 1)),
+			end:     3000,
+		},
+		{
+			// Refused at 500..1100, first good asked at 1200, there at 1201.
+			name: "refused, then the other site",
+			samples: join(every(0, 500, 100, goods(primary, 1)), every(500, 1200, 100, fails(Refused, 1)),
+				every(1200, 3000, 100, goods(dr, 2))),
+			end:  3000,
+			want: []Outage{{From: 500 * ms, To: 1201 * ms, Recovered: true, Failed: 7, Site: dr, Epoch: 2}},
+		},
+		{
+			// A good answer at 801 is followed by a failure at 1500, 699 ms
+			// later: it did not last. The next at 1601 does.
+			name: "a good answer that does not last",
+			samples: join(every(0, 500, 100, goods(primary, 1)), every(500, 800, 100, fails(Reset, 1)),
+				every(800, 1500, 100, goods(dr, 2)), every(1500, 1600, 100, fails(Reset, 1)),
+				every(1600, 3000, 100, goods(dr, 2))),
+			end:  3000,
+			want: []Outage{{From: 500 * ms, To: 1601 * ms, Recovered: true, Failed: 4, Site: dr, Epoch: 2}},
+		},
+		{
+			// The failure at 1802 is 1001 ms after the good answer at 801.
+			name: "two outages just more than settle apart",
+			samples: join([]Sample{good(0, 1, dr, 2), bad(500, 1, Reset), good(800, 1, dr, 2), good(1300, 1, dr, 2),
+				bad(1802, 1, Reset), good(2000, 1, dr, 2)}, every(2100, 4000, 100, goods(dr, 2))),
+			end: 4000,
+			want: []Outage{
+				{From: 500 * ms, To: 801 * ms, Recovered: true, Failed: 1, Site: dr, Epoch: 2},
+				{From: 1802 * ms, To: 2001 * ms, Recovered: true, Failed: 1, Site: dr, Epoch: 2},
+			},
+		},
+		{
+			// The same at exactly 1000 ms: one outage.
+			name: "two failures just settle apart",
+			samples: join([]Sample{good(0, 1, dr, 2), bad(500, 1, Reset), good(800, 1, dr, 2), good(1300, 1, dr, 2),
+				bad(1801, 1, Reset), good(2000, 1, dr, 2)}, every(2100, 4000, 100, goods(dr, 2))),
+			end:  4000,
+			want: []Outage{{From: 500 * ms, To: 2001 * ms, Recovered: true, Failed: 2, Site: dr, Epoch: 2}},
+		},
+		{
+			name:    "never recovered",
+			samples: join(every(0, 500, 100, goods(primary, 1)), every(500, 2000, 100, fails(Timeout, 1000))),
+			end:     2000,
+			want:    []Outage{{From: 500 * ms, To: 2000 * ms, Failed: 15}},
+		},
+		{
+			// The run ends 799 ms after the first good answer.
+			name: "ended before it settled",
+			samples: join(every(0, 500, 100, goods(primary, 1)), every(500, 1200, 100, fails(Refused, 1)),
+				every(1200, 2000, 100, goods(dr, 2))),
+			end:  2000,
+			want: []Outage{{From: 500 * ms, To: 1201 * ms, Failed: 7, Site: dr, Epoch: 2}},
+		},
+		{
+			// Time-outs of requests asked before the recovery are known after
+			// it, but belong to their scheduled time.
+			name: "late time-outs",
+			samples: join(every(0, 500, 100, goods(primary, 1)), every(500, 1500, 100, fails(Timeout, 1000)),
+				every(1500, 4000, 100, goods(dr, 2))),
+			end:  4000,
+			want: []Outage{{From: 500 * ms, To: 1501 * ms, Recovered: true, Failed: 10, Site: dr, Epoch: 2}},
+		},
+		{
+			// The request of 700 hung and was answered at 1650; that of 1600
+			// was answered at 1601: the earlier arrival ends it.
+			name: "an early request answered late",
+			samples: join(every(0, 500, 100, goods(primary, 1)), every(500, 700, 100, fails(Refused, 1)),
+				[]Sample{good(700, 950, dr, 2)}, every(800, 1600, 100, fails(Refused, 1)),
+				every(1600, 4000, 100, goods(dr, 2))),
+			end:  4000,
+			want: []Outage{{From: 500 * ms, To: 1601 * ms, Recovered: true, Failed: 10, Site: dr, Epoch: 2}},
+		},
+		{
+			// The answer asked for at 400 arrives at 550, after the failure
+			// of 500: it was under way and shows nothing.
+			name: "an answer asked for before the failure",
+			samples: join(every(0, 400, 100, goods(primary, 1)), []Sample{good(400, 150, primary, 1), bad(500, 1, Reset)},
+				every(600, 3000, 100, goods(primary, 1))),
+			end:  3000,
+			want: []Outage{{From: 500 * ms, To: 601 * ms, Recovered: true, Failed: 1, Site: primary, Epoch: 1}},
+		},
+		{
+			// At 800 the old site answers again without failure, but within
+			// the second the users are on the other one: it did not last.
+			name: "the first good answer is not from the lasting site",
+			samples: join(every(0, 500, 100, goods(primary, 1)), every(500, 800, 100, fails(Refused, 1)),
+				every(800, 1200, 100, goods(primary, 1)), every(1200, 4000, 100, goods(dr, 2))),
+			end:  4000,
+			want: []Outage{{From: 500 * ms, To: 1201 * ms, Recovered: true, Failed: 3, Site: dr, Epoch: 2}},
+		},
+		{
+			// dr answered epoch 2 at 901; the answer of epoch 1 at 1001 is
+			// wrong and lasts for more than a second: no end before 2501.
+			name: "a succeeded site does not end an outage",
+			samples: join(every(0, 500, 100, goods(primary, 1)), every(500, 900, 100, fails(Refused, 1)),
+				[]Sample{good(900, 1, dr, 2)}, every(1000, 2400, 100, goods(primary, 1)), []Sample{bad(2400, 1, Reset)},
+				every(2500, 5000, 100, goods(dr, 2))),
+			end:  5000,
+			want: []Outage{{From: 500 * ms, To: 2501 * ms, Recovered: true, Failed: 5, Site: dr, Epoch: 2}},
+		},
+		{
+			name: "only the expected site ends it",
+			samples: join(every(0, 500, 100, goods(primary, 0)), []Sample{bad(500, 1, Reset)},
+				every(600, 2000, 100, goods(primary, 0)), every(2000, 4000, 100, goods(dr, 0))),
+			end:     4000,
+			options: Options{Expect: []Site{primary, dr}},
+			want:    []Outage{{From: 500 * ms, To: 2001 * ms, Recovered: true, Failed: 1, Site: dr}},
+		},
+		{
+			// The request of 500 was in flight when the fault came at 540:
+			// the outage cannot have begun before the fault.
+			name: "in flight at the fault",
+			samples: join(every(0, 500, 100, goods(primary, 1)), []Sample{bad(500, 60, Reset)},
+				every(600, 1200, 100, fails(Refused, 1)), every(1200, 3000, 100, goods(dr, 2))),
+			end:     3000,
+			options: Options{Marked: true, Fault: 540 * ms},
+			want:    []Outage{{From: 540 * ms, To: 1201 * ms, Recovered: true, Failed: 7, Site: dr, Epoch: 2}},
+		},
+		{
+			// The failure at 200 was over before the fault (the run is void).
+			name: "before the fault",
+			samples: join(every(0, 200, 100, goods(primary, 1)), []Sample{bad(200, 1, Reset)},
+				every(300, 700, 100, goods(primary, 1)), every(700, 1200, 100, fails(Refused, 1)),
+				every(1200, 3000, 100, goods(dr, 2))),
+			end:     3000,
+			options: Options{Marked: true, Fault: 650 * ms},
+			want:    []Outage{{From: 700 * ms, To: 1201 * ms, Recovered: true, Failed: 5, Site: dr, Epoch: 2}},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.options.Settle = settle
+			tl := &Timeline{Streams: []Stream{{Name: "fresh", Samples: c.samples}}, Sites: sites,
+				End: time.Duration(c.end) * ms}
+			got := Analyse(tl, c.options).Clients[0].Outages
+			if !reflect.DeepEqual(got, c.want) {
+				t.Errorf("outages\n got %+v\nwant %+v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestSumAndGap(t *testing.T) {
+	samples := []Sample{
+		good(0, 5, primary, 1), good(100, 5, primary, 1), bad(200, 1, Refused), bad(300, 1, Reset),
+		bad(400, 1, Reset), good(500, 300, dr, 2), good(600, 5, dr, 2), good(700, 5, NoSite, 0),
+	}
+	tl := &Timeline{Streams: []Stream{{Name: "fresh", Samples: samples}}, Sites: sites, End: 800 * ms}
+	c := Analyse(tl, Options{Settle: 1000 * ms}).Clients[0]
+	if c.Sent != 8 || c.Failed != 3 || c.Classes[Refused] != 1 || c.Classes[Reset] != 2 || c.Classes[Good] != 5 {
+		t.Errorf("counts are wrong: %+v", c)
+	}
+	// Arrivals: 5, 105, 605, 705, 800; from 0 to 800.
+	if want := (Span{105 * ms, 605 * ms}); c.Gap != want {
+		t.Errorf("gap %v, want %v", c.Gap, want)
+	}
+	want := []Served{
+		{Site: primary, Epoch: 1, Answers: 2, First: 5 * ms, Last: 105 * ms},
+		{Site: dr, Epoch: 2, Answers: 2, First: 605 * ms, Last: 800 * ms},
+		{Site: NoSite, Answers: 1, First: 705 * ms, Last: 705 * ms},
+	}
+	if !reflect.DeepEqual(c.Served, want) {
+		t.Errorf("served\n got %+v\nwant %+v", c.Served, want)
+	}
+}
+
+func TestGapCountsBothEnds(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		samples []Sample
+		want    Span
+	}{
+		{"nothing good", []Sample{bad(100, 1, DNS)}, Span{0, 900 * ms}},
+		{"none", nil, Span{0, 900 * ms}},
+		{"at the start", []Sample{good(500, 1, NoSite, 0), good(800, 1, NoSite, 0)}, Span{0, 501 * ms}},
+		{"at the end", []Sample{good(0, 1, NoSite, 0), good(300, 1, NoSite, 0)}, Span{301 * ms, 900 * ms}},
+		{"an arrival after the end", []Sample{good(0, 1, NoSite, 0), good(800, 400, NoSite, 0)}, Span{1 * ms, 1200 * ms}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := gap(c.samples, 900*ms); got != c.want {
+				t.Errorf("gap %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestWrongSite(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		streams []Stream
+		expect  []Site
+		count   []int
+		spans   []Span
+		time    time.Duration
+	}{
+		{
+			name: "a clean move",
+			streams: []Stream{{Name: "fresh", Samples: join(every(0, 500, 10, goods(primary, 1)),
+				every(500, 900, 10, goods(dr, 2)))}},
+			count: []int{0},
+		},
+		{
+			// dr answered at 501; pinned still gets the old site at 506..546,
+			// asked at 505..545: five answers over 40 ms.
+			name: "one client stays behind",
+			streams: []Stream{
+				{Name: "fresh", Samples: join(every(0, 500, 10, goods(primary, 1)), every(500, 900, 10, goods(dr, 2)))},
+				{Name: "pinned", Samples: join(every(5, 555, 10, goods(primary, 1)), every(555, 900, 10, fails(Refused, 1)))},
+			},
+			count: []int{0, 5},
+			spans: []Span{{506 * ms, 546 * ms}},
+			time:  40 * ms,
+		},
+		{
+			name: "a single wrong answer counts as a millisecond",
+			streams: []Stream{{Name: "fresh", Samples: []Sample{good(0, 1, primary, 1), good(10, 1, dr, 2),
+				good(20, 1, primary, 1), good(30, 1, dr, 2)}}},
+			count: []int{1},
+			spans: []Span{{21 * ms, 21 * ms}},
+			time:  1 * ms,
+		},
+		{
+			// A later epoch of the same site is no wrong site; its own
+			// earlier epoch is.
+			name: "failback",
+			streams: []Stream{{Name: "fresh", Samples: []Sample{good(0, 1, primary, 1), good(10, 1, dr, 2),
+				good(20, 1, primary, 3), good(30, 1, dr, 2)}}},
+			count: []int{1},
+			spans: []Span{{31 * ms, 31 * ms}},
+			time:  1 * ms,
+		},
+		{
+			name: "a prober saw the successor first",
+			streams: []Stream{
+				{Name: "fresh", Samples: []Sample{good(0, 1, primary, 1), good(10, 1, primary, 1)}},
+				{Name: "dr", Direct: true, Samples: []Sample{good(5, 1, dr, 2)}},
+			},
+			count: []int{1},
+			spans: []Span{{11 * ms, 11 * ms}},
+			time:  1 * ms,
+		},
+		{
+			name: "a prober's own answers are not judged",
+			streams: []Stream{
+				{Name: "fresh", Samples: []Sample{good(0, 1, dr, 2)}},
+				{Name: "primary", Direct: true, Samples: []Sample{good(5, 1, primary, 1)}},
+			},
+			count: []int{0},
+		},
+		{
+			// Without stamps the old site may have answered at 2, before the
+			// new one did at 8: not proved.
+			name: "overlapping bounds prove nothing",
+			streams: []Stream{{Name: "fresh", Samples: []Sample{unstamped(good(0, 8, dr, 2)),
+				unstamped(good(2, 20, primary, 1))}}},
+			count: []int{0},
+		},
+		{
+			name:    "no epochs and no order",
+			streams: []Stream{{Name: "fresh", Samples: []Sample{good(0, 1, dr, 0), good(10, 1, primary, 0)}}},
+			count:   []int{0},
+		},
+		{
+			name:    "no epochs, but an order",
+			streams: []Stream{{Name: "fresh", Samples: []Sample{good(0, 1, dr, 0), good(10, 1, primary, 0)}}},
+			expect:  []Site{primary, dr},
+			count:   []int{1},
+			spans:   []Span{{11 * ms, 11 * ms}},
+			time:    1 * ms,
+		},
+		{
+			name: "no epochs, only the last site named; unknown sites are not judged",
+			streams: []Stream{{Name: "fresh", Samples: []Sample{good(0, 1, dr, 0), good(10, 1, primary, 0),
+				good(20, 1, NoSite, 0)}}},
+			expect: []Site{dr},
+			count:  []int{1},
+			spans:  []Span{{11 * ms, 11 * ms}},
+			time:   1 * ms,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := Analyse(&Timeline{Streams: c.streams, Sites: sites, End: 900 * ms}, Options{Join: 25 * ms, Expect: c.expect})
+			for i, want := range c.count {
+				if got := r.Clients[i].Wrong; got != want {
+					t.Errorf("%s: %d wrong answers, want %d", r.Clients[i].Name, got, want)
+				}
+			}
+			if !reflect.DeepEqual(r.Wrong, c.spans) || r.WrongTime != c.time {
+				t.Errorf("wrong %v (%v), want %v (%v)", r.Wrong, r.WrongTime, c.spans, c.time)
+			}
+		})
+	}
+}
+
+func TestDualActive(t *testing.T) {
+	slow := func(site Site, took int) func(int) Sample {
+		return func(at int) Sample { return unstamped(good(at, took, site, 0)) }
+	}
+	for _, c := range []struct {
+		name string
+		a, b []Sample
+		want []Span
+		time time.Duration
+	}{
+		{
+			// a at 1..991, b at 6..996.
+			name: "both always on",
+			a:    every(0, 1000, 10, goods(primary, 1)), b: every(5, 1000, 10, goods(dr, 1)),
+			want: []Span{{6 * ms, 991 * ms}}, time: 985 * ms,
+		},
+		{
+			name: "a clean handover",
+			a:    every(0, 500, 10, goods(primary, 1)), b: every(500, 1000, 10, goods(dr, 2)),
+		},
+		{
+			// a until 491, b from 461.
+			name: "30 ms",
+			a:    every(0, 500, 10, goods(primary, 1)), b: every(460, 1000, 10, goods(dr, 2)),
+			want: []Span{{461 * ms, 491 * ms}}, time: 30 * ms,
+		},
+		{
+			name: "one stray answer counts as a millisecond",
+			a:    every(0, 1000, 10, goods(primary, 1)), b: []Sample{good(500, 3, dr, 2)},
+			want: []Span{{503 * ms, 503 * ms}}, time: 1 * ms,
+		},
+		{
+			// b answers in a's pause of 481..521: 40 ms are more than 25.
+			name: "in a pause",
+			a:    join(every(0, 490, 10, goods(primary, 1)), every(520, 1000, 10, goods(primary, 1))),
+			b:    []Sample{good(500, 1, dr, 2)},
+		},
+		{
+			// A pause of 20 ms (one answer missing) does not end a's activity.
+			name: "one answer missing",
+			a:    join(every(0, 490, 10, goods(primary, 1)), every(500, 1000, 10, goods(primary, 1))),
+			b:    []Sample{good(490, 1, dr, 2)},
+			want: []Span{{491 * ms, 491 * ms}}, time: 1 * ms,
+		},
+		{
+			// Away and back within 25 ms, but under a new epoch.
+			name: "there and back",
+			a:    []Sample{good(0, 1, primary, 1), good(10, 1, primary, 1), good(30, 1, primary, 3)},
+			b:    []Sample{good(20, 1, dr, 2)},
+		},
+		{
+			// Unstamped, 4 ms each: a surely from 4 to 490, b from 484 to 990.
+			name: "unstamped",
+			a:    every(0, 500, 10, slow(primary, 4)), b: every(480, 1000, 10, slow(dr, 4)),
+			want: []Span{{484 * ms, 490 * ms}}, time: 6 * ms,
+		},
+		{
+			// a surely until 490, b surely from 494.
+			name: "unstamped handover with requests crossing",
+			a:    every(0, 500, 10, slow(primary, 8)), b: every(486, 1000, 10, slow(dr, 8)),
+		},
+		{
+			// b's answer came somewhere in 500..550, a was active throughout.
+			name: "one slow unstamped answer within",
+			a:    every(0, 1000, 10, slow(primary, 4)), b: []Sample{slow(dr, 50)(500)},
+			want: []Span{{550 * ms, 550 * ms}}, time: 1 * ms,
+		},
+		{
+			// b's answer came in 960..1010, a is proved until 990 only.
+			name: "one slow unstamped answer at the edge",
+			a:    every(0, 1000, 10, slow(primary, 4)), b: []Sample{slow(dr, 50)(960)},
+		},
+		{
+			name: "unknown sites prove nothing",
+			a:    every(0, 1000, 10, goods(NoSite, 0)), b: every(0, 1000, 10, goods(dr, 2)),
+		},
+		{
+			name: "failures prove nothing",
+			a:    every(0, 1000, 10, fails(Status, 1)), b: every(0, 1000, 10, goods(dr, 2)),
+		},
+		{
+			// The stamp of 490 says 700, but the answer was there at 491.
+			name: "a clock that is off is held within the request",
+			a: join(every(0, 490, 10, goods(primary, 1)), []Sample{{At: 490 * ms, Sent: 490 * ms, Done: 491 * ms,
+				Stamp: 700 * ms, Site: primary, Epoch: 1}}),
+			b: every(500, 1000, 10, goods(dr, 2)),
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tl := &Timeline{Sites: sites, End: time.Second, Streams: []Stream{
+				{Name: "primary", Direct: true, Samples: c.a}, {Name: "dr", Direct: true, Samples: c.b}}}
+			r := Analyse(tl, Options{Join: 25 * ms})
+			if !reflect.DeepEqual(r.Dual, c.want) || r.DualTime != c.time {
+				t.Errorf("dual-active %v (%v), want %v (%v)", r.Dual, r.DualTime, c.want, c.time)
+			}
+			if len(r.Direct) != 2 || len(r.Clients) != 0 {
+				t.Errorf("%d probers and %d clients, want 2 and 0", len(r.Direct), len(r.Clients))
+			}
+		})
+	}
+}
+
+func TestVoid(t *testing.T) {
+	marked := Options{Marked: true, Fault: 500 * ms}
+	for _, c := range []struct {
+		name    string
+		samples []Sample
+		options Options
+		want    string
+	}{
+		{"counts", []Sample{good(0, 1, primary, 1), bad(500, 1, Reset)}, marked, ""},
+		{"in flight at the fault", []Sample{good(0, 1, primary, 1), bad(490, 20, Reset)}, marked, ""},
+		{"failed before the fault", []Sample{good(0, 1, primary, 1), bad(490, 5, Reset)}, marked, "fresh: 1 of its requests failed before the fault"},
+		{"never good before the fault", []Sample{good(600, 1, primary, 1)}, marked, "fresh: no good answer before the fault"},
+		{"no fault marked", []Sample{good(0, 1, primary, 1), bad(490, 5, Reset)}, Options{}, ""},
+		{"no fault marked, failing at once", []Sample{bad(0, 1, DNS), good(10, 1, primary, 1)}, Options{}, "before any good answer"},
+		{"nothing sent", nil, marked, "nothing was sent"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tl := &Timeline{Sites: sites, End: time.Second, Streams: []Stream{
+				{Name: "fresh", Samples: c.samples},
+				{Name: "dr", Direct: true, Samples: []Sample{bad(0, 1, Refused)}}, // passive: refuses, by right
+			}}
+			got := Analyse(tl, c.options).Void
+			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+				t.Errorf("void %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	five := []time.Duration{50, 20, 40, 15, 35} // nearest rank, after Wikipedia's example
+	for _, c := range []struct {
+		in   []time.Duration
+		p    float64
+		want time.Duration
+	}{
+		{five, 5, 15}, {five, 30, 20}, {five, 40, 20}, {five, 50, 35}, {five, 100, 50}, {five, 0, 15},
+		{nil, 50, 0}, {[]time.Duration{7}, 99, 7},
+	} {
+		if got := Percentile(c.in, c.p); got != c.want {
+			t.Errorf("Percentile(%v, %v) = %v, want %v", c.in, c.p, got, c.want)
+		}
+	}
+	if five[0] != 50 {
+		t.Error("the argument was sorted")
+	}
+}
+
+func TestClassNames(t *testing.T) {
+	for _, c := range append(Failures(), Good) {
+		if strings.HasPrefix(c.String(), "class(") || c.String() == "" {
+			t.Errorf("class %d has no name", c)
+		}
+	}
+	if len(Failures()) != int(numClasses)-1 {
+		t.Errorf("%d classes of failure, want %d", len(Failures()), numClasses-1)
+	}
+	if Class(99).String() != "class(99)" {
+		t.Error("an unknown class must show its number")
+	}
+}
