@@ -56,21 +56,26 @@ func inWords(v verdict) string {
 // decide holds a confirmed failure against every clause of the policy. All
 // clauses are looked at and recorded, whichever way it goes.
 func (s *step) decide(id draas.ServiceID, v verdict) {
-	sv, policy := s.s.Services[id], s.s.Policy.Services[id]
+	reasons, to := s.s.clauses(id, v)
+	if !allOK(reasons) {
+		s.refuse(id, "automatic failover", reasons)
+		return
+	}
+	s.startMove(id, Move{Kind: MoveFailover, To: to, Reasons: reasons})
+}
+
+// clauses are all that an automatic move has to pass, and where it would go.
+func (s *State) clauses(id draas.ServiceID, v verdict) ([]Reason, draas.SiteID) {
+	sv, policy := s.Services[id], s.Policy.Services[id]
 	reasons := v.reasons
 	if policy.Automatic {
 		reasons = append(reasons, ok(ReasonAutomatic, "automatic moves are on"))
 	} else {
 		reasons = append(reasons, no(ReasonAutomatic, "automatic = false: run draasd failover %s", id))
 	}
-	reasons = append(reasons, fenceReason(policy.Fence), s.s.sameConfig(), s.held(id))
-	to, why := s.s.target(id, sv.Active)
-	reasons = append(reasons, why...)
-	if !allOK(reasons) {
-		s.refuse(id, "automatic failover", reasons)
-		return
-	}
-	s.startMove(id, Move{Kind: MoveFailover, To: to, Reasons: reasons})
+	reasons = append(reasons, fenceReason(policy.Fence), s.sameConfig(), s.held(id))
+	to, why := s.target(id, sv.Active)
+	return append(reasons, why...), to
 }
 
 func fenceReason(k draas.FenceKind) Reason {
@@ -80,8 +85,8 @@ func fenceReason(k draas.FenceKind) Reason {
 	return no(ReasonFence, "fence %s does not outlive the daemon: no automatic unplanned move", k)
 }
 
-func (s *step) held(id draas.ServiceID) Reason {
-	sv := s.s.Services[id]
+func (s *State) held(id draas.ServiceID) Reason {
+	sv := s.Services[id]
 	if t, set := sv.Timers[timerHold]; set {
 		return no(ReasonHold, "a completed move holds further automatic ones off for %v after it", t.After)
 	}
@@ -105,4 +110,18 @@ func (s *step) refuse(id draas.ServiceID, what string, reasons []Reason) {
 		sv.Refused = sum.String()
 	}
 	s.record(Record{Kind: RecordRefusal, Service: id, Phase: sv.Phase, Epoch: sv.Epoch, Text: what + " refused", Reasons: reasons})
+}
+
+// Explain holds every clause that an automatic move would have to pass against
+// the present facts: the answer to "why did it not move", or "would it".
+func (s State) Explain(id draas.ServiceID) []Reason {
+	sv := s.Services[id]
+	if sv == nil {
+		return []Reason{no(ReasonPhase, "there is no service %q in the policy in force", id)}
+	}
+	if sv.Active == "" {
+		return []Reason{no(ReasonPhase, "%s was never active: run draasd activate %s SITE", id, id)}
+	}
+	reasons, _ := s.clauses(id, s.judge(id, sv.Active))
+	return reasons
 }

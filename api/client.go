@@ -1,0 +1,174 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"syscall"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/failover"
+)
+
+// maxAnswer bounds an answer in bytes: a full history is below 2 MiB.
+const maxAnswer = 8 << 20
+
+// Client speaks to one daemon.
+type Client struct {
+	http *http.Client
+	base string
+	name string // for messages
+}
+
+// Unix is a client of the daemon whose control socket is at the path.
+func Unix(path string) *Client {
+	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}
+	return &Client{http: &http.Client{Transport: t}, base: "http://draasd", name: path}
+}
+
+// TLS is a client of the daemon at the address, over mutual TLS.
+func TLS(address string, conf *tls.Config) *Client {
+	t := &http.Transport{TLSClientConfig: conf, ForceAttemptHTTP2: false}
+	return &Client{http: &http.Client{Transport: t}, base: "https://" + address, name: address}
+}
+
+// Close drops the client's idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Status asks for the whole picture; local leaves out what other members
+// would have to be asked for.
+func (c *Client) Status(ctx context.Context, local bool) (*Status, error) {
+	path := PathStatus
+	if local {
+		path += "?local=1"
+	}
+	var s Status
+	if err := c.get(ctx, path, &s); err != nil {
+		return nil, fmt.Errorf("ask for status: %w", err)
+	}
+	return &s, nil
+}
+
+// Why asks why a service is where it is.
+func (c *Client) Why(ctx context.Context, service draas.ServiceID) (*Why, error) {
+	var w Why
+	if err := c.get(ctx, PathWhy+"?service="+url.QueryEscape(string(service)), &w); err != nil {
+		return nil, fmt.Errorf("ask why: %w", err)
+	}
+	return &w, nil
+}
+
+// History asks for the latest records, oldest first; an empty service means
+// all of them.
+func (c *Client) History(ctx context.Context, service draas.ServiceID, limit int) ([]failover.Record, error) {
+	var h []failover.Record
+	path := fmt.Sprintf("%s?service=%s&limit=%d", PathHistory, url.QueryEscape(string(service)), limit)
+	if err := c.get(ctx, path, &h); err != nil {
+		return nil, fmt.Errorf("ask for history: %w", err)
+	}
+	return h, nil
+}
+
+// Request asks for a move and waits for the decision or the refusal, not for
+// the end of the move.
+func (c *Client) Request(ctx context.Context, r Request) (*Answer, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode request: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+PathRequest, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	var a Answer
+	if err := c.do(req, &a); err != nil {
+		return nil, fmt.Errorf("ask for %s: %w", r.Move, err)
+	}
+	return &a, nil
+}
+
+// Watch calls f with every new status until f or the stream ends, or the
+// context is done.
+func (c *Client) Watch(ctx context.Context, f func(*Status) error) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+PathWatch, nil)
+	if err != nil {
+		return fmt.Errorf("make request: %w", err)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return c.explain(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return failure(res)
+	}
+	lines := bufio.NewScanner(res.Body)
+	lines.Buffer(make([]byte, 0, 64<<10), maxAnswer)
+	for lines.Scan() {
+		var s Status
+		if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
+			return fmt.Errorf("read watch: %w", err)
+		}
+		if err := f(&s); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("read watch: %w", err)
+	}
+	return ctx.Err()
+}
+
+func (c *Client) get(ctx context.Context, path string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	if err != nil {
+		return fmt.Errorf("make request: %w", err)
+	}
+	return c.do(req, into)
+}
+
+func (c *Client) do(req *http.Request, into any) error {
+	res, err := c.http.Do(req)
+	if err != nil {
+		return c.explain(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return failure(res)
+	}
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxAnswer)).Decode(into); err != nil {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	return nil
+}
+
+// explain says what to do about a daemon that does not answer.
+func (c *Client) explain(err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no draasd answers at %s: is it running, and with this failover.toml? (%w)", c.name, err)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("may not open %s: run as draasd's user or as root (%w)", c.name, err)
+	}
+	return err
+}
+
+func failure(res *http.Response) error {
+	var e Error
+	if err := json.NewDecoder(io.LimitReader(res.Body, MaxRequest)).Decode(&e); err != nil || e.Error == "" {
+		return fmt.Errorf("the daemon answered %s", res.Status)
+	}
+	return errors.New(e.Error)
+}

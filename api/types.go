@@ -1,0 +1,132 @@
+// Package api is the control API of draasd: its wire types and its client.
+// docs/api.md describes it for users.
+package api
+
+import (
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/failover"
+)
+
+// The paths of the API. GET unless it says otherwise.
+const (
+	PathStatus  = "/v1/status"  // ?local=1: without asking the other members
+	PathWatch   = "/v1/watch"   // a stream of Status, one JSON object a line
+	PathWhy     = "/v1/why"     // ?service=NAME
+	PathHistory = "/v1/history" // ?service=NAME&limit=N
+	PathRequest = "/v1/request" // POST a Request
+)
+
+// MaxRequest bounds the body of a request in bytes.
+const MaxRequest = 16 << 10
+
+// Error is the body of every answer that is not 2xx.
+type Error struct {
+	Error string `json:"error"`
+}
+
+// Status is the whole picture as one member has it.
+type Status struct {
+	Cluster   string         `json:"cluster"`
+	ClusterID string         `json:"cluster_id"`
+	Self      draas.MemberID `json:"self"`
+	At        time.Time      `json:"at"`
+	// Leader is empty when this member knows none: then nothing can be
+	// decided and permits run out.
+	Leader   draas.MemberID  `json:"leader"`
+	Term     uint64          `json:"term"`
+	Applied  uint64          `json:"applied"`
+	Policy   string          `json:"policy"` // digest of the rules in force
+	Profile  string          `json:"profile"`
+	Members  []MemberStatus  `json:"members"`
+	Services []ServiceStatus `json:"services"`
+	Reported []Reported      `json:"reported"`
+	Warnings []string        `json:"warnings,omitempty"`
+}
+
+// MemberStatus is what the log says of a member.
+type MemberStatus struct {
+	ID         draas.MemberID `json:"id"`
+	Role       draas.Role     `json:"role"`
+	Domain     string         `json:"domain"`
+	Started    bool           `json:"started"`
+	SameConfig bool           `json:"same_config"`
+	// SeenBy is how the others see its daemon.
+	SeenBy map[draas.MemberID]draas.Verdict `json:"seen_by"`
+}
+
+// ServiceStatus is what is decided of a service, and what the vantages see.
+type ServiceStatus struct {
+	ID        draas.ServiceID `json:"id"`
+	Phase     failover.Phase  `json:"phase"`
+	Active    draas.SiteID    `json:"active"`
+	Home      draas.SiteID    `json:"home"`
+	Epoch     draas.Epoch     `json:"epoch"`
+	Scheme    string          `json:"scheme"`
+	Fence     draas.FenceKind `json:"fence"`
+	Automatic bool            `json:"automatic"`
+	Move      *failover.Move  `json:"move,omitempty"`
+	Last      *failover.Move  `json:"last,omitempty"`
+	Views     []View          `json:"views"`
+}
+
+// View is one vantage's verdict of a service at a site.
+type View struct {
+	Site    draas.SiteID   `json:"site"`
+	Vantage draas.MemberID `json:"vantage"`
+	Verdict draas.Verdict  `json:"verdict"`
+	Class   string         `json:"class,omitempty"`
+	Detail  string         `json:"detail,omitempty"`
+}
+
+// Reported is what one member says of itself, beside what is decided.
+type Reported struct {
+	Member  draas.MemberID `json:"member"`
+	Error   string         `json:"error,omitempty"` // it could not be asked
+	Applied uint64         `json:"applied"`
+	Leader  draas.MemberID `json:"leader"`
+	InTouch bool           `json:"in_touch"`
+	Fences  []FenceStatus  `json:"fences,omitempty"`
+	// Suspicions counts the suspect verdicts of this member's own probes
+	// since it started.
+	Suspicions uint64 `json:"suspicions"`
+}
+
+// FenceStatus is what a site's guard says of one service, and the permit that
+// the site's daemon holds.
+type FenceStatus struct {
+	Service      draas.ServiceID `json:"service"`
+	State        string          `json:"state"` // open, closed, unknown
+	Epoch        draas.Epoch     `json:"epoch"`
+	PermitLeftMS int64           `json:"permit_left_ms"`
+	Error        string          `json:"error,omitempty"`
+}
+
+// Why answers why a service is where it is and what would have to change for
+// it to move by itself.
+type Why struct {
+	Service draas.ServiceID `json:"service"`
+	Phase   failover.Phase  `json:"phase"`
+	Active  draas.SiteID    `json:"active"`
+	Epoch   draas.Epoch     `json:"epoch"`
+	// Now holds every clause of the policy against the present facts.
+	Now []failover.Reason `json:"now"`
+	// Decisions are the latest decisions and refusals, newest first.
+	Decisions []failover.Record `json:"decisions"`
+}
+
+// Request asks for a move.
+type Request struct {
+	Service draas.ServiceID `json:"service"`
+	// Site is where to move; empty lets draasd choose (switchover, failover),
+	// and is ignored by failback, which goes home.
+	Site draas.SiteID `json:"site,omitempty"`
+	failover.Request
+}
+
+// Answer is the outcome of a request: a decision or a refusal, with reasons.
+type Answer struct {
+	Accepted bool            `json:"accepted"`
+	Record   failover.Record `json:"record"`
+}
