@@ -1,0 +1,52 @@
+# draas: the usual ways in. `make demo` shows it working, `make test` tests it.
+
+GO          ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+SEEDS       ?= 200
+SEED        ?=
+T           ?= 30s
+BIN         := bin
+
+.PHONY: all build demo test check setup sim bench fuzz clean
+
+all: build
+
+build:
+	$(GO) build -o $(BIN)/ ./cmd/...
+
+demo: build
+	$(BIN)/draasd demo
+
+# Everything that has to pass before a change lands.
+test: setup check
+	$(GO) test -race -timeout 20m ./...
+	$(MAKE) sim
+	$(MAKE) build
+	$(BIN)/draasd check -c etc/failover.toml
+
+# What the tests need from Debian: real servers and tools.
+setup:
+	@sh etc/setup/test-packages
+
+check:
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$bad" || { echo "gofmt would change: $$bad"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+sim:
+	$(GO) run ./internal/sim/cmd/sim -seeds $(SEEDS) $(if $(SEED),-seed $(SEED))
+
+bench: build
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(BIN)/draasd demo --bench
+
+# Every fuzz target in turn, T each.
+fuzz:
+	@for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "fuzz $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(T) $$p || exit 1; \
+	  done; \
+	done
+
+clean:
+	rm -rf $(BIN)
