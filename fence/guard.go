@@ -1,0 +1,187 @@
+package fence
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	draas "github.com/draasd/draas"
+)
+
+// GuardConfig is what a guard holds and where it listens.
+type GuardConfig struct {
+	// Socket is the path of the unix socket. Beside it stand SOCKET.lock, which
+	// keeps a second guard out, and SOCKET.epochs, which remembers the epochs
+	// that must not be reopened.
+	Socket   string
+	Services []Entry
+	Clock    Clock        // zero: SystemClock
+	Log      *slog.Logger // zero: none
+	// StopTimeout bounds the closing at the end; zero: 10 s.
+	StopTimeout time.Duration
+}
+
+// Guard holds the fences of a machine. Make it with NewGuard; Run it once.
+type Guard struct {
+	cfg     GuardConfig
+	log     *slog.Logger
+	keepers map[draas.ServiceID]*keeper
+	order   []*keeper // by name
+	ready   chan struct{}
+}
+
+// NewGuard checks the configuration. Nothing happens before Run.
+func NewGuard(cfg GuardConfig) (*Guard, error) {
+	if cfg.Socket == "" {
+		return nil, errors.New("new guard: no socket path")
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = SystemClock{}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.StopTimeout == 0 {
+		cfg.StopTimeout = 10 * time.Second
+	}
+	seen := map[draas.ServiceID]bool{}
+	for _, e := range cfg.Services {
+		if e.Service == "" || e.Fence == nil {
+			return nil, fmt.Errorf("new guard: service %q without a name or a fence", e.Service)
+		}
+		if seen[e.Service] {
+			return nil, fmt.Errorf("new guard: service %q twice", e.Service)
+		}
+		seen[e.Service] = true
+	}
+	return &Guard{cfg: cfg, log: cfg.Log, keepers: map[draas.ServiceID]*keeper{}, ready: make(chan struct{})}, nil
+}
+
+// Ready is closed when every fence was observed closed and the socket answers.
+func (g *Guard) Ready() <-chan struct{} { return g.ready }
+
+// Run closes every fence, then serves until ctx ends, then closes every fence
+// again. It returns nil when all were observed closed at the end. A fence that
+// cannot be closed at the start keeps the guard from being ready, but not the
+// other services from being opened.
+func (g *Guard) Run(ctx context.Context) (err error) {
+	if err := makePrivateDir(filepath.Dir(g.cfg.Socket)); err != nil {
+		return fmt.Errorf("guard: %w", err)
+	}
+	unlock, err := lockFile(g.cfg.Socket + ".lock")
+	if err != nil {
+		return fmt.Errorf("guard: %w", err)
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	j, err := openJournal(g.cfg.Socket + ".epochs")
+	if err != nil {
+		return fmt.Errorf("guard: %w", err)
+	}
+	for _, e := range g.cfg.Services {
+		k := newKeeper(e, g.cfg.Clock, j, g.log)
+		g.keepers[e.Service] = k
+		g.order = append(g.order, k)
+	}
+	slices.SortFunc(g.order, func(a, b *keeper) int { return cmp.Compare(a.Service, b.Service) })
+	ln, err := listenUnix(g.cfg.Socket)
+	if err != nil {
+		return fmt.Errorf("guard: %w", err)
+	}
+	return g.hold(ctx, ln)
+}
+
+// hold runs the keepers and the server. The server ends first, so that no
+// request comes between the closing and the end.
+func (g *Guard) hold(ctx context.Context, ln *net.UnixListener) error {
+	keep, stopKeepers := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopKeepers()
+	final, endFinal := context.WithCancel(context.WithoutCancel(ctx))
+	defer endFinal()
+
+	errs := make([]error, len(g.order)+1)
+	var keepers, waiter sync.WaitGroup
+	for i, k := range g.order {
+		keepers.Go(func() { errs[i] = k.run(keep, final) })
+	}
+	waiter.Go(func() { g.waitReady(ctx) })
+
+	errs[len(g.order)] = g.serve(ctx, ln)
+	waiter.Wait()
+	timer := time.AfterFunc(g.cfg.StopTimeout, endFinal)
+	defer timer.Stop()
+	stopKeepers()
+	keepers.Wait()
+	return errors.Join(errs...)
+}
+
+func (g *Guard) waitReady(ctx context.Context) {
+	for _, k := range g.order {
+		if !k.waitUntil(ctx, func() bool { return k.ready }) {
+			return
+		}
+	}
+	g.log.Info("guard ready, every fence observed closed", "services", len(g.order), "socket", g.cfg.Socket)
+	close(g.ready)
+}
+
+// makePrivateDir makes the socket's directory, or checks the one there is:
+// others must not be able to put their socket in place of ours.
+func makePrivateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make socket directory: %w", err)
+	}
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("look at socket directory: %w", err)
+	}
+	if fi.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("socket directory %s may be written by others (mode %#o): chmod go-w", dir, fi.Mode().Perm())
+	}
+	return nil
+}
+
+// lockFile takes an exclusive lock that ends with the process.
+func lockFile(path string) (unlock func() error, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close() // the lock is another's
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w (%s is locked)", ErrGuardRunning, path)
+		}
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return f.Close, nil
+}
+
+// listenUnix replaces a stale socket; the caller holds the lock, so whatever
+// is there belongs to nobody.
+func listenUnix(path string) (*net.UnixListener, error) {
+	if fi, err := os.Lstat(path); err == nil && fi.Mode().Type() != fs.ModeSocket {
+		return nil, fmt.Errorf("listen: %s is there and is no socket", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove stale socket: %w", err)
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("protect socket: %w", err), ln.Close())
+	}
+	return ln, nil
+}

@@ -1,0 +1,494 @@
+package fence_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	draas "github.com/draasd/draas"
+	"github.com/draasd/draas/fence"
+	"github.com/draasd/draas/fence/fencetest"
+)
+
+// stepClock is the system's clocks, with a wall clock that a test steps.
+type stepClock struct {
+	mu   sync.Mutex
+	step time.Duration
+}
+
+func (c *stepClock) Now() draas.Reading {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := fence.SystemClock{}.Now()
+	r.Wall += c.step
+	return r
+}
+
+func (c *stepClock) stepWall(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.step += d
+}
+
+// rig is a guard in this process, with a fake fence.
+type rig struct {
+	fake   *fencetest.Fake
+	clock  *stepClock
+	client *fence.Client
+	socket string
+	guard  *fence.Guard
+	stop   func() error
+}
+
+func newRig(t *testing.T, faults fencetest.Faults) *rig {
+	t.Helper()
+	clock := &stepClock{}
+	r := &rig{clock: clock, fake: fencetest.NewFake(clock, 50*time.Millisecond),
+		socket: filepath.Join(shortDir(t), "guard.sock")}
+	r.fake.Break(faults)
+	r.start(t)
+	return r
+}
+
+func (r *rig) start(t *testing.T) {
+	t.Helper()
+	var err error
+	r.guard, err = fence.NewGuard(fence.GuardConfig{
+		Socket: r.socket, Clock: r.clock, StopTimeout: 2 * time.Second,
+		Services: []fence.Entry{{Service: "shop", Kind: draas.FenceExec, Fence: r.fake, Audit: 30 * time.Millisecond}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.guard.Run(ctx) }()
+	r.stop = sync.OnceValue(func() error { cancel(); return <-done })
+	r.client = fence.Dial(r.socket)
+	t.Cleanup(func() {
+		r.fake.Break(fencetest.Faults{})
+		if err := errors.Join(r.stop(), r.client.Close()); err != nil {
+			t.Errorf("stop guard: %v", err)
+		}
+	})
+}
+
+// shortDir is a temporary directory whose name leaves room for a socket
+// (sun_path holds 108 bytes).
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "fence")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func (r *rig) ready(t *testing.T) {
+	t.Helper()
+	select {
+	case <-r.guard.Ready():
+	case <-time.After(5 * time.Second):
+		t.Fatal("guard not ready")
+	}
+}
+
+func (r *rig) extend(t *testing.T, e draas.Epoch, d time.Duration) (fence.Status, error) {
+	t.Helper()
+	return r.client.Extend(t.Context(), "shop", e, draas.DeadlineAt(r.clock.Now(), d))
+}
+
+func (r *rig) status(t *testing.T) fence.Status {
+	t.Helper()
+	all, err := r.client.Status(t.Context())
+	if err != nil || len(all) != 1 {
+		t.Fatalf("status: %v, %v", all, err)
+	}
+	return all[0]
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	end := time.Now().Add(5 * time.Second)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(end) {
+			t.Fatalf("not in time: %s", what)
+		}
+		<-tick.C
+	}
+}
+
+func must[T any](t *testing.T) func(v T, err error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func TestGuardStartsClosedAndClosesAtTheDeadline(t *testing.T) {
+	r := newRig(t, fencetest.Faults{})
+	r.ready(t)
+	if r.fake.Serving() {
+		t.Fatal("ready while the fence that was found open still is")
+	}
+	start := r.clock.Now()
+	st := must[fence.Status](t)(r.extend(t, 1, 300*time.Millisecond))
+	if st.State != fence.Open || st.Epoch != 1 || st.Left <= 0 || !r.fake.Serving() {
+		t.Fatalf("extended to %+v", st)
+	}
+	eventually(t, "closed by itself", func() bool { return !r.fake.Serving() })
+	if took := r.clock.Now().Sub(start); took < 300*time.Millisecond || took > 500*time.Millisecond {
+		t.Fatalf("closed after %v, deadline 300 ms", took)
+	}
+	eventually(t, "closed in the status", func() bool { return r.status(t).State == fence.Closed })
+	if _, err := r.extend(t, 1, 0); !errors.Is(err, draas.ErrExpired) {
+		t.Fatalf("a late write: %v", err)
+	}
+	must[fence.Status](t)(r.extend(t, 1, time.Minute))
+	if !r.fake.Serving() {
+		t.Fatal("a renewal after the end must open again")
+	}
+	if err := r.stop(); err != nil || r.fake.Serving() {
+		t.Fatalf("an orderly stop must close: %v", err)
+	}
+}
+
+func TestGuardExtends(t *testing.T) {
+	r := newRig(t, fencetest.Faults{})
+	r.ready(t)
+	for range 10 {
+		d := draas.DeadlineAt(r.clock.Now(), 200*time.Millisecond)
+		must[fence.Status](t)(r.client.Extend(t.Context(), "shop", 1, d))
+		if p := r.fake.Permit(); p.Deadline != d {
+			t.Fatalf("the fence has %v, want %v", p.Deadline, d)
+		}
+		eventually(t, "half of it passed", func() bool { return d.Left(r.clock.Now()) < 120*time.Millisecond })
+		if !r.fake.Serving() {
+			t.Fatal("closed while renewed")
+		}
+	}
+	if n := slices.Index(r.fake.Calls(), "open"); slices.Contains(r.fake.Calls()[n+1:], "open") {
+		t.Fatalf("opened twice: %v", r.fake.Calls())
+	}
+}
+
+func TestGuardClose(t *testing.T) {
+	r := newRig(t, fencetest.Faults{})
+	r.ready(t)
+	must[fence.Status](t)(r.extend(t, 3, time.Minute))
+	if _, err := r.client.Shut(t.Context(), "shop", 2); !errors.Is(err, draas.ErrStaleEpoch) || !r.fake.Serving() {
+		t.Fatalf("a close of an earlier epoch: %v", err)
+	}
+	st := must[fence.Status](t)(r.client.Shut(t.Context(), "shop", 3))
+	if r.fake.Serving() || st.State != fence.Closed || st.Ended != 3 {
+		t.Fatalf("closed to %+v", st)
+	}
+	if _, err := r.extend(t, 3, time.Minute); !errors.Is(err, draas.ErrStaleEpoch) {
+		t.Fatalf("reopening a closed epoch: %v", err)
+	}
+	must[fence.Status](t)(r.client.Shut(t.Context(), "shop", 3)) // again
+
+	// A guard that was restarted still knows.
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.start(t)
+	r.ready(t)
+	for e := range draas.Epoch(3) {
+		if _, err := r.extend(t, e+1, time.Minute); !errors.Is(err, draas.ErrStaleEpoch) {
+			t.Fatalf("reopening epoch %d after a restart: %v", e+1, err)
+		}
+	}
+	must[fence.Status](t)(r.extend(t, 4, time.Minute))
+}
+
+func TestGuardWallClockSteps(t *testing.T) {
+	r := newRig(t, fencetest.Faults{})
+	r.ready(t)
+	must[fence.Status](t)(r.extend(t, 1, time.Minute))
+	r.clock.stepWall(time.Hour)
+	eventually(t, "closed by the wall clock", func() bool { return !r.fake.Serving() })
+	r.clock.stepWall(-time.Hour)
+	eventually(t, "an audit later", func() bool { return r.status(t).State == fence.Closed })
+	if r.fake.Serving() {
+		t.Fatal("the step back reopened it")
+	}
+	must[fence.Status](t)(r.extend(t, 1, 150*time.Millisecond))
+	r.clock.stepWall(-time.Hour)
+	eventually(t, "closed by the boot clock", func() bool { return !r.fake.Serving() })
+}
+
+func TestGuardNotReadyUntilObservedClosed(t *testing.T) {
+	r := newRig(t, fencetest.Faults{Close: errors.New("stuck bolt")})
+	eventually(t, "trying to close", func() bool { return len(r.fake.Calls()) > 2 })
+	if _, err := r.extend(t, 1, time.Minute); !errors.Is(err, fence.ErrNotReady) {
+		t.Fatalf("extend before the fence was closed: %v", err)
+	}
+	if st := r.status(t); st.State != fence.Open || !strings.Contains(st.Error, "stuck bolt") {
+		t.Fatalf("status %+v", st)
+	}
+	select {
+	case <-r.guard.Ready():
+		t.Fatal("ready with an open fence")
+	default:
+	}
+	r.fake.Break(fencetest.Faults{})
+	r.ready(t)
+}
+
+func TestGuardCannotConfirmTheClose(t *testing.T) {
+	for name, faults := range map[string]fencetest.Faults{
+		"close fails": {Close: errors.New("jammed")},
+		"cannot see":  {Blind: errors.New("jammed")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, fencetest.Faults{})
+			r.ready(t)
+			must[fence.Status](t)(r.extend(t, 1, time.Minute))
+			r.fake.Break(faults)
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			if _, err := r.client.Shut(ctx, "shop", 1); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("shut: %v", err)
+			}
+			if st := r.status(t); st.State == fence.Closed || !strings.Contains(st.Error, "jammed") {
+				t.Fatalf("status %+v", st)
+			}
+			r.fake.Break(fencetest.Faults{})
+			eventually(t, "closed in the end", func() bool { return !r.fake.Serving() && r.status(t).State == fence.Closed })
+			if st := r.status(t); st.LateCloses != 1 || st.LastClose < 50*time.Millisecond {
+				t.Fatalf("a late close must be counted: %+v", st)
+			}
+		})
+	}
+}
+
+func TestGuardOpenFails(t *testing.T) {
+	r := newRig(t, fencetest.Faults{})
+	r.ready(t)
+	r.fake.Break(fencetest.Faults{Open: errors.New("no key")})
+	if _, err := r.extend(t, 1, time.Minute); !errors.Is(err, fence.ErrNotOpened) || !strings.Contains(err.Error(), "no key") {
+		t.Fatalf("extend: %v", err)
+	}
+	r.fake.Break(fencetest.Faults{})
+	eventually(t, "opened at a later try", func() bool { return r.fake.Serving() })
+}
+
+// A slow opening answers "opening", is kept alive by renewals, and is ended by
+// the deadline when they stop.
+func TestGuardSlowOpen(t *testing.T) {
+	r := newRig(t, fencetest.Faults{})
+	r.ready(t)
+	r.fake.Break(fencetest.Faults{OpenTakes: 600 * time.Millisecond})
+	for !r.fake.Serving() {
+		st := must[fence.Status](t)(r.extend(t, 1, 300*time.Millisecond))
+		if st.State != fence.Open && st.Phase != "opening" {
+			t.Fatalf("status %+v", st)
+		}
+	}
+	must[fence.Status](t)(r.client.Shut(t.Context(), "shop", 1))
+
+	r.fake.Break(fencetest.Faults{OpenTakes: time.Hour})
+	must[fence.Status](t)(r.extend(t, 2, 200*time.Millisecond))
+	eventually(t, "the opening given up", func() bool { return r.status(t).State == fence.Closed })
+
+	must[fence.Status](t)(r.extend(t, 2, time.Minute)) // opening again, for long
+	must[fence.Status](t)(r.client.Shut(t.Context(), "shop", 2))
+	if r.fake.Serving() {
+		t.Fatal("open after the close")
+	}
+}
+
+func TestGuardAudits(t *testing.T) {
+	r := newRig(t, fencetest.Faults{})
+	r.ready(t)
+	r.fake.Force(true)
+	eventually(t, "closed what was opened without a permit", func() bool { return !r.fake.Serving() })
+	must[fence.Status](t)(r.extend(t, 1, time.Minute))
+	r.fake.Force(false)
+	eventually(t, "reported", func() bool { st := r.status(t); return st.State == fence.Closed && st.Error != "" })
+	r.fake.Force(true)
+	eventually(t, "the report taken back", func() bool { st := r.status(t); return st.State == fence.Open && st.Error == "" })
+}
+
+func TestGuardKeepsASecondOut(t *testing.T) {
+	r := newRig(t, fencetest.Faults{})
+	r.ready(t)
+	second, err := fence.NewGuard(fence.GuardConfig{Socket: r.socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Run(t.Context()); !errors.Is(err, fence.ErrGuardRunning) {
+		t.Fatalf("a second guard: %v", err)
+	}
+	must[fence.Status](t)(r.extend(t, 1, time.Minute)) // the first is unharmed
+}
+
+func TestGuardSocket(t *testing.T) {
+	dir := shortDir(t)
+	socket := filepath.Join(dir, "new", "guard.sock")
+	g := must[*fence.Guard](t)(fence.NewGuard(fence.GuardConfig{Socket: socket}))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- g.Run(ctx) }()
+	<-g.Ready()
+	for path, want := range map[string]os.FileMode{socket: 0o600, filepath.Dir(socket): 0o700} {
+		if fi := must[os.FileInfo](t)(os.Stat(path)); fi.Mode().Perm() != want {
+			t.Errorf("%s has mode %#o, want %#o", path, fi.Mode().Perm(), want)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+
+	// A socket left by a killed guard is replaced; what is no socket is not.
+	ln := must[*net.UnixListener](t)(net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "stale"), Net: "unix"}))
+	ln.SetUnlinkOnClose(false)
+	if err := errors.Join(ln.Close(), os.WriteFile(filepath.Join(dir, "file"), nil, 0o600), os.Mkdir(filepath.Join(dir, "loose"), 0o700), os.Chmod(filepath.Join(dir, "loose"), 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"stale": "", "file": "is no socket", "loose/sock": "written by others"} {
+		g := must[*fence.Guard](t)(fence.NewGuard(fence.GuardConfig{Socket: filepath.Join(dir, name)}))
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			select {
+			case <-g.Ready():
+			case <-time.After(5 * time.Second):
+			}
+			cancel()
+		}()
+		err := g.Run(ctx)
+		cancel()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+}
+
+func TestGuardAgainstGarbage(t *testing.T) {
+	r := newRig(t, fencetest.Faults{})
+	r.ready(t)
+	for name, in := range map[string]string{
+		"no JSON":       "hello\n",
+		"unknown op":    `{"op":"open"}` + "\n",
+		"unknown field": `{"op":"status","x":1}` + "\n",
+		"oversized":     strings.Repeat("x", 1<<20),
+		"binary":        "\x00\x01\x02\n",
+	} {
+		conn := must[net.Conn](t)(net.Dial("unix", r.socket))
+		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+		_, _ = conn.Write([]byte(in)) // the guard may hang up in the middle of it
+		buf := make([]byte, 4096)
+		n, err := conn.Read(buf)
+		if name != "oversized" && (err != nil || !strings.Contains(string(buf[:n]), "bad_request")) {
+			t.Errorf("%s: %q, %v", name, buf[:n], err)
+		}
+		for err == nil {
+			_, err = conn.Read(buf)
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the guard keeps the connection", name)
+		}
+		_ = conn.Close()
+	}
+	if _, err := r.client.Extend(t.Context(), "nope", 1, draas.DeadlineAt(r.clock.Now(), time.Second)); !errors.Is(err, fence.ErrUnknownService) {
+		t.Errorf("unknown service: %v", err)
+	}
+	if _, err := r.extend(t, 1, time.Hour); !errors.Is(err, fence.ErrTooFar) {
+		t.Errorf("a deadline in an hour: %v", err)
+	}
+	must[fence.Status](t)(r.extend(t, 1, time.Minute))
+}
+
+func TestClientFindsARestartedGuardAndNeverBlocks(t *testing.T) {
+	r := newRig(t, fencetest.Faults{})
+	r.ready(t)
+	must[fence.Status](t)(r.extend(t, 1, time.Minute))
+	client := r.client
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Status(t.Context()); err == nil {
+		t.Fatal("an answer without a guard")
+	}
+	r.start(t)
+	r.ready(t)
+	must[[]fence.Status](t)(client.Status(t.Context()))
+	if err := errors.Join(r.stop(), client.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	// A guard that is stopped: the socket takes the connection, nobody answers.
+	ln := must[*net.UnixListener](t)(net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(shortDir(t), "mute"), Net: "unix"}))
+	defer ln.Close()
+	mute := fence.Dial(ln.Addr().String())
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if _, err := mute.Status(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("a mute guard: %v", err)
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Fatalf("blocked %v", took)
+	}
+}
+
+func TestFakeConforms(t *testing.T) {
+	fencetest.Run(t, func(*testing.T) fencetest.Subject {
+		f := fencetest.NewFake(fence.SystemClock{}, time.Millisecond)
+		ask := func(context.Context) error {
+			if !f.Serving() {
+				return errors.New("refused")
+			}
+			return nil
+		}
+		return fencetest.Subject{Fence: f, Clock: fence.SystemClock{}, Ask: ask,
+			Connect: func(context.Context) (func(context.Context) error, error) { return ask, nil }}
+	})
+}
+
+func TestFakeGuard(t *testing.T) {
+	clock := &stepClock{}
+	g := fencetest.NewGuard(clock, "shop")
+	ctx := t.Context()
+	d := draas.DeadlineAt(clock.Now(), time.Minute)
+	if st, err := g.Extend(ctx, "shop", 1, d); err != nil || st.State != fence.Open || !g.Serving("shop") {
+		t.Fatalf("%+v, %v", st, err)
+	}
+	g.SetStuck("shop", errors.New("jammed"))
+	if _, err := g.Shut(ctx, "shop", 1); !errors.Is(err, fence.ErrNotClosed) || !g.Serving("shop") {
+		t.Fatalf("a stuck fence: %v", err)
+	}
+	g.SetStuck("shop", nil)
+	if _, err := g.Shut(ctx, "shop", 1); err != nil || g.Serving("shop") {
+		t.Fatalf("shut: %v", err)
+	}
+	if _, err := g.Extend(ctx, "shop", 1, d); !errors.Is(err, draas.ErrStaleEpoch) {
+		t.Fatalf("reopened: %v", err)
+	}
+	if _, err := g.Extend(ctx, "shop", 2, d); err != nil {
+		t.Fatal(err)
+	}
+	clock.stepWall(time.Hour)
+	if g.Serving("shop") {
+		t.Fatal("serving after the deadline")
+	}
+	g.SetDown(net.ErrClosed)
+	if _, err := g.Status(ctx); !errors.Is(err, net.ErrClosed) {
+		t.Fatalf("down: %v", err)
+	}
+}

@@ -1,0 +1,303 @@
+package fence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	draas "github.com/draasd/draas"
+)
+
+// KernelConfig describes a fence of nftables rules.
+type KernelConfig struct {
+	Service draas.ServiceID
+	Ports   []uint16 // of the service, as they are behind any DNAT
+	Proto   string   // tcp (zero), udp or both
+	// Protect is the destinations the ports are fenced on; none means every
+	// address of this host. Addresses behind this host (routed through it) are
+	// fenced only when they are given here.
+	Protect []netip.Addr
+	Margin  time.Duration // what Worst returns; zero: DefaultMargin
+	Clock   Clock         // zero: SystemClock
+}
+
+// Kernel is a fence of nftables rules in a table of its own. What is let in is
+// let in by an element of a set that times out by itself and by a rule that
+// compares the wall clock with the deadline: with no process alive the fence
+// closes on time, established connections included, and a write that comes
+// late, by a guard that was stopped, cannot reopen it. The rules stay when the
+// guard ends: closed. Remove takes them away.
+type Kernel struct {
+	cfg   KernelConfig
+	rules ruleset
+
+	mu sync.Mutex
+	// deadline is what was last written; zero when closed.
+	deadline draas.Deadline
+	// installed is the fingerprint of the rules as the kernel listed them right
+	// after they were written; empty before.
+	installed map[string]string
+	// seen is the kernel's ruleset generation at which the rules were last
+	// found whole.
+	seen uint32
+}
+
+// nftName is what nft's own scanner can read back as a name.
+var nftName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// NewKernel checks the configuration. The rules are written by the first
+// Close or Open.
+func NewKernel(cfg KernelConfig) (*Kernel, error) {
+	if !nftName.MatchString(string(cfg.Service)) {
+		return nil, fmt.Errorf("kernel fence: service %q does not make a table name (letters, digits, _ . -)", cfg.Service)
+	}
+	if len(cfg.Ports) == 0 || slices.Contains(cfg.Ports, 0) {
+		return nil, fmt.Errorf("kernel fence: ports %v", cfg.Ports)
+	}
+	var protos []byte
+	switch cfg.Proto {
+	case "", "tcp":
+		protos = []byte{unix.IPPROTO_TCP}
+	case "udp":
+		protos = []byte{unix.IPPROTO_UDP}
+	case "both":
+		protos = []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP}
+	default:
+		return nil, fmt.Errorf("kernel fence: proto %q is none of tcp, udp, both", cfg.Proto)
+	}
+	if cfg.Margin == 0 {
+		cfg.Margin = DefaultMargin(draas.FenceKernel)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = SystemClock{}
+	}
+	ports := slices.Compact(slices.Sorted(slices.Values(cfg.Ports)))
+	return &Kernel{cfg: cfg, rules: newRuleset(cfg.Service, ports, protos, cfg.Protect)}, nil
+}
+
+// Worst is the margin: the kernel's timer is exact to a jiffy.
+func (k *Kernel) Worst() time.Duration { return k.cfg.Margin }
+
+// Open writes the rules if they are not there, and the permit.
+func (k *Kernel) Open(_ context.Context, p Permit) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	whole, err := k.whole()
+	if err != nil || !whole {
+		if err := k.install(); err != nil {
+			return err
+		}
+	}
+	return k.admit(p.Deadline)
+}
+
+// Extend is Open: restoring the rules after a foreign flush is the same act.
+func (k *Kernel) Extend(ctx context.Context, p Permit) error { return k.Open(ctx, p) }
+
+// Close takes the permit away, and writes the rules if they are not there.
+func (k *Kernel) Close(context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	whole, err := k.whole()
+	if err == nil && whole {
+		if err := k.withdraw(); err == nil {
+			return nil
+		}
+	}
+	return k.install()
+}
+
+// State reads the rules back from the kernel. Without its rules the fence is
+// open to everybody; that is Unknown, with an error.
+func (k *Kernel) State(context.Context) (State, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	whole, err := k.whole()
+	if err != nil {
+		return Unknown, err
+	}
+	if !whole {
+		return Unknown, fmt.Errorf("the rules of table inet %s are not there, or were changed by others: the ports are not fenced", k.rules.table.Name)
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return Unknown, fmt.Errorf("open netlink: %w", err)
+	}
+	elems, err := conn.GetSetElements(k.rules.open)
+	if err != nil {
+		return Unknown, fmt.Errorf("list permit: %w", err)
+	}
+	if len(elems) > 0 && !k.deadline.Passed(k.cfg.Clock.Now()) {
+		return Open, nil
+	}
+	return Closed, nil
+}
+
+// Remove takes the fence's table away: the ports are open for everybody then.
+// It is for uninstalling; an orderly stop of the guard leaves the rules closed.
+func (k *Kernel) Remove() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	conn.AddTable(k.rules.table) // so that deleting succeeds when it is not there
+	conn.DelTable(k.rules.table)
+	k.installed, k.deadline = nil, draas.Deadline{}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("remove table: %w", err)
+	}
+	return nil
+}
+
+// admit writes the permit: in one batch, so that no packet falls between the
+// old one and the new one, and the set is emptied rather than the element
+// deleted, which would fail when it has just timed out. The deadline is judged
+// right before and right after.
+func (k *Kernel) admit(d draas.Deadline) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	now := k.cfg.Clock.Now()
+	if d.Passed(now) {
+		return errors.Join(draas.ErrExpired, k.withdraw())
+	}
+	if err := k.rules.admit(conn, d, d.Left(now)); err != nil {
+		return fmt.Errorf("write permit: %w", err)
+	}
+	k.deadline = d
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("write permit: %w", err)
+	}
+	if d.Passed(k.cfg.Clock.Now()) {
+		return errors.Join(draas.ErrExpired, k.withdraw())
+	}
+	return nil
+}
+
+func (k *Kernel) withdraw() error {
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	k.rules.withdraw(conn)
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("withdraw permit: %w", err)
+	}
+	k.deadline = draas.Deadline{}
+	return nil
+}
+
+// install writes the whole table, closed, in one batch: whatever stood there
+// is replaced with no moment in between.
+func (k *Kernel) install() error {
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	if err := k.rules.install(conn); err != nil {
+		return fmt.Errorf("write rules: %w", err)
+	}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("write rules: %w", err)
+	}
+	k.deadline, k.seen = draas.Deadline{}, 0
+	if k.installed, err = k.rules.fingerprint(conn); err != nil {
+		k.installed = nil
+		return fmt.Errorf("read rules back: %w", err)
+	}
+	if len(k.installed) == 0 {
+		k.installed = nil
+		return errors.New("read rules back: the table is gone again")
+	}
+	return nil
+}
+
+// whole reports whether the rules are as they were written. The kernel counts
+// a generation up at every change of any rule; while it stands, nothing has to
+// be listed.
+func (k *Kernel) whole() (bool, error) {
+	if k.installed == nil {
+		return false, nil
+	}
+	gen, err := generation()
+	if err != nil {
+		return false, err
+	}
+	if gen == k.seen {
+		return true, nil
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return false, fmt.Errorf("open netlink: %w", err)
+	}
+	now, err := k.rules.fingerprint(conn)
+	if err != nil {
+		return false, fmt.Errorf("list rules: %w", err)
+	}
+	if !maps.Equal(now, k.installed) {
+		return false, nil
+	}
+	k.seen = gen // read before the listing: a change since shows next time
+	return true, nil
+}
+
+// generation asks for the ruleset's generation (NFT_MSG_GETGEN), which the
+// nftables module only reports to monitors.
+func generation() (id uint32, err error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		return 0, fmt.Errorf("open netlink: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	msgs, err := conn.Execute(netlink.Message{
+		Header: netlink.Header{
+			Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN),
+			Flags: netlink.Request,
+		},
+		Data: []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0}, // struct nfgenmsg
+	})
+	if err != nil {
+		return 0, fmt.Errorf("get ruleset generation: %w", err)
+	}
+	for _, m := range msgs {
+		if len(m.Data) < 4 {
+			continue
+		}
+		attrs, err := netlink.UnmarshalAttributes(m.Data[4:])
+		if err != nil {
+			return 0, fmt.Errorf("get ruleset generation: %w", err)
+		}
+		for _, a := range attrs {
+			if a.Type == unix.NFTA_GEN_ID && len(a.Data) == 4 {
+				return be32(a.Data), nil
+			}
+		}
+	}
+	return 0, errors.New("get ruleset generation: no answer")
+}
+
+// splitFamilies sorts addresses into IPv4 and IPv6.
+func splitFamilies(addrs []netip.Addr) (v4, v6 []netip.Addr) {
+	for _, a := range slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare) {
+		a = a.Unmap()
+		if a.Is4() {
+			v4 = append(v4, a)
+		} else {
+			v6 = append(v6, a.WithZone(""))
+		}
+	}
+	return slices.Compact(v4), slices.Compact(v6)
+}
