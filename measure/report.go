@@ -1,0 +1,274 @@
+package measure
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/rto"
+)
+
+// Millis is a duration that is written as milliseconds, in whole microseconds.
+type Millis time.Duration
+
+// MarshalJSON writes milliseconds.
+func (m Millis) MarshalJSON() ([]byte, error) {
+	us := time.Duration(m).Round(time.Microsecond).Microseconds()
+	return strconv.AppendFloat(nil, float64(us)/1000, 'f', -1, 64), nil
+}
+
+// UnmarshalJSON reads milliseconds.
+func (m *Millis) UnmarshalJSON(text []byte) error {
+	f, err := strconv.ParseFloat(string(text), 64)
+	if err != nil {
+		return fmt.Errorf("parse milliseconds: %w", err)
+	}
+	*m = Millis(f * float64(time.Millisecond))
+	return nil
+}
+
+func (m Millis) String() string { return time.Duration(m).Round(100 * time.Microsecond).String() }
+
+// Report is what a run found. The embedded Outcome is that of the first kind
+// of client, which is the one that is judged; WrongSite, WrongSiteTime,
+// DualActive, Void and the lateness are of all together.
+type Report struct {
+	URL      string     `json:"url"`
+	Started  time.Time  `json:"started"`
+	Duration Millis     `json:"duration_ms"` // of the schedule
+	Rate     float64    `json:"rate"`        // per second and client
+	Fault    *time.Time `json:"fault"`       // null when not marked
+
+	// Void says that the run proves nothing, and VoidReason why.
+	Void       bool   `json:"void"`
+	VoidReason string `json:"void_reason,omitempty"`
+
+	Client Kind `json:"client"` // whose Outcome this is
+	Outcome
+
+	// WrongSite counts good answers, of any client, from a site that had
+	// been succeeded; WrongSiteTime is the time over which they came.
+	WrongSite     int    `json:"wrong_site"`
+	WrongSiteTime Millis `json:"wrong_site_ms"`
+	// DualActive is the time in which at least two sites were proved active.
+	DualActive      Millis `json:"dual_active_ms"`
+	DualActiveSpans []Span `json:"dual_active_spans,omitempty"`
+
+	// Lateness is how long after their scheduled time requests were sent.
+	LatenessP50 Millis `json:"lateness_p50_ms"`
+	LatenessP99 Millis `json:"lateness_p99_ms"`
+	LatenessMax Millis `json:"lateness_max_ms"`
+
+	Clients map[Kind]*Outcome        `json:"clients"`
+	Sites   map[draas.SiteID]*Counts `json:"sites,omitempty"` // asked directly
+
+	// Timeline is what it was worked out from; End and all instants in it
+	// count from Started.
+	Timeline *rto.Timeline `json:"-"`
+
+	kinds []Kind
+	names []draas.SiteID
+}
+
+// Counts is what one stream of requests got.
+type Counts struct {
+	Sent    int            `json:"sent"`
+	Failed  int            `json:"failed"`
+	Errors  map[string]int `json:"errors"` // by class, all of them
+	Latency Latency        `json:"latency"`
+	Served  []Served       `json:"served"`
+}
+
+// Outcome is what one kind of client saw.
+type Outcome struct {
+	Counts
+
+	// Downtime is the length of the first outage, zero without one. When it
+	// is not Recovered, no lasting good answer was seen before the run's end.
+	Downtime     Millis     `json:"downtime_ms"`
+	Recovered    bool       `json:"recovered"`
+	FirstFailure *time.Time `json:"first_failure"` // scheduled; null when nothing failed
+	FirstGood    *time.Time `json:"first_good"`    // the lasting good answer; null when there was none
+
+	LargestGap     Millis    `json:"largest_gap_ms"` // between good answers
+	LargestGapFrom time.Time `json:"largest_gap_from"`
+
+	Outages []Outage `json:"outages"`
+	Wrong   int      `json:"wrong_site"` // as Report.WrongSite, of this client
+}
+
+// Latency is of good answers, counted from their scheduled time.
+type Latency struct {
+	P50  Millis `json:"p50_ms"`
+	P90  Millis `json:"p90_ms"`
+	P99  Millis `json:"p99_ms"`
+	P999 Millis `json:"p999_ms"`
+	Max  Millis `json:"max_ms"`
+}
+
+// Outage is one stretch without lasting service.
+type Outage struct {
+	From      time.Time    `json:"from"`
+	To        time.Time    `json:"to"`
+	Length    Millis       `json:"length_ms"`
+	Recovered bool         `json:"recovered"`
+	Failed    int          `json:"failed"`
+	Site      draas.SiteID `json:"site"` // that ended it; empty when unknown
+	Epoch     draas.Epoch  `json:"epoch"`
+}
+
+// Served sums up the good answers of one site at one epoch.
+type Served struct {
+	Site    draas.SiteID `json:"site"`  // empty when unknown
+	Epoch   draas.Epoch  `json:"epoch"` // zero when not stamped
+	Answers int          `json:"answers"`
+	First   time.Time    `json:"first"`
+	Last    time.Time    `json:"last"`
+}
+
+// Span is a stretch of time.
+type Span struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+}
+
+// Errors of Report.Check.
+var (
+	ErrVoid     = errors.New("void")
+	ErrExceeded = errors.New("exceeded")
+)
+
+// Check judges the run. It returns an ErrVoid when the run proves nothing, and
+// an ErrExceeded when an outage of the judged client was longer than maxRTO or
+// did not end, or when two sites were active or a succeeded one answered.
+func (r *Report) Check(maxRTO time.Duration) error {
+	if r.Void {
+		return fmt.Errorf("%w: %s", ErrVoid, r.VoidReason)
+	}
+	for _, o := range r.Outages {
+		switch {
+		case !o.Recovered:
+			return fmt.Errorf("%w: no lasting good answer before the end, %v after the first failure", ErrExceeded, o.Length)
+		case time.Duration(o.Length) > maxRTO:
+			return fmt.Errorf("%w: down for %v, allowed are %v", ErrExceeded, o.Length, maxRTO)
+		}
+	}
+	switch {
+	case r.DualActive > 0:
+		return fmt.Errorf("%w: two sites were active for %v", ErrExceeded, r.DualActive)
+	case r.WrongSite > 0:
+		return fmt.Errorf("%w: %d answers came from a site that had been succeeded", ErrExceeded, r.WrongSite)
+	}
+	return nil
+}
+
+// report works the outcome out.
+func (r *run) report(fault *time.Time, end time.Duration) *Report {
+	t := &rto.Timeline{Sites: r.sites, End: end}
+	for _, s := range r.streams {
+		t.Streams = append(t.Streams, rto.Stream{Name: s.name, Direct: s.site != "", Samples: s.samples})
+	}
+	o := rto.Options{Settle: r.config.Settle, Join: r.config.join()}
+	if fault != nil {
+		o.Marked, o.Fault = true, fault.Sub(r.start)
+	}
+	for _, s := range r.config.ExpectSites {
+		o.Expect = append(o.Expect, r.intern(s))
+	}
+	res := rto.Analyse(t, o)
+
+	p := &Report{
+		URL:           r.config.URL,
+		Started:       r.wall(0),
+		Duration:      Millis(end),
+		Rate:          r.config.Rate,
+		Void:          res.Void != "",
+		VoidReason:    res.Void,
+		Client:        r.config.Clients[0],
+		WrongSiteTime: Millis(res.WrongTime),
+		DualActive:    Millis(res.DualTime),
+		LatenessP50:   quantile(r.lateness, 50),
+		LatenessP99:   quantile(r.lateness, 99),
+		LatenessMax:   Millis(time.Duration(r.lateness.Max()) * time.Microsecond),
+		Clients:       make(map[Kind]*Outcome),
+		Timeline:      t,
+		kinds:         r.config.Clients,
+	}
+	if fault != nil {
+		at := fault.UTC()
+		p.Fault = &at
+	}
+	for _, d := range res.Dual {
+		p.DualActiveSpans = append(p.DualActiveSpans, Span{From: r.wall(d.From), To: r.wall(d.To)})
+	}
+	for i, c := range res.Clients {
+		p.Clients[r.config.Clients[i]] = r.outcome(c, r.streams[i].latency)
+		p.WrongSite += c.Wrong
+	}
+	p.Outcome = *p.Clients[p.Client]
+	if len(res.Direct) > 0 {
+		p.Sites = make(map[draas.SiteID]*Counts)
+	}
+	for i, c := range res.Direct {
+		s := r.streams[len(res.Clients)+i]
+		counts := r.counts(c, s.latency)
+		p.Sites[s.site] = &counts
+		p.names = append(p.names, s.site)
+	}
+	return p
+}
+
+// wall is the wall clock's time of an instant of the run, in UTC, as the
+// clock stood at the start.
+func (r *run) wall(at time.Duration) time.Time { return r.start.Add(at).Round(0).UTC() }
+
+func (r *run) counts(c rto.Client, latency *hdrhistogram.Histogram) Counts {
+	n := Counts{
+		Sent:   c.Sent,
+		Failed: c.Failed,
+		Errors: make(map[string]int),
+		Served: []Served{},
+		Latency: Latency{
+			P50: quantile(latency, 50), P90: quantile(latency, 90), P99: quantile(latency, 99),
+			P999: quantile(latency, 99.9), Max: Millis(time.Duration(latency.Max()) * time.Microsecond),
+		},
+	}
+	for _, class := range rto.Failures() {
+		n.Errors[class.String()] = c.Classes[class]
+	}
+	for _, s := range c.Served {
+		n.Served = append(n.Served, Served{Site: r.sites[s.Site], Epoch: s.Epoch, Answers: s.Answers,
+			First: r.wall(s.First), Last: r.wall(s.Last)})
+	}
+	return n
+}
+
+func (r *run) outcome(c rto.Client, latency *hdrhistogram.Histogram) *Outcome {
+	o := &Outcome{
+		Counts:         r.counts(c, latency),
+		Recovered:      true,
+		LargestGap:     Millis(c.Gap.Len()),
+		LargestGapFrom: r.wall(c.Gap.From),
+		Outages:        []Outage{},
+		Wrong:          c.Wrong,
+	}
+	for _, u := range c.Outages {
+		o.Outages = append(o.Outages, Outage{From: r.wall(u.From), To: r.wall(u.To), Length: Millis(u.Len()),
+			Recovered: u.Recovered, Failed: u.Failed, Site: r.sites[u.Site], Epoch: u.Epoch})
+	}
+	if len(o.Outages) > 0 {
+		first := &o.Outages[0]
+		o.Downtime, o.Recovered, o.FirstFailure = first.Length, first.Recovered, &first.From
+		if first.Recovered {
+			o.FirstGood = &first.To
+		}
+	}
+	return o
+}
+
+func quantile(h *hdrhistogram.Histogram, q float64) Millis {
+	return Millis(time.Duration(h.ValueAtQuantile(q)) * time.Microsecond)
+}
