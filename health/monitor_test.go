@@ -1,0 +1,632 @@
+package health
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/draasd/draas"
+)
+
+var (
+	shop = Key{Service: "shop", Site: "east"}
+	mail = Key{Service: "mail", Site: "east"}
+	dr   = Key{Member: "dr"}
+)
+
+// fake is a probe that answers what it is told to, after a delay, and notes
+// when it is asked.
+type fake struct {
+	mu     sync.Mutex
+	class  Class
+	delay  time.Duration
+	deaf   bool // does not hear that ctx has ended
+	starts []time.Time
+}
+
+func (f *fake) set(class Class, delay time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.class, f.delay = class, delay
+}
+
+func (f *fake) looks() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.starts)
+}
+
+func (f *fake) probe(ctx context.Context) Result {
+	f.mu.Lock()
+	class, delay, deaf := f.class, f.delay, f.deaf
+	f.starts = append(f.starts, time.Now())
+	f.mu.Unlock()
+	wait := ctx.Done()
+	if deaf {
+		wait = nil
+	}
+	select {
+	case <-time.After(delay):
+		return Result{Class: class, Detail: "as told"}
+	case <-wait:
+		return Result{Class: ClassTimeout, Detail: "as told"}
+	}
+}
+
+// watched is a running monitor in a synctest bubble.
+type watched struct {
+	*Monitor
+	mu      sync.Mutex
+	changes []Change
+}
+
+func (w *watched) take() []Change {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := w.changes
+	w.changes = nil
+	return all
+}
+
+// expect checks the changes since the last call, as "key verdict class".
+func (w *watched) expect(t *testing.T, want ...string) {
+	t.Helper()
+	var got []string
+	for _, c := range w.take() {
+		got = append(got, fmt.Sprintf("%s %s %s", c.Key, c.Verdict, c.Class))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("changes %q, want %q", got, want)
+	}
+}
+
+// watch runs a monitor with the targets for the test.
+func watch(t *testing.T, config Config, targets ...Target) *watched {
+	t.Helper()
+	w := &watched{}
+	config.OnChange = func(_ context.Context, c Change) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.changes = append(w.changes, c)
+	}
+	if config.Random == nil {
+		config.Random = func() float64 { return 0 }
+	}
+	w.Monitor = NewMonitor(config)
+	if err := w.Set(targets); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- w.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return w
+}
+
+func target(key Key, check string, f *fake) Target {
+	return Target{Key: key, Check: check, Probe: f.probe, Timing: fast}
+}
+
+// pass lets time go by in the bubble.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+func TestMonitorRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{class: ClassOK, delay: 1 * ms}
+		w := watch(t, Config{}, target(shop, "http", f))
+		pass(1 * ms)
+		w.expect(t, "shop@east healthy ok")
+		pass(10 * time.Second)
+		w.expect(t)
+		if n := f.looks(); n != 41 {
+			t.Errorf("%d looks in 10 s", n)
+		}
+
+		fault := time.Now()
+		f.set(ClassRefused, 1*ms)
+		pass(1 * time.Second)
+		changes := w.take()
+		if len(changes) != 2 {
+			t.Fatalf("changes: %+v", changes)
+		}
+		suspect, failed := changes[0], changes[1]
+		if suspect.Verdict != draas.Suspect || suspect.Was != draas.Healthy || suspect.Count != 1 {
+			t.Errorf("first change %+v", suspect)
+		}
+		if failed.Verdict != draas.Failed || failed.Was != draas.Suspect || failed.Count != fast.Fall ||
+			failed.Check != "http" || failed.Detail != "as told" {
+			t.Errorf("second change %+v", failed)
+		}
+		// One interval at most to the first look, then three second looks.
+		if took := failed.At.Sub(fault); took > 250*ms+3*15*ms+4*ms {
+			t.Errorf("failed after %v", took)
+		}
+		if span := failed.At.Sub(failed.Since); span != 3*15*ms+4*ms {
+			t.Errorf("from the first failed look to the verdict: %v", span)
+		}
+
+		f.set(ClassOK, 1*ms)
+		pass(1 * time.Second)
+		changes = w.take()
+		if len(changes) != 1 || changes[0].Verdict != draas.Healthy || changes[0].Count != 2 || changes[0].Was != draas.Failed {
+			t.Errorf("recovery: %+v", changes)
+		}
+	})
+}
+
+func TestMonitorTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{class: ClassOK, delay: time.Hour}
+		w := watch(t, Config{}, target(shop, "http", f))
+		pass(950*ms - 1)
+		w.expect(t, "shop@east suspect timeout")
+		pass(1)
+		w.expect(t, "shop@east failed timeout")
+	})
+}
+
+func TestMonitorSuspicionThatPasses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{class: ClassOK}
+		w := watch(t, Config{}, target(shop, "http", f))
+		pass(time.Second)
+		for range 3 {
+			f.set(ClassReset, 0)
+			for w.Snapshot()[0].Verdict != draas.Suspect {
+				pass(ms)
+			}
+			f.set(ClassOK, 0)
+			pass(time.Second)
+		}
+		w.expect(t, "shop@east healthy ok",
+			"shop@east suspect reset", "shop@east healthy ok",
+			"shop@east suspect reset", "shop@east healthy ok",
+			"shop@east suspect reset", "shop@east healthy ok")
+		s := w.Snapshot()[0].Checks[0]
+		if s.Suspicions != 3 || s.Failures < 3 || s.Blind != 0 || !s.Last.OK() {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+func TestMonitorJoinsChecks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := &fake{class: ClassOK}, &fake{class: ClassOK, delay: 100 * ms}
+		w := watch(t, Config{}, target(shop, "a", a), target(shop, "b", b))
+		pass(50 * ms)
+		w.expect(t) // a is healthy, b unknown
+		pass(200 * ms)
+		w.expect(t, "shop@east healthy ok")
+		b.set(ClassStatus, 0)
+		pass(250 * ms)
+		w.expect(t, "shop@east suspect status")
+		a.set(ClassRefused, 0)
+		pass(500 * ms)
+		w.expect(t, "shop@east failed refused")
+		a.set(ClassOK, 0) // and b has failed meanwhile
+		pass(2 * time.Second)
+		w.expect(t)
+		if s := w.Snapshot()[0]; s.Verdict != draas.Failed || s.Checks[0].Verdict != draas.Healthy || s.Checks[1].Verdict != draas.Failed {
+			t.Errorf("status %+v", s)
+		}
+		b.set(ClassOK, 0)
+		pass(2 * time.Second)
+		w.expect(t, "shop@east healthy ok")
+	})
+}
+
+func TestMonitorTrigger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{class: ClassOK, delay: 1 * ms}
+		slow := target(shop, "http", f)
+		slow.Timing = Timing{Interval: time.Hour, Timeout: time.Second, SecondLook: 15 * ms, Rise: 2, Fall: 2}
+		w := watch(t, Config{}, slow)
+		pass(time.Second)
+		if w.Trigger(mail) || !w.Trigger(shop) {
+			t.Error("Trigger must tell whether there is such a target")
+		}
+		pass(1 * ms)
+		if f.looks() != 2 {
+			t.Errorf("%d looks, want one more at once", f.looks())
+		}
+		// A flood of evidence makes a look every SecondLook, not a flood.
+		for range 1500 {
+			w.Trigger(shop)
+			pass(100 * time.Microsecond)
+		}
+		if n := f.looks(); n < 2+9 || n > 2+11 {
+			t.Errorf("%d looks in 150 ms of triggers", n-2)
+		}
+		// During a look: another one follows.
+		pass(time.Second)
+		f.set(ClassOK, 100*ms)
+		before := f.looks()
+		w.Trigger(shop)
+		pass(50 * ms)
+		w.Trigger(shop)
+		pass(time.Second)
+		if n := f.looks() - before; n != 2 {
+			t.Errorf("%d looks, want the one under way and another", n)
+		}
+		f.set(ClassReset, 1*ms)
+		w.Trigger(shop)
+		pass(100 * ms)
+		w.expect(t, "shop@east healthy ok", "shop@east suspect reset", "shop@east failed reset")
+	})
+}
+
+func TestMonitorSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := &fake{class: ClassOK}, &fake{class: ClassOK}
+		w := watch(t, Config{}, target(shop, "http", a))
+		pass(time.Second)
+		w.expect(t, "shop@east healthy ok")
+
+		// A look is under way when its target goes: nothing comes of it.
+		a.set(ClassRefused, 100*ms)
+		pass(260 * ms)
+		if err := w.Set([]Target{target(mail, "http", b)}); err != nil {
+			t.Fatal(err)
+		}
+		looks := a.looks()
+		pass(time.Second)
+		w.expect(t, "mail@east healthy ok")
+		if a.looks() != looks {
+			t.Error("a removed target is still looked at")
+		}
+		if all := w.Snapshot(); len(all) != 1 || all[0].Key != mail {
+			t.Errorf("status %+v", all)
+		}
+
+		// The same check with another probe keeps the verdict.
+		c := &fake{class: ClassOK}
+		a.set(ClassOK, 0)
+		if err := w.Set([]Target{target(mail, "http", c), target(dr, "ping", a)}); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		w.expect(t, "member dr healthy ok")
+		looks = b.looks()
+		pass(time.Second)
+		if b.looks() != looks || c.looks() < 4 {
+			t.Errorf("looks at the old probe %d, then %d; at the new %d", looks, b.looks(), c.looks())
+		}
+
+		// One more check that nobody has looked at: unknown, until someone has.
+		if err := w.Set([]Target{target(mail, "http", c), target(mail, "tcp", b)}); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		w.expect(t, "mail@east unknown ", "mail@east healthy ok")
+
+		// The only failed check goes: the rest is healthy.
+		b.set(ClassRefused, 0)
+		pass(time.Second)
+		if err := w.Set([]Target{target(mail, "http", c)}); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		w.expect(t, "mail@east suspect refused", "mail@east failed refused", "mail@east healthy ok")
+	})
+}
+
+func TestMonitorReplacedWhileLookedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old, young := &fake{class: ClassRefused, delay: 100 * ms}, &fake{class: ClassOK}
+		w := watch(t, Config{}, target(shop, "http", old))
+		pass(50 * ms)
+		if err := w.Set([]Target{target(shop, "http", young)}); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		w.expect(t, "shop@east healthy ok")
+		if old.looks() != 1 {
+			t.Errorf("%d looks at the old probe", old.looks())
+		}
+	})
+}
+
+func TestMonitorShorterInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{class: ClassOK}
+		slow := target(shop, "http", f)
+		slow.Timing.Interval = time.Hour
+		w := watch(t, Config{}, slow)
+		pass(time.Second)
+		if err := w.Set([]Target{target(shop, "http", f)}); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		if f.looks() < 4 {
+			t.Errorf("%d looks: still on the old interval", f.looks())
+		}
+	})
+}
+
+func TestMonitorRefusesBadTargets(t *testing.T) {
+	f := &fake{}
+	good := target(shop, "http", f)
+	m := NewMonitor(Config{})
+	if err := m.Set([]Target{good}); err != nil {
+		t.Fatal(err)
+	}
+	spoilt := func(spoil func(*Target)) Target {
+		bad := good
+		spoil(&bad)
+		return bad
+	}
+	for want, targets := range map[string][]Target{
+		"twice":   {good, good},
+		"key":     {spoilt(func(t *Target) { t.Key.Member = "dr" })},
+		"either":  {spoilt(func(t *Target) { t.Key.Site = "" })},
+		"name":    {spoilt(func(t *Target) { t.Check = "" })},
+		"probe":   {spoilt(func(t *Target) { t.Probe = nil })},
+		"timeout": {spoilt(func(t *Target) { t.Timing.Timeout = time.Hour }), good},
+	} {
+		if err := m.Set(targets); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+	if all := m.Snapshot(); len(all) != 1 || all[0].Key != shop {
+		t.Errorf("targets after refused ones: %+v", all)
+	}
+}
+
+// One slot, held by a probe that does not hear its deadline: what the others
+// see late is no evidence against them, nor is what it brings itself.
+func TestMonitorStarved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		victim, hog := &fake{class: ClassOK}, &fake{class: ClassOK}
+		w := watch(t, Config{Concurrency: 1}, target(shop, "http", victim), target(mail, "http", hog))
+		pass(time.Second)
+		w.expect(t, "shop@east healthy ok", "mail@east healthy ok")
+
+		hog.mu.Lock()
+		hog.deaf, hog.delay, hog.class = true, 10*time.Second, ClassTimeout
+		hog.mu.Unlock()
+		victim.set(ClassRefused, 0)
+		pass(250 * ms) // the victim may have had a look just before the hog
+		w.take()
+		for range 20 {
+			pass(time.Second)
+			for _, c := range w.take() {
+				if c.Verdict == draas.Failed {
+					t.Errorf("a starved monitor accuses: %+v", c)
+				}
+			}
+		}
+		for _, s := range w.Snapshot() {
+			if s.Checks[0].Blind == 0 {
+				t.Errorf("no blind look at %s: the fault did not happen", s.Key)
+			}
+		}
+		hog.mu.Lock()
+		hog.deaf, hog.delay, hog.class = false, 0, ClassOK
+		hog.mu.Unlock()
+		pass(15 * time.Second)
+		w.take()
+		if s := w.Snapshot(); s[0].Verdict != draas.Healthy || s[1].Verdict != draas.Failed {
+			t.Errorf("with evidence again: %s, %s", s[0].Verdict, s[1].Verdict)
+		}
+	})
+}
+
+func TestDiscount(t *testing.T) {
+	tests := []struct {
+		name    string
+		class   Class
+		late    time.Duration
+		latency time.Duration
+		want    Class
+	}{
+		{"in time", ClassTimeout, 0, 200 * ms, ClassTimeout},
+		{"a little late", ClassRefused, 450 * ms, 1 * ms, ClassRefused},
+		{"much too late", ClassRefused, 451 * ms, 1 * ms, ClassLocal},
+		{"late, and well", ClassOK, 10 * time.Second, 1 * ms, ClassOK},
+		{"a little over", ClassTimeout, 0, 300 * ms, ClassTimeout},
+		{"far over", ClassTimeout, 0, 301 * ms, ClassLocal},
+		{"far over, and well: an answer of long ago", ClassOK, 0, 301 * ms, ClassLocal},
+	}
+	for _, tt := range tests {
+		r := discount(Result{Class: tt.class, Latency: tt.latency}, tt.late, fast)
+		if r.Class != tt.want || r.Latency != tt.latency {
+			t.Errorf("%s: %+v, want %s", tt.name, r, tt.want)
+		}
+	}
+}
+
+func TestMonitorSpreadsTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var targets []Target
+		f := &fake{class: ClassOK}
+		for i := range 1000 {
+			targets = append(targets, target(shop, fmt.Sprint(i), f))
+		}
+		step := 0.0
+		watch(t, Config{Random: func() float64 {
+			step += 0.001
+			return step - float64(int(step))
+		}}, targets...)
+		pass(25 * ms) // a tenth of the interval
+		if n := f.looks(); n < 90 || n > 110 {
+			t.Errorf("%d of 1000 looks in the first tenth of the interval", n)
+		}
+	})
+}
+
+// Targets set long before Run are not late when it starts.
+func TestMonitorSetBeforeRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{class: ClassStatus}
+		m := NewMonitor(Config{Random: func() float64 { return 0 }})
+		if err := m.Set([]Target{target(shop, "http", f)}); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Hour)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*ms)
+		defer cancel()
+		if err := m.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if s := m.Snapshot()[0]; s.Verdict != draas.Suspect || s.Checks[0].Blind != 0 {
+			t.Errorf("status %+v", s)
+		}
+		if err := m.Run(ctx); err != ErrRan {
+			t.Errorf("second Run: %v", err)
+		}
+	})
+}
+
+// Run waits for the looks and the receiver, both told by ctx to end.
+func TestMonitorEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ended atomic.Int32
+		ctx, cancel := context.WithCancel(t.Context())
+		m := NewMonitor(Config{OnChange: func(ctx context.Context, _ Change) {
+			<-ctx.Done()
+			ended.Add(1)
+		}, Random: func() float64 { return 0 }})
+		hangs := func(ctx context.Context) Result {
+			<-ctx.Done()
+			<-time.After(20 * ms)
+			ended.Add(1)
+			return Result{Class: ClassTimeout}
+		}
+		slow := Timing{Interval: time.Hour, Timeout: time.Hour, SecondLook: 1, Rise: 1, Fall: 1}
+		err := m.Set([]Target{
+			{Key: mail, Check: "http", Probe: hangs, Timing: slow},
+			{Key: shop, Check: "http", Probe: (&fake{class: ClassOK}).probe, Timing: slow},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Second, cancel)
+		if err := m.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		if ended.Load() != 2 {
+			t.Errorf("%d of 2 had ended when Run returned", ended.Load())
+		}
+		for _, s := range m.Snapshot() {
+			if s.Key == mail && s.Checks[0].Looks != 0 {
+				t.Error("a look that was cancelled counts")
+			}
+		}
+	})
+}
+
+// A receiver that hangs holds up no look, and afterwards hears the latest.
+func TestMonitorSlowReceiver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var heard []draas.Verdict
+		m := NewMonitor(Config{OnChange: func(_ context.Context, c Change) {
+			heard = append(heard, c.Verdict)
+			<-release
+		}, Random: func() float64 { return 0 }})
+		f := &fake{class: ClassOK}
+		if err := m.Set([]Target{target(shop, "http", f)}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- m.Run(ctx) }()
+		pass(time.Second)
+		for range 5 {
+			f.set(ClassRefused, 0)
+			pass(time.Second)
+			f.set(ClassOK, 0)
+			pass(time.Second)
+		}
+		f.set(ClassRefused, 0)
+		pass(time.Second)
+		if n := f.looks(); n < 48 {
+			t.Errorf("%d looks in 12 s", n)
+		}
+		close(release)
+		pass(time.Second)
+		cancel()
+		<-done
+		if !slices.Equal(heard, []draas.Verdict{draas.Healthy, draas.Failed}) {
+			t.Errorf("heard %v", heard)
+		}
+	})
+}
+
+func TestMonitorSnapshotOrder(t *testing.T) {
+	m := NewMonitor(Config{})
+	f := &fake{}
+	west := Key{Service: "mail", Site: "west"}
+	if err := m.Set([]Target{target(dr, "ping", f), target(shop, "b", f), target(shop, "a", f), target(west, "x", f), target(mail, "x", f)}); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, s := range m.Snapshot() {
+		for _, c := range s.Checks {
+			got = append(got, s.Key.String()+"/"+c.Check)
+		}
+		if s.Verdict != draas.Unknown || !s.Changed.IsZero() {
+			t.Errorf("nobody has looked: %+v", s)
+		}
+	}
+	if want := "[mail@east/x mail@west/x shop@east/b shop@east/a member dr/ping]"; fmt.Sprint(got) != want {
+		t.Errorf("order %v, want %v", got, want)
+	}
+}
+
+// Everything at once, for the race detector.
+func TestMonitorConcurrentUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{class: ClassOK, delay: ms}
+		var targets []Target
+		for i := range 50 {
+			targets = append(targets, target(Key{Service: draas.ServiceID(fmt.Sprint(i % 10)), Site: "east"}, fmt.Sprint(i), f))
+		}
+		w := watch(t, Config{Concurrency: 8}, targets...)
+		var users sync.WaitGroup
+		for i := range 4 {
+			users.Go(func() {
+				for j := range 200 {
+					switch (i + j) % 3 {
+					case 0:
+						if err := w.Set(targets[:25+(i+j)%25]); err != nil {
+							t.Error(err)
+						}
+					case 1:
+						w.Trigger(targets[j%50].Key)
+					case 2:
+						w.Snapshot()
+						f.set([]Class{ClassOK, ClassReset, ClassLocal}[j%3], ms)
+					}
+					<-time.After(3 * ms)
+				}
+			})
+		}
+		users.Wait()
+		f.set(ClassOK, ms)
+		if err := w.Set(targets); err != nil {
+			t.Fatal(err)
+		}
+		pass(5 * time.Second)
+		for _, s := range w.Snapshot() {
+			if s.Verdict != draas.Healthy {
+				t.Errorf("%s is %s in the end", s.Key, s.Verdict)
+			}
+		}
+	})
+}
