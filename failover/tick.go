@@ -85,6 +85,11 @@ func (a *Agent) propose(c *Commands, key string, now draas.Reading, make func() 
 	c.Propose = append(c.Propose, e)
 }
 
+// Retry forgets the proposals under way: they may have been lost with a
+// leader, and are made again at the next Tick. One that was not lost is void
+// the second time.
+func (a *Agent) Retry() { clear(a.pending) }
+
 func (a *Agent) proposeHello(c *Commands, now draas.Reading) {
 	a.propose(c, "hello", now, func() Event {
 		e := a.event(EventHello, now)

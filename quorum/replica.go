@@ -1,0 +1,232 @@
+package quorum
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/failover"
+)
+
+// Replica is one member's copy of the decision: the replicated log, the state
+// that it has led to, and the permits. It is stepped by one goroutine and has
+// no clock, socket or file of its own, so that the simulator runs the same
+// code as the daemon.
+//
+// The caller hands in what arrived (Receive, Look, FenceClosed, StepDone,
+// Request), then calls Process with a reading taken afterwards, and carries
+// out what it returns. That order matters: permits of others are counted from
+// the reading at which their renewal is applied, which must not lie before it
+// was sent.
+type Replica struct {
+	self  draas.MemberID
+	core  *Core
+	agent *failover.Agent
+	now   draas.Reading // of the Process or Open under way
+	// actions has become due since the last Process.
+	actions []failover.Action
+	// broken is why the state machine cannot go on.
+	broken error
+	index  uint64
+	leader draas.MemberID
+}
+
+// Output is what Process asks the caller to do, in this order: what it tells
+// the guard and the effects first, then the messages.
+type Output struct {
+	Messages []Message
+	Commands failover.Commands // Propose is empty: proposals are on their way
+	Actions  []failover.Action // what has newly become due, records included
+	Changed  bool              // the state changed
+}
+
+// OpenReplica opens the log and replays it. core.Machine is set by this
+// function.
+func OpenReplica(core CoreConfig, agent failover.AgentConfig, now draas.Reading) (*Replica, error) {
+	r := &Replica{self: agent.Self, agent: failover.NewAgent(agent, now), now: now}
+	core.Machine = r
+	c, err := OpenCore(core)
+	if err != nil {
+		return nil, err
+	}
+	r.core = c
+	return r, r.broken
+}
+
+// Apply implements Machine.
+func (r *Replica) Apply(index uint64, data []byte) {
+	e, err := failover.Decode(data)
+	if err != nil {
+		// Every member reads the same bytes, so all stop here, rather than
+		// going on with different states.
+		r.broken = fmt.Errorf("apply entry %d: %w", index, err)
+		return
+	}
+	e.Index, r.index = index, index
+	r.actions = append(r.actions, r.agent.Apply(e, r.now)...)
+}
+
+// Snapshot implements Machine.
+func (r *Replica) Snapshot() ([]byte, error) {
+	data, err := json.Marshal(r.agent.State())
+	if err != nil {
+		return nil, fmt.Errorf("write state: %w", err)
+	}
+	return data, nil
+}
+
+// Restore implements Machine.
+func (r *Replica) Restore(data []byte) error {
+	var s failover.State
+	if len(data) > 0 {
+		if err := json.Unmarshal(data, &s); err != nil {
+			return fmt.Errorf("read state: %w", err)
+		}
+	}
+	r.agent.Restore(s, r.now)
+	r.index = s.Index
+	return nil
+}
+
+// Receive takes a message from a peer.
+func (r *Replica) Receive(m Message) { r.core.Receive(m) }
+
+// PeerDown tells that the connection to a peer was reset or refused.
+func (r *Replica) PeerDown(id draas.MemberID) { r.core.PeerDown(id) }
+
+// Look takes what this member sees now.
+func (r *Replica) Look(o failover.Observation) { r.agent.Look(o) }
+
+// Forget drops a view of what is not looked at any more.
+func (r *Replica) Forget(service draas.ServiceID, site draas.SiteID) { r.agent.Forget(service, site) }
+
+// FenceClosed tells that the guard has observed a fence closed.
+func (r *Replica) FenceClosed(service draas.ServiceID, epoch draas.Epoch) {
+	r.agent.FenceClosed(service, epoch)
+}
+
+// StepDone tells that an effect was observed done.
+func (r *Replica) StepDone(service draas.ServiceID, epoch draas.Epoch, step, evidence string) {
+	r.agent.StepDone(service, epoch, step, evidence)
+}
+
+// Request proposes an operator's request and returns the ID by which its
+// record can be told among the actions. The error says that it could not even
+// be proposed.
+func (r *Replica) Request(service draas.ServiceID, site draas.SiteID, req failover.Request, now draas.Reading) (uint64, error) {
+	e := r.agent.Request(service, site, req, now)
+	if err := r.propose(e); err != nil {
+		return 0, err
+	}
+	return e.ID, nil
+}
+
+func (r *Replica) propose(e failover.Event) error {
+	data, err := e.Encode()
+	if err != nil {
+		return err
+	}
+	if err := r.core.Propose(data); err != nil {
+		return fmt.Errorf("propose %s: %w", e.Kind, err)
+	}
+	return nil
+}
+
+// maxRounds bounds one Process: each round's proposals can commit at once only
+// in a cluster of one.
+const maxRounds = 8
+
+// Process lets time pass and does all that can be done now.
+func (r *Replica) Process(now draas.Reading) (Output, error) {
+	r.now = now
+	r.core.Tick(now)
+	r.core.Prefer(r.leaders())
+	var out Output
+	before := r.index
+	for range maxRounds {
+		messages, err := r.core.Process()
+		if err != nil {
+			return out, err
+		}
+		if r.broken != nil {
+			return out, r.broken
+		}
+		if err := r.agent.Superseded(); err != nil {
+			return out, err
+		}
+		out.Messages = append(out.Messages, messages...)
+		if leader := r.core.Status().Leader; leader != r.leader {
+			// What was on its way to the old leader may be lost.
+			r.leader = leader
+			r.agent.Retry()
+		}
+		c := r.agent.Tick(now)
+		out.Commands.Extend = append(out.Commands.Extend, c.Extend...)
+		out.Commands.Close, out.Commands.Steps = c.Close, c.Steps
+		if len(c.Propose) == 0 {
+			break
+		}
+		for _, e := range c.Propose {
+			// Without a leader nothing can be proposed; the agent proposes
+			// again by itself.
+			_ = r.propose(e)
+		}
+	}
+	messages, err := r.core.Process()
+	if err != nil {
+		return out, err
+	}
+	out.Messages = append(out.Messages, messages...)
+	out.Actions, r.actions = r.actions, nil
+	out.Changed = r.index != before
+	return out, nil
+}
+
+// Next says how long the caller may wait before the next Process, if nothing
+// arrives.
+func (r *Replica) Next(now draas.Reading) time.Duration {
+	return min(r.core.NextDeadline(now), r.agent.Next(now))
+}
+
+// State is the state as this member has applied it. It must not be changed.
+func (r *Replica) State() failover.State { return r.agent.State() }
+
+// Permit is the permit that this site holds and may serve under, if any.
+func (r *Replica) Permit(id draas.ServiceID, now draas.Reading) (draas.Epoch, draas.Deadline, bool) {
+	return r.agent.Permit(id, now)
+}
+
+// Self is the member whose replica it is.
+func (r *Replica) Self() draas.MemberID { return r.self }
+
+// Status is the log's.
+func (r *Replica) Status() CoreStatus { return r.core.Status() }
+
+// leaders is the order in which members should lead: those that serve nothing
+// first, so that the disaster that takes an active site does not take the
+// leader along; witnesses before sites.
+func (r *Replica) leaders() []draas.MemberID {
+	s := r.agent.State()
+	busy := make(map[draas.MemberID]bool)
+	for _, sv := range s.Services {
+		if sv.Active != "" {
+			busy[sv.Active.Member()] = true
+		}
+		if sv.Move != nil {
+			busy[sv.Move.To.Member()] = true
+		}
+	}
+	var order []draas.MemberID
+	add := func(wanted bool, role draas.Role) {
+		for _, m := range s.Policy.Members {
+			if busy[m.ID] == wanted && m.Role == role {
+				order = append(order, m.ID)
+			}
+		}
+	}
+	add(false, draas.RoleWitness)
+	add(false, draas.RoleSite)
+	add(true, draas.RoleSite)
+	return order
+}
