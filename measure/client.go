@@ -84,8 +84,27 @@ func newClient(kind Kind, u, as *url.URL, r resolver, c Config) (*client, error)
 type conn struct {
 	net.Conn
 	reader *bufio.Reader
-	limit  *io.LimitedReader
+	source *source
 	remote netip.AddrPort
+}
+
+// source reads a connection: at most left bytes for one answer.
+type source struct {
+	conn net.Conn
+	left int
+	err  error // that the connection ended with
+}
+
+var errOversized = fmt.Errorf("the answer exceeds %d bytes", maxAnswer)
+
+func (s *source) Read(p []byte) (int, error) {
+	if s.left == 0 {
+		return 0, errOversized
+	}
+	n, err := s.conn.Read(p[:min(len(p), s.left)])
+	s.left -= n
+	s.err = err
+	return n, err
 }
 
 // answer is what a good answer says of itself.
@@ -180,8 +199,8 @@ func (c *client) prepare(ctx context.Context, raw net.Conn) (*conn, error) {
 		}
 		raw = secure
 	}
-	limit := &io.LimitedReader{R: raw}
-	return &conn{Conn: raw, limit: limit, reader: bufio.NewReader(limit), remote: remote}, nil
+	src := &source{conn: raw}
+	return &conn{Conn: raw, source: src, reader: bufio.NewReader(src), remote: remote}, nil
 }
 
 // exchange sends the request and reads the answer. The connection is kept or
@@ -199,7 +218,7 @@ func (c *client) exchange(ctx context.Context, on *conn) (answer, error) {
 	if err := on.SetDeadline(deadline); err != nil {
 		return answer{}, fmt.Errorf("set deadline: %w", err)
 	}
-	on.limit.N = maxAnswer
+	on.source.left = maxAnswer
 	if _, err := on.Write(c.request); err != nil {
 		return answer{}, fmt.Errorf("%w: send request: %w", errUnanswered, err)
 	}
@@ -208,6 +227,10 @@ func (c *client) exchange(ctx context.Context, on *conn) (answer, error) {
 	}
 	resp, err := readResponse(on.reader)
 	if err != nil {
+		// The parser calls a header that was cut off malformed.
+		if cut := on.source.err; cut != nil && on.reader.Buffered() == 0 {
+			err = cut
+		}
 		return answer{}, fmt.Errorf("read answer: %w", err)
 	}
 	defer resp.Body.Close()

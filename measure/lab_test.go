@@ -113,7 +113,7 @@ type nameserver struct {
 	handler atomic.Pointer[dns.HandlerFunc]
 }
 
-func newNameserver(t *testing.T, h dns.HandlerFunc) *nameserver {
+func newNameserver(t testing.TB, h dns.HandlerFunc) *nameserver {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -154,7 +154,7 @@ func (n *nameserver) handle(h dns.HandlerFunc) { n.handler.Store(&h) }
 
 // records answers with those of the records (in presentation form) that have
 // the name and type asked for, or that are aliases of the name.
-func records(t *testing.T, rrs ...string) dns.HandlerFunc {
+func records(t testing.TB, rrs ...string) dns.HandlerFunc {
 	t.Helper()
 	var parsed []dns.RR
 	for _, s := range rrs {

@@ -74,7 +74,7 @@ func (c *liveClient) answered(e Event) string {
 	case c.failing && e.Start.Add(e.Sample.At).After(c.since):
 		c.failing = false
 		if first {
-			return fmt.Sprintf("first good answer%s, after %d failures", by(" from ", c.site, c.epoch), c.row)
+			return fmt.Sprintf("first good answer%s, %d failed before it", by(" from ", c.site, c.epoch), c.row)
 		}
 		c.gap = gap
 		return fmt.Sprintf("good again%s, %d failed, gap %v", by(" from ", c.site, c.epoch), c.row, gap.Round(time.Millisecond))

@@ -248,13 +248,17 @@ func (r *run) request(ctx context.Context, s *stream, at time.Duration) {
 	if err == nil {
 		sample.Epoch = a.epoch
 		if !a.stamp.IsZero() {
-			// The stamp is on the wall clock: compare it with that of the
-			// sending, so that the run's length adds no drift.
-			off := a.stamp.Sub(sent.Round(0))
-			sample.Stamp = sample.Sent + min(max(off, 0), sample.Done-sample.Sent)
+			sample.Stamp = sample.Sent + stampOffset(a.stamp, sent, done.Sub(sent))
 		}
 	}
 	r.outcomes <- outcome{stream: s, sample: sample, answer: a, err: err}
+}
+
+// stampOffset is how long after its sending a request was answered by the
+// server's clock, held within the time that it took. The wall clock of the
+// sending is compared with it, so that a long run adds no drift.
+func stampOffset(stamp, sent time.Time, took time.Duration) time.Duration {
+	return min(max(stamp.Sub(sent.Round(0)), 0), took)
 }
 
 // collect records the outcomes until there are no more.

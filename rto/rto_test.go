@@ -532,3 +532,29 @@ func TestClassNames(t *testing.T) {
 		t.Error("an unknown class must show its number")
 	}
 }
+
+// BenchmarkAnalyseHour works out an hour at 100/s of four clients and two
+// direct probers, with a move in the middle.
+func BenchmarkAnalyseHour(b *testing.B) {
+	tl := &Timeline{Sites: sites, End: time.Hour}
+	for i, name := range []string{"fresh", "ttl", "keepalive", "pinned", "primary", "dr"} {
+		s := Stream{Name: name, Direct: i >= 4}
+		for at := range 360_000 {
+			switch {
+			case at < 180_000 && i != 5:
+				s.Samples = append(s.Samples, good(at*10, 1, primary, 1))
+			case at > 180_100 && i != 3 && i != 4:
+				s.Samples = append(s.Samples, good(at*10, 1, dr, 2))
+			default:
+				s.Samples = append(s.Samples, bad(at*10, 1, Refused))
+			}
+		}
+		tl.Streams = append(tl.Streams, s)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if r := Analyse(tl, Options{Settle: time.Second, Join: 25 * ms}); len(r.Clients[0].Outages) != 1 || r.Dual != nil {
+			b.Fatalf("%+v", r.Clients[0].Outages)
+		}
+	}
+}

@@ -2,9 +2,7 @@
 // service. See docs/rtotest.md.
 package main
 
-import (
-	"os"
-)
+import "os"
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))

@@ -25,7 +25,7 @@ import (
 const (
 	exitMet      = 0 // measured; with --max-rto, it was met
 	exitExceeded = 1 // --max-rto was exceeded, or two sites were active
-	exitUsage    = 2
+	exitUsage    = 2 // nothing was measured, or it could not be written
 	exitVoid     = 3 // with --max-rto: the run proves nothing
 )
 
@@ -70,10 +70,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // measure runs the measurement, with the fault's marks and the live display.
 func (o *options) measure(ctx context.Context, stderr io.Writer) (*measure.Report, error) {
-	ctx, cancel := context.WithCancel(ctx)
 	var marking sync.WaitGroup
 	defer marking.Wait()
-	defer cancel()
 
 	shown := newDisplay(stderr)
 	fault := make(chan time.Time, 1)
@@ -113,9 +111,9 @@ func watchSignal(ctx context.Context, signals <-chan os.Signal, mark func(time.T
 }
 
 // watchFile marks the fault at the modification time of the file once it
-// appears; looking often is only for the display.
+// appears.
 func watchFile(ctx context.Context, path string, mark func(time.Time)) {
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		if info, err := os.Stat(path); err == nil {
@@ -125,10 +123,6 @@ func watchFile(ctx context.Context, path string, mark func(time.Time)) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			// It may have appeared since the last look.
-			if info, err := os.Stat(path); err == nil {
-				mark(info.ModTime())
-			}
 			return
 		}
 	}
