@@ -14,14 +14,7 @@ import (
 // ends. A nil answer is silence.
 func dnsServer(t *testing.T, handle func(q *dns.Msg, tcp bool) *dns.Msg) string {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", pc.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	pc, l := listenBoth(t)
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		_, tcp := w.RemoteAddr().(*net.TCPAddr)
 		if m := handle(q, tcp); m != nil {
@@ -42,6 +35,24 @@ func dnsServer(t *testing.T, handle func(q *dns.Msg, tcp bool) *dns.Msg) string 
 		})
 	}
 	return pc.LocalAddr().String()
+}
+
+// listenBoth listens on a port that is free on UDP and on TCP.
+func listenBoth(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 20 {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", pc.LocalAddr().String())
+		if err == nil {
+			return pc, l
+		}
+		pc.Close()
+	}
+	t.Fatal("no free port")
+	return nil, nil
 }
 
 func records(t *testing.T, q *dns.Msg, lines ...string) *dns.Msg {

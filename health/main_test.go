@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -121,15 +123,32 @@ func listen(t testing.TB, serve func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-// closedPort returns a loopback address on which nobody listens.
+// closedPort returns a loopback address on which nobody listens, on TCP and on
+// UDP, and sees to it that nobody does until the test ends.
 func closedPort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 20 { // until one number is free on both
+		// A connected socket takes datagrams from its peer only.
+		udp, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")),
+			net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:1")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := udp.LocalAddr().(*net.UDPAddr)
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			udp.Close()
+			syscall.Close(fd)
+		})
+		if err := syscall.Bind(fd, &syscall.SockaddrInet4{Port: addr.Port, Addr: [4]byte{127, 0, 0, 1}}); err == nil {
+			return addr.String() // bound, and never listening
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
 
 // untilClosed keeps a connection until the other side has closed it.

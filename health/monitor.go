@@ -78,7 +78,8 @@ const defaultConcurrency = 1024
 type Monitor struct {
 	onChange func(context.Context, Change)
 	random   func() float64
-	slots    chan struct{}
+	slots    chan struct{} // one for each looker, for as long as Run runs
+	looks    chan *check   // to the lookers
 	epoch    time.Time     // what the offsets below count from
 	wake     chan struct{} // to the scheduler: something may be due earlier
 	tell     chan struct{} // to the teller: the queue is not empty
@@ -121,6 +122,7 @@ func NewMonitor(c Config) *Monitor {
 		onChange: c.OnChange,
 		random:   c.Random,
 		epoch:    time.Now(),
+		looks:    make(chan *check),
 		wake:     make(chan struct{}, 1),
 		tell:     make(chan struct{}, 1),
 		groups:   make(map[Key]*group),
@@ -199,7 +201,7 @@ func (m *Monitor) firstLook(now time.Duration, t Timing) time.Duration {
 	return now + time.Duration(m.random()*float64(t.Interval))
 }
 
-// launch starts every look that is due and says how long none will be.
+// launch hands out every look that is due and says how long none will be.
 func (m *Monitor) launch(ctx context.Context, started *sync.WaitGroup) time.Duration {
 	for { // ends when nothing is due
 		c, wait := m.take()
@@ -207,14 +209,30 @@ func (m *Monitor) launch(ctx context.Context, started *sync.WaitGroup) time.Dura
 			return wait
 		}
 		select {
+		case m.looks <- c: // to a looker that has nothing to do
+			continue
+		default:
+		}
+		select {
+		case m.looks <- c:
 		case m.slots <- struct{}{}:
+			started.Go(func() { m.looker(ctx, c) })
 		case <-ctx.Done():
 			return 0
 		}
-		started.Go(func() {
-			m.look(ctx, c)
-			<-m.slots
-		})
+	}
+}
+
+// looker looks at c, and then at whatever it is handed. Lookers stay until ctx
+// ends: growing a new goroutine's stack costs a tenth of an http look.
+func (m *Monitor) looker(ctx context.Context, c *check) {
+	for {
+		m.look(ctx, c)
+		select {
+		case c = <-m.looks:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 func TestTCPProbe(t *testing.T) {
 	accepting := listen(t, untilClosed)
 	wantClass(t, must(t)(TCP(accepting)), patient, ClassOK, "")
-	wantClass(t, must(t)(TCP(closedPort(t))), patient, ClassRefused, "connect: ")
+	wantClass(t, must(t)(TCP(closedPort(t))), patient, ClassRefused, "connect: connection refused")
 }
 
 func TestTCPProbeByName(t *testing.T) {

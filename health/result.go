@@ -83,6 +83,13 @@ func failure(step string, err error, other Class) Result {
 	if class == ClassOther {
 		class = other
 	}
+	// The addresses and the system call say nothing that the step does not.
+	if op, ok := err.(*net.OpError); ok && op.Err != nil {
+		err = op.Err
+	}
+	if sys, ok := err.(*os.SyscallError); ok {
+		err = sys.Err
+	}
 	return Result{Class: class, Detail: clip(step + ": " + err.Error())}
 }
 
