@@ -26,6 +26,8 @@ type Agent struct {
 	cfg   AgentConfig
 	state State
 	seq   uint64
+	// fresh: something happened since the last Tick.
+	fresh bool
 	// greeted: our own hello stands in the log.
 	greeted    bool
 	superseded bool
@@ -85,6 +87,7 @@ type proposal struct {
 func NewAgent(cfg AgentConfig, now draas.Reading) *Agent {
 	return &Agent{
 		cfg:       cfg,
+		fresh:     true,
 		born:      now,
 		sent:      make(map[uint64]draas.Reading),
 		permits:   make(map[draas.ServiceID]permit),
@@ -105,7 +108,7 @@ func (a *Agent) State() State { return a.state }
 // Restore takes over a state from a snapshot. The agent did not see when
 // permits in it were renewed last, so it counts them from now.
 func (a *Agent) Restore(s State, now draas.Reading) {
-	a.state = s
+	a.state, a.fresh = s, true
 	a.born = now
 	clear(a.over)
 	if m := s.Members[a.cfg.Self]; m != nil && m.Incarnation != a.cfg.Incarnation && a.greeted {
@@ -117,7 +120,7 @@ func (a *Agent) Restore(s State, now draas.Reading) {
 func (a *Agent) Apply(e Event, now draas.Reading) []Action {
 	before := a.state
 	next, actions, renewed := apply(before, e)
-	a.state = next
+	a.state, a.fresh = next, true
 	mine := e.By == a.cfg.Self && e.Incarnation == a.cfg.Incarnation
 	if mine {
 		a.answered(e.ID)
@@ -192,7 +195,10 @@ func (a *Agent) grant(id draas.ServiceID, epoch draas.Epoch, event uint64) {
 // Look takes what this member sees now. Verdicts only: the agent proposes
 // them when they differ from what the log says this member sees.
 func (a *Agent) Look(o Observation) {
-	a.views[viewKey{o.Service, o.Site, o.Peer}] = o
+	key := viewKey{o.Service, o.Site, o.Peer}
+	if was, known := a.views[key]; !known || was != o {
+		a.views[key], a.fresh = o, true
+	}
 }
 
 // Forget drops a view of something that is not looked at any more.
@@ -203,13 +209,17 @@ func (a *Agent) Forget(service draas.ServiceID, site draas.SiteID) {
 // FenceClosed tells that the guard has observed the service's fence closed
 // for the epoch and all before it.
 func (a *Agent) FenceClosed(id draas.ServiceID, epoch draas.Epoch) {
-	a.closed[id] = max(a.closed[id], epoch)
+	a.closed[id], a.fresh = max(a.closed[id], epoch), true
 }
 
 // StepDone tells that an effect was observed done.
 func (a *Agent) StepDone(id draas.ServiceID, epoch draas.Epoch, step, evidence string) {
-	a.finished[stepKey{id, epoch, step}] = evidence
+	a.finished[stepKey{id, epoch, step}], a.fresh = evidence, true
 }
+
+// Fresh reports whether anything happened since the last Tick: if not, and
+// Next has not passed, a Tick would say nothing new.
+func (a *Agent) Fresh() bool { return a.fresh }
 
 // Permit is the permit that this site holds for the service and may serve
 // under at the reading, if any.

@@ -42,6 +42,7 @@ type StepCommand struct {
 // every change and when Next has passed; calling it more often does no harm.
 func (a *Agent) Tick(now draas.Reading) Commands {
 	var c Commands
+	a.fresh = false
 	if a.superseded {
 		return c
 	}
@@ -88,7 +89,10 @@ func (a *Agent) propose(c *Commands, key string, now draas.Reading, make func() 
 // Retry forgets the proposals under way: they may have been lost with a
 // leader, and are made again at the next Tick. One that was not lost is void
 // the second time.
-func (a *Agent) Retry() { clear(a.pending) }
+func (a *Agent) Retry() {
+	clear(a.pending)
+	a.fresh = true
+}
 
 func (a *Agent) proposeHello(c *Commands, now draas.Reading) {
 	a.propose(c, "hello", now, func() Event {

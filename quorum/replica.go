@@ -29,7 +29,13 @@ type Replica struct {
 	// broken is why the state machine cannot go on.
 	broken error
 	index  uint64
+	ranked uint64 // index at which the order of leaders was last said
 	leader draas.MemberID
+	tickAt time.Duration // boot clock: when the agent wants its next Tick
+	// What the last Tick wants closed and carried out: it stands until the
+	// next.
+	shut  []failover.Close
+	steps []failover.StepCommand
 }
 
 // Output is what Process asks the caller to do, in this order: what it tells
@@ -141,7 +147,10 @@ const maxRounds = 8
 func (r *Replica) Process(now draas.Reading) (Output, error) {
 	r.now = now
 	r.core.Tick(now)
-	r.core.Prefer(r.leaders())
+	if r.index != r.ranked {
+		r.ranked = r.index
+		r.core.Prefer(r.leaders())
+	}
 	var out Output
 	before := r.index
 	for range maxRounds {
@@ -156,14 +165,18 @@ func (r *Replica) Process(now draas.Reading) (Output, error) {
 			return out, err
 		}
 		out.Messages = append(out.Messages, messages...)
-		if leader := r.core.Status().Leader; leader != r.leader {
+		if leader := r.core.leader(); leader != r.leader {
 			// What was on its way to the old leader may be lost.
 			r.leader = leader
 			r.agent.Retry()
 		}
+		if !r.agent.Fresh() && now.Boot < r.tickAt {
+			break
+		}
 		c := r.agent.Tick(now)
+		r.tickAt = now.Boot + r.agent.Next(now)
 		out.Commands.Extend = append(out.Commands.Extend, c.Extend...)
-		out.Commands.Close, out.Commands.Steps = c.Close, c.Steps
+		r.shut, r.steps = c.Close, c.Steps
 		if len(c.Propose) == 0 {
 			break
 		}
@@ -179,6 +192,7 @@ func (r *Replica) Process(now draas.Reading) (Output, error) {
 	}
 	out.Messages = append(out.Messages, messages...)
 	out.Actions, r.actions = r.actions, nil
+	out.Commands.Close, out.Commands.Steps = r.shut, r.steps
 	out.Changed = r.index != before
 	return out, nil
 }
@@ -186,7 +200,10 @@ func (r *Replica) Process(now draas.Reading) (Output, error) {
 // Next says how long the caller may wait before the next Process, if nothing
 // arrives.
 func (r *Replica) Next(now draas.Reading) time.Duration {
-	return min(r.core.NextDeadline(now), r.agent.Next(now))
+	if r.agent.Fresh() {
+		return 0
+	}
+	return max(min(r.core.NextDeadline(now), r.tickAt-now.Boot), 0)
 }
 
 // State is the state as this member has applied it. It must not be changed.
@@ -202,6 +219,8 @@ func (r *Replica) Self() draas.MemberID { return r.self }
 
 // Status is the log's.
 func (r *Replica) Status() CoreStatus { return r.core.Status() }
+
+func (c *Core) leader() draas.MemberID { return c.meta.Member(c.lead) }
 
 // leaders is the order in which members should lead: those that serve nothing
 // first, so that the disaster that takes an active site does not take the
