@@ -1,0 +1,93 @@
+package demo
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/draasd/draas"
+)
+
+// The names that users know.
+const (
+	zoneName    = "demo.example"
+	serviceName = "web." + zoneName
+)
+
+// ttl is how long the users' resolvers may keep an answer: the least that DNS
+// can say.
+const ttl = "1s"
+
+// failoverTOML is the cluster's file, the same for all members: every way from
+// one member to another leads through a relay.
+func failoverTOML(w *network, profile string) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("# Written by draasd demo. Every address that one member has of another is")
+	line("# that of a relay, so that the demo can cut the link.")
+	line("cluster = %q", "demo")
+	line("profile = %q", profile)
+	line("")
+	line("[tls]")
+	line("ca = %q", "tls/ca.crt")
+	line("cert = %q", "tls/member.crt")
+	line("key = %q", "tls/member.key")
+	for _, m := range members() {
+		role := draas.RoleSite
+		if m == witness {
+			role = draas.RoleWitness
+		}
+		line("")
+		line("[member.%s]", m)
+		line("role = %q", role)
+		line("peer = %q", w.peerOf(m))
+		if role == draas.RoleSite {
+			line("dns = %q", w.dnsOf(m))
+		}
+		for _, from := range members() {
+			if from != m {
+				line("peer_from.%s = %q", from, w.peerVia(from, m))
+			}
+		}
+	}
+	line("")
+	line("[dns.public]")
+	line("provider = %q", "embedded")
+	line("zone = %q", zoneName+".")
+	for i, s := range sites() {
+		line("ns.%s = %q", s, fmt.Sprintf("ns%d.%s.", i+1, zoneName))
+	}
+	for _, s := range sites() {
+		line("ns_address.%s = [%q]", s, w.nsAddr(s))
+	}
+	line("")
+	line("[service.%s]", service)
+	line("scheme = %q", "dns")
+	line("home = %q", primary)
+	line("automatic = true")
+	for _, s := range sites() {
+		line("address.%s = [%q]", s, w.usersAddr(s))
+	}
+	for _, from := range members() {
+		for _, s := range sites() {
+			if from != s {
+				line("probe_via.%s.%s = %q", from, s, w.gateVia(from, s))
+			}
+		}
+	}
+	line("[[service.%s.check]]", service)
+	line("type = %q", "http")
+	line("port = %d", w.web)
+	line("path = %q", "/healthz")
+	line("host = %q", serviceName)
+	line("[service.%s.dns]", service)
+	line("use = %q", "public")
+	line("name = %q", serviceName+".")
+	line("ttl = %q", ttl)
+	line("[service.%s.fence]", service)
+	line("kind = %q", draas.FencePath)
+	for _, s := range sites() {
+		line("listen.%s = %q", s, w.gateOf(s))
+		line("forward.%s = %q", s, w.backendOf(s))
+	}
+	return b.String()
+}

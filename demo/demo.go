@@ -1,0 +1,211 @@
+// Package demo shows draasd at work on one machine: two sites and a witness
+// as separate processes on loopback addresses, two small HTTP services behind
+// their guards, a disaster, and rtotest measuring from outside what the users
+// of the service saw of it.
+//
+// Every process is real: the demo starts its own executable again. The network
+// between them is not: relays in the demo's process stand for the links
+// between members and for the users' ways to the sites, so that a link can
+// swallow or reset what it carries without root. draasd knows nothing of them
+// but addresses in its failover.toml.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/draasd/draas"
+)
+
+// Disaster is what happens to the primary site.
+type Disaster string
+
+// The disasters.
+const (
+	// DisasterService kills the service's process; its site lives and can
+	// hand over.
+	DisasterService Disaster = "service"
+	// DisasterSite kills every process of the primary site at once.
+	DisasterSite Disaster = "site"
+	// DisasterSilent drops every packet from and to the primary site, the
+	// users' too; its processes live on.
+	DisasterSilent Disaster = "silent"
+	// DisasterDaemon kills the primary's draasd only: its guard must fence
+	// the service, which lives.
+	DisasterDaemon Disaster = "daemon"
+	// DisasterFreeze stops the primary's draasd (SIGSTOP) and continues it
+	// when the service has moved: it must stay passive.
+	DisasterFreeze Disaster = "freeze"
+	// DisasterCut severs the link between the two sites for Options.Cut while
+	// the witness sees both: nothing may move and no request may fail.
+	DisasterCut Disaster = "cut"
+)
+
+// Disasters lists the disasters.
+func Disasters() []Disaster {
+	return []Disaster{DisasterService, DisasterSite, DisasterSilent, DisasterDaemon, DisasterFreeze, DisasterCut}
+}
+
+// moves reports whether the service has to move.
+func (d Disaster) moves() bool { return d != DisasterCut }
+
+// Options say what to show. The zero value of each field takes the default
+// that is given here.
+type Options struct {
+	Scheme   string        // how users are moved: dns, the only one yet
+	Disaster Disaster      // site
+	Cut      time.Duration // how long DisasterCut lasts: 43 s
+	Profile  string        // fast, balanced or cautious: fast
+	Runs     int           // 1, each on a fresh cluster
+	JSON     string        // file to write the result to; empty: none
+
+	// Bench runs service, site and silent in turn, BenchRuns times each (20),
+	// and prints the figures beside the targets. Disaster and Runs are not
+	// looked at then.
+	Bench     bool
+	BenchRuns int
+
+	// Undisturbed is how long rtotest measures before the disaster: 2 s.
+	Undisturbed time.Duration
+	// Draasd is the executable that is started for every role; rtotest must
+	// stand beside it. Default: the running executable.
+	Draasd string
+	// Dir keeps the cluster's files and logs under this existing directory.
+	// Default: a temporary directory that is removed at the end.
+	Dir string
+	// Colour paints the live timeline.
+	Colour bool
+}
+
+// errRTOTest says what is missing and what to do about it.
+var errRTOTest = errors.New("rtotest, which measures, is missing: run make build")
+
+func (o Options) complete() (Options, error) {
+	if o.Scheme == "" {
+		o.Scheme = "dns"
+	}
+	if o.Disaster == "" {
+		o.Disaster = DisasterSite
+	}
+	if o.Cut == 0 {
+		o.Cut = 43 * time.Second
+	}
+	if o.Profile == "" {
+		o.Profile = "fast"
+	}
+	if o.Runs == 0 {
+		o.Runs = 1
+	}
+	if o.BenchRuns == 0 {
+		o.BenchRuns = 20
+	}
+	if o.Undisturbed == 0 {
+		o.Undisturbed = 2 * time.Second
+	}
+	var errs []error
+	if o.Scheme != "dns" {
+		errs = append(errs, fmt.Errorf("scheme %q cannot be shown yet: only dns", o.Scheme))
+	}
+	if !slices.Contains(Disasters(), o.Disaster) {
+		errs = append(errs, fmt.Errorf("%q is no disaster (one of %v)", o.Disaster, Disasters()))
+	}
+	if !slices.Contains([]string{"fast", "balanced", "cautious"}, o.Profile) {
+		errs = append(errs, fmt.Errorf("%q is no profile (fast, balanced or cautious)", o.Profile))
+	}
+	if o.Runs < 0 || o.BenchRuns < 0 || o.Cut < 0 || o.Undisturbed < 0 {
+		errs = append(errs, errors.New("runs, cut and the undisturbed time must be positive"))
+	}
+	if o.Disaster == DisasterCut && o.Cut < minCut(o.Profile) {
+		errs = append(errs, fmt.Errorf("cut %v is too short for the members to notice: at least %v with profile %s",
+			o.Cut, minCut(o.Profile), o.Profile))
+	}
+	return o, errors.Join(errs...)
+}
+
+// Result is what the runs showed.
+type Result struct {
+	Runs []RunResult `json:"runs"`
+}
+
+// Run shows what the options say, writing the live timeline and the table to
+// out. It returns an error when a run proved something wrong (two sites
+// active, an answer of a fenced site, no recovery, a cut that moved the
+// service) or nothing at all (void), beside the result of all runs. All
+// processes that it started have ended when it returns.
+func Run(ctx context.Context, o Options, out io.Writer) (*Result, error) {
+	o, err := o.complete()
+	if err != nil {
+		return nil, err
+	}
+	if o.Draasd == "" {
+		if o.Draasd, err = os.Executable(); err != nil {
+			return nil, fmt.Errorf("find own executable: %w", err)
+		}
+	}
+	rtotest, err := findRTOTest(o.Draasd)
+	if err != nil {
+		return nil, err
+	}
+	plan := slices.Repeat([]Disaster{o.Disaster}, o.Runs)
+	if o.Bench {
+		plan = nil
+		for _, t := range targets() {
+			plan = append(plan, slices.Repeat([]Disaster{t.disaster}, o.BenchRuns)...)
+		}
+	}
+	d := &demo{options: o, rtotest: rtotest, out: out}
+	result := &Result{}
+	var errs []error
+	for i, disaster := range plan {
+		if len(plan) > 1 {
+			fmt.Fprintf(out, "run %d of %d: %s\n", i+1, len(plan), disaster)
+		}
+		run, err := d.one(ctx, disaster)
+		if ctx.Err() != nil {
+			errs = append(errs, context.Cause(ctx))
+			break
+		}
+		if err == nil {
+			err = run.Check()
+		}
+		if run.measured {
+			result.Runs = append(result.Runs, run)
+		}
+		if err != nil {
+			err = fmt.Errorf("run %d (%s): %w", i+1, disaster, err)
+			fmt.Fprintf(out, "%v\n", err)
+			errs = append(errs, err)
+		}
+	}
+	if len(result.Runs) > 0 {
+		fmt.Fprintln(out)
+		result.writeTable(out)
+		if o.Bench {
+			fmt.Fprintln(out)
+			writeBench(out, result.Runs, len(plan))
+		}
+	}
+	if o.JSON != "" {
+		errs = append(errs, result.writeFile(o.JSON))
+	}
+	return result, errors.Join(errs...)
+}
+
+// The members. The sites' names are also their members'.
+const (
+	primary draas.MemberID = "primary"
+	dr      draas.MemberID = "dr"
+	witness draas.MemberID = "witness"
+)
+
+// service is the one that is demonstrated.
+const service draas.ServiceID = "web"
+
+func members() []draas.MemberID { return []draas.MemberID{primary, dr, witness} }
+
+func sites() []draas.MemberID { return []draas.MemberID{primary, dr} }
