@@ -74,6 +74,7 @@ func TestHTTPProbeAnswers(t *testing.T) {
 		{name: "two lengths", answer: "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nok", class: ClassOther, detail: "framing"},
 		{name: "negative length", answer: "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nok", class: ClassOther},
 		{name: "other coding", answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", class: ClassOther},
+		{name: "coding in 1.0", answer: "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", class: ClassOther, detail: "framing"},
 		{name: "bad chunk size", answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\nok\r\n", body: ok, class: ClassOther},
 		{name: "chunk longer than its size", answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nok\r\n0\r\n\r\n", body: ok, class: ClassOther},
 		{name: "closed without an answer", answer: "", class: ClassReset, detail: "read header"},

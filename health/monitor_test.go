@@ -308,6 +308,7 @@ func TestMonitorSet(t *testing.T) {
 		}
 
 		// One more check that nobody has looked at: unknown, until someone has.
+		b.set(ClassOK, 10*ms)
 		if err := w.Set([]Target{target(mail, "http", c), target(mail, "tcp", b)}); err != nil {
 			t.Fatal(err)
 		}

@@ -89,6 +89,7 @@ func readOneHead(in *lines) (head, error) {
 	if h.status, err = parseStatusLine(line); err != nil {
 		return head{}, err
 	}
+	old := bytes.HasPrefix(line, []byte("HTTP/1.0")) // before line is overwritten
 	chunked := false
 	for { // ends with the header's budget
 		line, err := in.next()
@@ -109,6 +110,8 @@ func readOneHead(in *lines) (head, error) {
 		}
 	}
 	switch {
+	case chunked && old: // a MUST of RFC 9112, section 6.1
+		return head{}, fmt.Errorf("%w: transfer encoding in HTTP/1.0", errFraming)
 	case h.status < 200 || h.status == 204 || h.status == 304:
 		h.framing = noBody
 	case chunked: // overrides a length
