@@ -1,0 +1,267 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/draasd/draas"
+)
+
+// Assumptions of the RTO arithmetic about what the file does not say.
+const (
+	typicalEntry = 5 * time.Millisecond  // one entry of the replicated log between near sites
+	answerChange = 20 * time.Millisecond // from the committed decision to changed answers (p99)
+)
+
+// Term is one part of an RTO. Terms follow each other and add up.
+type Term struct {
+	Name    string // detect, confirm, elect, lease, fence, act, ttl
+	Worst   time.Duration
+	Typical time.Duration
+	Sets    string // the keys that make it what it is
+}
+
+// RTO is the downtime that the file implies for one disaster, from the last
+// good answer to the first lasting one at another site, for an automatic
+// move; without automatic a person's time comes on top. Longer network delays
+// and what a runbook adds come on top too.
+type RTO struct {
+	Disaster string // "site lost" or "service dead"
+	Terms    []Term
+}
+
+// Worst adds up the worst case.
+func (r RTO) Worst() time.Duration {
+	var sum time.Duration
+	for _, t := range r.Terms {
+		sum += t.Worst
+	}
+	return sum
+}
+
+// Typical adds up the usual case.
+func (r RTO) Typical() time.Duration {
+	var sum time.Duration
+	for _, t := range r.Terms {
+		sum += t.Typical
+	}
+	return sum
+}
+
+// Largest is the term with the most of the worst case.
+func (r RTO) Largest() Term {
+	var largest Term
+	for _, t := range r.Terms {
+		if t.Worst > largest.Worst {
+			largest = t
+		}
+	}
+	return largest
+}
+
+// String lists the worst case term by term.
+func (r RTO) String() string {
+	var terms []string
+	for _, t := range r.Terms {
+		if t.Worst > 0 {
+			terms = append(terms, t.Name+" "+short(t.Worst))
+		}
+	}
+	return fmt.Sprintf("%s (%s)", short(r.Worst()), strings.Join(terms, " + "))
+}
+
+// RTO gives the budgets of a service: for a lost site, whose permit has to
+// run out, and for a service that died while its site lives and can hand the
+// permit over. It is empty for a service that does not exist.
+func (c *Config) RTO(id draas.ServiceID) []RTO {
+	s, ok := c.Service(id)
+	if !ok {
+		return nil
+	}
+	at := join("service", string(s.ID))
+	ttl := Term{"ttl", s.DNS.TTL, s.DNS.TTL / 2, at + ".dns.ttl"}
+	confirm := Term{"confirm", s.Timing.Confirm, s.Timing.Confirm, at + ".confirm"}
+
+	lost := detectLost(&s, at)
+	elect := Term{"elect", max(0, 2*c.Raft.Election-lost.Worst), 0, "profile"}
+	l := s.Timing.Lease
+	lease := Term{
+		Name: "lease",
+		// The last renewal may have passed in the instant before the disaster;
+		// detection and confirmation run while the lease runs out.
+		Worst:   max(0, l.Wait()-lost.Worst-elect.Worst-confirm.Worst),
+		Typical: max(0, l.Wait()-s.Timing.Renew/2-lost.Typical-confirm.Typical),
+		Sets:    at + ".lease",
+	}
+	site := RTO{Disaster: "site lost", Terms: []Term{lost, elect, confirm, lease, c.act(3), ttl}}
+
+	fence := Term{"fence", s.Fence.Margin, s.Fence.Margin / 2, at + ".fence.margin"}
+	dead := RTO{Disaster: "service dead", Terms: []Term{detectDead(&s, at), confirm, fence, c.act(4), ttl}}
+	return []RTO{site, dead}
+}
+
+// act is the time for a number of log entries one after the other (verdict,
+// Revoke, Release if there is one, Activate) and for the answers to change. In
+// the worst case each entry is lost once and goes with the next heartbeat.
+func (c *Config) act(entries int) Term {
+	return Term{
+		Name:    "act",
+		Worst:   time.Duration(entries)*c.Raft.Heartbeat + answerChange,
+		Typical: time.Duration(entries)*typicalEntry + answerChange,
+		Sets:    "profile",
+	}
+}
+
+// worstSilent is the time from a disaster right after a good probe until the
+// fall-th probe in a row has run into its timeout.
+func (k *Check) worstSilent() time.Duration {
+	return time.Duration(float64(k.Interval)*(1+k.Jitter))*time.Duration(k.Fall) + k.Timeout
+}
+
+// typicalSilent is the same from the middle of an interval without jitter.
+func (k *Check) typicalSilent() time.Duration {
+	return k.Interval/2 + k.Interval*time.Duration(k.Fall-1) + k.Timeout
+}
+
+// typicalRefused is the time when the connection is refused, which brings the
+// next looks at once; other checks find out at their interval.
+func (k *Check) typicalRefused() time.Duration {
+	switch k.Type {
+	case CheckTCP, CheckHTTP, CheckHTTPS:
+		return k.Interval/2 + k.SecondLook*time.Duration(k.Fall-1)
+	}
+	return k.Interval/2 + k.Interval*time.Duration(k.Fall-1)
+}
+
+// detectLost is when the quickest check has seen that a site is silent: all
+// checks see that.
+func detectLost(s *Service, at string) Term {
+	t := Term{Name: "detect"}
+	for i := range s.Checks {
+		k := &s.Checks[i]
+		if w := k.worstSilent(); i == 0 || w < t.Worst {
+			t.Worst, t.Typical, t.Sets = w, k.typicalSilent(), checkKeys(at, i)
+		}
+	}
+	return t
+}
+
+// detectDead is when the slowest check has seen that the service is dead: it
+// may be the only one that sees it, and a service that hangs refuses nothing.
+func detectDead(s *Service, at string) Term {
+	t := Term{Name: "detect"}
+	for i := range s.Checks {
+		k := &s.Checks[i]
+		if w := k.worstSilent(); i == 0 || w > t.Worst {
+			t.Worst, t.Typical, t.Sets = w, k.typicalRefused(), checkKeys(at, i)
+		}
+	}
+	return t
+}
+
+func checkKeys(at string, i int) string {
+	return "interval, fall and timeout of " + elem(at+".check", i)
+}
+
+// Bounds of a detection that makes sense.
+const (
+	minDetect = 100 * time.Millisecond // machines stall this long: quicker is a false alarm
+	maxDetect = 30 * time.Minute       // longer, a person has long been called
+)
+
+// renewals is how many renewals must fit in a permit: two may be lost.
+const renewals = 3
+
+// budgets refuses times that do not nest (DESIGN.md, rule 12).
+func (d *decoder) budgets(c *Config, s *Service) {
+	at := join("service", string(s.ID))
+	for i := range s.Checks {
+		d.detection(&s.Checks[i], elem(at+".check", i))
+	}
+	if d.clean("profile", at+".lease", at+".renew", at+".fence.margin", at+".fence.kind") {
+		d.lease(c, s, at)
+	}
+	if s.MaxRTO > 0 && s.Automatic && d.clean("profile", at) && len(s.Checks) > 0 {
+		d.promise(c, s, at)
+	}
+}
+
+func (d *decoder) detection(k *Check, at string) {
+	if !d.clean(at) {
+		return
+	}
+	path := at
+	for _, key := range []string{".fall", ".interval", ".timeout"} {
+		if d.has(at + key) {
+			path = at + key
+		}
+	}
+	worst := k.worstSilent()
+	switch {
+	case worst < minDetect:
+		d.report(path, fmt.Sprintf("a failure is believed after %s, and machines stall longer than that", short(worst)), fmt.Sprintf("let fall x interval + timeout be at least %s", short(minDetect)))
+	case worst > maxDetect:
+		d.report(path, fmt.Sprintf("a failure is believed only after %s", short(worst)), fmt.Sprintf("let fall x interval + timeout be at most %s", short(maxDetect)))
+	}
+}
+
+// lease checks that the permit leaves the holder room to renew and to close.
+func (d *decoder) lease(c *Config, s *Service, at string) {
+	t := s.Timing
+	path := at
+	for _, key := range []string{".fence.margin", ".renew", ".lease"} {
+		if d.has(at + key) {
+			path = at + key
+		}
+	}
+	// The least lease that would do, rounded up to 100 ms.
+	enough := func(hold time.Duration) string {
+		const step = 100 * time.Millisecond
+		need := time.Duration(float64(hold+t.Lease.Margin)/(1-t.Lease.Drift)) + 1
+		return short((need + step - 1) / step * step)
+	}
+	hold := t.Lease.Hold()
+	left := fmt.Sprintf("a lease of %s less %.0f %% clock drift and a fence margin of %s leaves ", short(t.Lease.Length), 100*t.Lease.Drift, short(t.Lease.Margin))
+	change := 2*c.Raft.Election + t.Renew
+	need := max(renewals*t.Renew, change)
+	switch {
+	case hold <= 0:
+		d.report(path, left+"no time to serve", "give a lease of at least "+enough(need)+", or a fence that closes faster")
+	case renewals*t.Renew > hold:
+		d.report(path, fmt.Sprintf("%s%s: too little for %d renewals, one each %s", left, short(hold), renewals, short(t.Renew)),
+			fmt.Sprintf("give a lease of at least %s, or renew at most each %s", enough(need), short((hold/renewals).Truncate(10*time.Millisecond))))
+	case change > hold:
+		d.report(path, fmt.Sprintf("%s%s: less than the log needs to elect a leader (%s) and to renew (%s)", left, short(hold), short(2*c.Raft.Election), short(t.Renew)),
+			"give a lease of at least "+enough(need)+", so that a change of leader does not close the fence")
+	}
+}
+
+// promise refuses a max_rto that cannot hold and names what to change.
+func (d *decoder) promise(c *Config, s *Service, at string) {
+	for _, r := range c.RTO(s.ID) {
+		if r.Worst() <= s.MaxRTO {
+			continue
+		}
+		largest := r.Largest()
+		d.report(at+".max_rto", fmt.Sprintf("%s cannot hold: %s takes up to %s", short(s.MaxRTO), article(r.Disaster), r),
+			fmt.Sprintf("change %s first (%s), or promise %s", largest.Sets, largest.Name, short(roundUp(r.Worst()))))
+		return
+	}
+}
+
+func article(disaster string) string {
+	if disaster == "site lost" {
+		return "a lost site"
+	}
+	return "a dead service"
+}
+
+// roundUp rounds to what a person would write.
+func roundUp(d time.Duration) time.Duration {
+	step := 100 * time.Millisecond
+	if d > 10*time.Second {
+		step = time.Second
+	}
+	return (d + step - 1) / step * step
+}

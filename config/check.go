@@ -1,0 +1,217 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/draasd/draas"
+)
+
+// check reports what cannot stand between values that are each sound.
+func (d *decoder) check(c *Config) {
+	d.members(c)
+	for _, name := range sortedKeys(c.DNS) {
+		d.checkZone(c, c.DNS[name])
+	}
+	if len(c.Services) == 0 && !d.has("service") {
+		d.report("service", "missing", "a cluster is there for a service: begin with a line [service.NAME]")
+	}
+	for i := range c.Services {
+		s := &c.Services[i]
+		if s.Confirmations == 0 {
+			s.Confirmations = len(c.Domains())/2 + 1
+		}
+		d.places(c, s)
+		for j := range s.Checks {
+			d.probe(&s.Checks[j], elem(join("service", string(s.ID))+".check", j))
+		}
+		d.users(c, s)
+		d.fencing(c, s)
+		d.automatic(c, s)
+		d.budgets(c, s)
+	}
+	d.zonesApart(c)
+	d.namesApart(c)
+	d.listeners(c)
+}
+
+func sortedKeys[K ~string, T any](m map[K]T) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// siteList names the sites for a message.
+func (c *Config) siteList() string {
+	var sites []string
+	for _, s := range c.Sites() {
+		sites = append(sites, string(s))
+	}
+	if len(sites) == 0 {
+		return "no site is declared yet"
+	}
+	return "the sites are " + strings.Join(sites, " and ")
+}
+
+// isSite reports a name that does not name a site.
+func (d *decoder) isSite(c *Config, path string, site draas.SiteID) bool {
+	m, ok := c.Member(site.Member())
+	switch {
+	case !ok:
+		d.report(path, fmt.Sprintf("there is no member %q", site), c.guessMember(string(site)))
+	case m.Role == draas.RoleWitness:
+		d.report(path, fmt.Sprintf("%q is a witness, which only votes", site), c.siteList())
+	default:
+		return true
+	}
+	return false
+}
+
+// guessMember helps with a name that no member has.
+func (c *Config) guessMember(name string) string {
+	var all []string
+	for _, m := range c.Members {
+		all = append(all, string(m.ID))
+	}
+	if guess := nearest(name, all); guess != "" {
+		return fmt.Sprintf("did you mean %q?", guess)
+	}
+	if len(all) == 0 {
+		return "begin with a line [member.NAME]"
+	}
+	return "the members are " + strings.Join(all, ", ")
+}
+
+func (d *decoder) members(c *Config) {
+	sites := 0
+	for _, m := range c.Members {
+		at := join("member", string(m.ID))
+		if m.Role != draas.RoleWitness {
+			sites++
+		} else if d.has(at + ".dns") {
+			d.report(at+".dns", "a witness never answers users", "remove it, or move it to a site")
+		}
+		for _, from := range sortedKeys(m.PeerFrom) {
+			path := join(at+".peer_from", string(from))
+			if _, ok := c.Member(from); !ok {
+				d.report(path, fmt.Sprintf("there is no member %q", from), c.guessMember(string(from)))
+			} else if from == m.ID {
+				d.report(path, "a member does not connect to itself", "name one of the others")
+			}
+		}
+	}
+	if sites < 2 && d.clean("member") {
+		d.report("member", fmt.Sprintf("%d of the members are sites", sites), "there must be two to move between: give each a table [member.NAME] with role = \"site\"")
+	}
+}
+
+// places checks where a service may be and from where it is looked at.
+func (d *decoder) places(c *Config, s *Service) {
+	at := join("service", string(s.ID))
+	table, sites := ".address", sortedKeys(s.Addresses)
+	switch {
+	case d.has(at+".address") && d.has(at+".cname"):
+		d.report(at+".cname", "stands beside address", "give either addresses or cnames, for all sites alike")
+	case d.has(at + ".cname"):
+		table, sites = ".cname", sortedKeys(s.CNAME)
+	case !d.has(at + ".address"):
+		d.report(at+".address", "missing", "write where users find it at each site, such as address.primary = [\"198.51.100.20\"]")
+	}
+	for _, site := range sites {
+		d.isSite(c, join(at+table, string(site)), site)
+	}
+	if d.clean(at+table, at+".cname") && len(sites) < 2 {
+		d.report(at+table, "the service has one site only", "give an "+table[1:]+" at a second site, or there is nowhere to move")
+	}
+	d.sameAddress(s, at)
+	if s.Home != "" && d.isSite(c, at+".home", s.Home) && d.clean(at+table) && !slices.Contains(sites, s.Home) {
+		d.report(at+".home", fmt.Sprintf("the service has no %s at %q", table[1:], s.Home), fmt.Sprintf("add %s, or choose another home", join(table[1:], string(s.Home))))
+	}
+	for _, vantage := range sortedKeys(s.ProbeVia) {
+		via := join(at+".probe_via", string(vantage))
+		if _, ok := c.Member(vantage); !ok {
+			d.report(via, fmt.Sprintf("there is no member %q", vantage), c.guessMember(string(vantage)))
+		}
+		for _, site := range sortedKeys(s.ProbeVia[vantage]) {
+			path := join(via, string(site))
+			switch {
+			case !d.isSite(c, path, site):
+			case site.Member() == vantage:
+				d.report(path, "a site's own member looks from behind the fence", "use local in the check for that")
+			case d.clean(at+table) && !slices.Contains(sites, site):
+				d.report(path, fmt.Sprintf("the service is not at %q", site), fmt.Sprintf("add %s or remove this", join(table[1:], string(site))))
+			}
+		}
+	}
+}
+
+// sameAddress refuses a move that would not move anybody.
+func (d *decoder) sameAddress(s *Service, at string) {
+	owner := map[string]draas.SiteID{}
+	once := func(site draas.SiteID, what, path string) {
+		if first, taken := owner[what]; taken && first != site {
+			d.report(path, fmt.Sprintf("%s is the address at %q too", what, first), "give each site its own, or DNS cannot move anybody")
+		}
+		owner[what] = site
+	}
+	for _, site := range sortedKeys(s.Addresses) {
+		for i, a := range s.Addresses[site] {
+			once(site, a.String(), elem(join(at+".address", string(site)), i))
+		}
+	}
+	for _, site := range sortedKeys(s.CNAME) {
+		once(site, s.CNAME[site], join(at+".cname", string(site)))
+	}
+}
+
+// onlyFor refuses keys that a kind does not read: whoever wrote them expects
+// them to do something.
+func (d *decoder) onlyFor(at, what, kind string, keys map[string][]string) {
+	for _, name := range sortedKeys(keys) {
+		if d.has(at+"."+name) && !slices.Contains(keys[name], kind) {
+			d.report(at+"."+name, fmt.Sprintf("a %s %s does not read it", kind, what), "it is for "+orList(keys[name])+": remove it")
+		}
+	}
+}
+
+// probe checks the keys of one check against its type.
+func (d *decoder) probe(k *Check, at string) {
+	if k.Type == "" {
+		return
+	}
+	web := []string{"http", "https"}
+	d.onlyFor(at, "check", string(k.Type), map[string][]string{
+		"port": {"tcp", "http", "https", "dns"}, "path": web, "host": web, "status": web, "body": web,
+		"expiry": {"https"}, "ca": {"https"}, "insecure": {"https"},
+		"name": {"dns"}, "qtype": {"dns"}, "expect": {"dns"},
+		"command": {"exec"},
+	})
+	switch k.Type {
+	case CheckTCP:
+		d.need(at+".port", "write the port to connect to, such as port = 8080")
+	case CheckDNS:
+		d.need(at+".name", `write the question, such as name = "www.example.org."`)
+		if k.QType == "A" || k.QType == "AAAA" {
+			for i, e := range k.Expect {
+				d.addressOfType(elem(at+".expect", i), k.QType, e)
+			}
+		}
+	case CheckExec:
+		d.need(at+".command", `write the program and its arguments, such as command = ["/usr/lib/shop/check"]`)
+	}
+	if k.Insecure && (k.CA != "" || k.Expiry > 0) {
+		d.report(at+".insecure", "stands beside ca or expiry, which need verification", "remove insecure = true")
+	}
+	if k.Timeout > k.Interval && d.clean(at+".timeout", at+".interval") {
+		path := at + ".timeout"
+		if !d.has(path) {
+			path = at + ".interval"
+		}
+		d.report(path, fmt.Sprintf("a timeout of %s does not fit in an interval of %s", short(k.Timeout), short(k.Interval)),
+			fmt.Sprintf("give a timeout of at most %s, or a longer interval", short(k.Interval)))
+	}
+}

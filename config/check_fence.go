@@ -1,0 +1,200 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/draasd/draas"
+)
+
+// fencing checks a service's fence against its kind.
+func (d *decoder) fencing(c *Config, s *Service) {
+	at, f := join("service", string(s.ID))+".fence", s.Fence
+	if !d.clean(at + ".kind") {
+		return
+	}
+	path, exec, kernel := []string{"path"}, []string{"exec"}, []string{"kernel"}
+	d.onlyFor(at, "fence", string(f.Kind), map[string][]string{
+		"margin": {"path", "exec", "systemd", "kernel"},
+		"listen": path, "forward": path, "close": exec, "open": exec, "check": exec,
+		"unit": {"systemd"}, "ports": kernel, "proto": kernel, "protect": kernel,
+	})
+	switch f.Kind {
+	case draas.FencePath:
+		d.pathFence(c, s, at)
+	case draas.FenceExec:
+		d.need(at+".close", `write the command that stops serving and returns when it has, such as close = ["/usr/lib/shop/stop"]`)
+		d.need(at+".open", `write the command that starts serving, such as open = ["/usr/lib/shop/start"]`)
+		d.need(at+".check", "write the command that tells whether serving has stopped (exit 0 = closed, 1 = open), such as check = [\"/usr/lib/shop/is-stopped\"]")
+	case draas.FenceSystemd:
+		d.need(at+".unit", `name the unit to stop, such as unit = "shop.service"`)
+	case draas.FenceKernel:
+		d.need(at+".ports", "list the service's ports, such as ports = [80, 443]")
+		d.kernelFence(c, s, at)
+	}
+}
+
+func (d *decoder) pathFence(c *Config, s *Service, at string) {
+	for _, site := range s.Sites() {
+		listen, forward := join(at+".listen", string(site)), join(at+".forward", string(site))
+		if !d.has(listen) {
+			d.report(listen, "missing", fmt.Sprintf("write where the guard listens for users at %q, such as \"198.51.100.20:80\"", site))
+		}
+		if !d.has(forward) {
+			d.report(forward, "missing", fmt.Sprintf("write where the backend behind the guard listens at %q, such as \"127.0.0.1:8081\"", site))
+		}
+		if l := s.Fence.Listen[site]; l != "" && l == s.Fence.Forward[site] {
+			d.report(forward, "is the guard's own address", "write the backend's: it must not be reachable except through the guard")
+		}
+	}
+	for _, table := range []string{"listen", "forward"} {
+		m := s.Fence.Listen
+		if table == "forward" {
+			m = s.Fence.Forward
+		}
+		for _, site := range sortedKeys(m) {
+			path := join(at+"."+table, string(site))
+			if d.isSite(c, path, site) && !slices.Contains(s.Sites(), site) {
+				d.report(path, fmt.Sprintf("the service is not at %q", site), "give the service an address there, or remove this")
+			}
+		}
+	}
+}
+
+// kernelFence refuses a fence that would shut draasd in as well.
+func (d *decoder) kernelFence(c *Config, s *Service, at string) {
+	for _, l := range c.ownListeners() {
+		proto := s.Fence.Proto
+		if !slices.Contains(s.Sites(), l.member.Site()) || !l.udp && proto == "udp" {
+			continue
+		}
+		i := slices.Index(s.Fence.Ports, l.addr.Port())
+		if i < 0 || l.addr.Addr().IsLoopback() {
+			continue
+		}
+		if len(s.Fence.Protect) > 0 && !l.addr.Addr().IsUnspecified() && !slices.Contains(s.Fence.Protect, l.addr.Addr()) {
+			continue
+		}
+		d.report(elem(at+".ports", i), fmt.Sprintf("the fence would also close %s of draasd", l.path), "give protect with the service's addresses only, or give draasd another port or address")
+	}
+}
+
+// automatic checks what unplanned moves without a person need.
+func (d *decoder) automatic(c *Config, s *Service) {
+	at := join("service", string(s.ID))
+	path := at + ".automatic"
+	if !d.clean("member") {
+		return // what is said of the members would be said twice
+	}
+	domains := c.Domains()
+	if s.Confirmations > len(domains) && d.has(at+".confirmations") {
+		d.report(at+".confirmations", fmt.Sprintf("is %d, but there are %d failure domains", s.Confirmations, len(domains)), "write at most the number of domains")
+	}
+	if !s.Automatic {
+		if s.MaxRTO > 0 {
+			d.report(at+".max_rto", "a person decides when the service moves, so no time can be promised", "set automatic = true, or remove max_rto")
+		}
+		return
+	}
+	if s.Fence.Kind == draas.FenceNone && d.clean(at+".fence") {
+		d.report(path, `the fence is "none": an unplanned move could leave two sites serving (rule 1)`, "give a [service."+string(s.ID)+".fence] of kind path, exec, systemd or kernel, or set automatic = false")
+	}
+	n := len(c.Members)
+	if n < 3 {
+		d.report(path, fmt.Sprintf("%d members cannot agree when one is lost, so automatic moves are impossible", n), `add a third, such as [member.witness] with role = "witness" at a third place, or set automatic = false`)
+		return
+	}
+	count := map[string]int{}
+	for _, m := range c.Members {
+		count[m.Domain]++
+	}
+	for _, domain := range domains {
+		if left := n - count[domain]; left < n/2+1 {
+			d.report(path, fmt.Sprintf("%d of %d members are in the failure domain %q: when it is lost the rest is no majority, so automatic moves are impossible", count[domain], n, domain), "put a member (a witness will do) in another domain, or set automatic = false")
+			return
+		}
+	}
+	if s.Confirmations == len(domains) && d.has(at+".confirmations") {
+		d.report(at+".confirmations", fmt.Sprintf("all %d failure domains would have to say failed, and a lost one says nothing", len(domains)), fmt.Sprintf("write at most %d", len(domains)-1))
+	}
+}
+
+// listener is a host and port that one member opens.
+type listener struct {
+	member draas.MemberID
+	path   string // where the file says so
+	addr   netip.AddrPort
+	udp    bool // as well as TCP
+}
+
+// ownListeners lists what draasd itself opens.
+func (c *Config) ownListeners() []listener {
+	var all []listener
+	for _, m := range c.Members {
+		at := join("member", string(m.ID))
+		peer := ".peer"
+		if m.ListenPeer != m.Peer {
+			peer = ".listen_peer"
+		}
+		all = appendListener(all, m.ID, at+peer, m.ListenPeer, false)
+		all = appendListener(all, m.ID, at+".api", m.API, false)
+		all = appendListener(all, m.ID, at+".dns", m.DNS, true)
+	}
+	return all
+}
+
+func appendListener(all []listener, m draas.MemberID, path, addr string, udp bool) []listener {
+	host, port, _ := strings.Cut(addr, ":")
+	if host == "" && port != "" { // ":7400" listens on every address
+		if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+			return append(all, listener{m, path, netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(n)), udp})
+		}
+	}
+	if ap, err := netip.ParseAddrPort(addr); err == nil {
+		return append(all, listener{m, path, ap, udp})
+	}
+	return all
+}
+
+// listeners refuses two that need the same host and port.
+func (d *decoder) listeners(c *Config) {
+	all := c.ownListeners()
+	for _, s := range c.Services {
+		for _, site := range sortedKeys(s.Fence.Listen) {
+			path := join(join("service", string(s.ID))+".fence.listen", string(site))
+			all = appendListener(all, site.Member(), path, s.Fence.Listen[site], false)
+		}
+	}
+	for i, l := range all {
+		for _, first := range all[:i] {
+			if l.addr.Port() == first.addr.Port() && c.sameHost(l, first) {
+				d.report(l.path, fmt.Sprintf("%s is taken by %s", l.addr, first.path), "give each its own port or address")
+				break
+			}
+		}
+	}
+}
+
+// sameHost reports whether two listeners would meet on one machine. One
+// member is one machine; a specific address is on one machine; and members
+// that reach each other on loopback share one.
+func (c *Config) sameHost(a, b listener) bool {
+	x, y := a.addr.Addr(), b.addr.Addr()
+	meet := x == y || x.IsUnspecified() || y.IsUnspecified()
+	if a.member == b.member {
+		return meet
+	}
+	if x == y && !x.IsUnspecified() && !x.IsLoopback() {
+		return true
+	}
+	return meet && c.onLoopback(a.member) && c.onLoopback(b.member)
+}
+
+func (c *Config) onLoopback(id draas.MemberID) bool {
+	m, _ := c.Member(id)
+	ap, err := netip.ParseAddrPort(m.Peer)
+	return err == nil && ap.Addr().IsLoopback()
+}

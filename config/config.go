@@ -1,0 +1,244 @@
+// Package config turns failover.toml into a typed, validated value.
+//
+// It is pure: bytes in, value or problems out. Parse is strict and reports
+// everything that is wrong at once, each problem with its line and with what
+// would be right. One identical file serves every member; Config.Digest tells
+// whether it is. The file holds no secret, only the paths of files that do,
+// and nothing here opens them.
+//
+// docs/config.md describes every key.
+package config
+
+import (
+	"net/netip"
+	"path"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/draasd/draas"
+)
+
+// Drift is rho of every lease: the clock error, slewing included, that two
+// members may have against each other. chrony slews by up to 8.3 %.
+const Drift = 0.1
+
+// Config is a whole failover.toml. Slices are ordered by name, so that equal
+// meaning is an equal value whatever the order in the file.
+type Config struct {
+	Cluster string
+	Profile Profile // the defaults that services and checks have taken over
+	Data    string  // directory of the durable state
+	Control string  // unix socket of the control API
+	Guard   string  // unix socket of the guard
+	TLS     TLS
+	Raft    Raft
+
+	Members  []Member
+	DNS      map[string]Zone
+	Services []Service
+
+	digest string
+}
+
+// TLS names the files of a member's identity: its common name is the member's
+// name. The contents are never read here.
+type TLS struct {
+	CA, Cert, Key string
+}
+
+// Raft is the timing of the replicated log, from the profile.
+type Raft struct {
+	Heartbeat time.Duration
+	Election  time.Duration // the least; a member draws from [Election, 2*Election)
+}
+
+// Member is one daemon that votes.
+type Member struct {
+	ID         draas.MemberID
+	Role       draas.Role
+	Domain     string                    // failure domain: members that fall together
+	Peer       string                    // IP:port where the others reach it
+	ListenPeer string                    // IP:port where it listens for them
+	API        string                    // IP:port of the control API over mutual TLS, or empty
+	DNS        string                    // IP:port of the embedded authority, or empty
+	PeerFrom   map[draas.MemberID]string // where one member reaches it instead of Peer
+}
+
+// Zone is a DNS zone and its provider.
+type Zone struct {
+	ID          string
+	Provider    string
+	Name        string // fully qualified, lower case, with the final dot, as all DNS names here
+	Contact     string // SOA rname
+	NS          map[draas.SiteID]string
+	NSAddress   map[draas.SiteID][]netip.Addr
+	NegativeTTL time.Duration
+	Stale       time.Duration // a member out of touch gives its last answer this long
+	Records     []Record
+}
+
+// Record is a static record set of a zone.
+type Record struct {
+	Name  string
+	Type  string // A, AAAA, CNAME, TXT or NS
+	Value []string
+	TTL   time.Duration
+}
+
+// Service is what users reach.
+type Service struct {
+	ID            draas.ServiceID
+	Scheme        string
+	Home          draas.SiteID // where failback leads; not a role
+	Automatic     bool         // whether an unplanned move may go without a person
+	Confirmations int          // failure domains that must say failed
+	MaxRTO        time.Duration
+	Timing        Timing
+	Addresses     map[draas.SiteID][]netip.Addr
+	CNAME         map[draas.SiteID]string // instead of Addresses
+	ProbeVia      map[draas.MemberID]map[draas.SiteID]string
+	Checks        []Check // in the file's order
+	DNS           ServiceDNS
+	Fence         Fence
+}
+
+// Timing is a service's lease and patience.
+type Timing struct {
+	Lease   draas.Lease
+	Renew   time.Duration // between two renewals of the permit
+	Confirm time.Duration // how long the verdict must last before a move
+	Hold    time.Duration // no further automatic move after a completed one
+}
+
+// CheckType is the kind of a probe.
+type CheckType string
+
+// The types of check.
+const (
+	CheckTCP   CheckType = "tcp"
+	CheckHTTP  CheckType = "http"
+	CheckHTTPS CheckType = "https"
+	CheckDNS   CheckType = "dns"
+	CheckExec  CheckType = "exec"
+)
+
+// Check is one way to see whether the service works at a site.
+type Check struct {
+	Type     CheckType
+	Port     uint16
+	Path     string         // http, https
+	Host     string         // http, https: Host header and server name; empty: the address
+	Status   []int          // http, https: good statuses; empty: 200 to 399
+	Body     *regexp.Regexp // http, https: must match in the first 64 KiB; may be nil
+	Expiry   time.Duration  // https: the certificate must live this much longer
+	CA       string         // https: file with the roots; empty: the system's
+	Insecure bool           // https: do not verify
+	Name     string         // dns: the question
+	QType    string         // dns
+	Expect   []string       // dns: the answer's values, any order; empty: any answer
+	Command  []string       // exec
+	Local    string         // what the site's own member probes; see Service.TargetFor
+
+	Interval   time.Duration
+	Timeout    time.Duration
+	SecondLook time.Duration // pause before looking again after a refusal
+	Rise, Fall int
+	Jitter     float64 // an interval is drawn from [1, 1+Jitter] times Interval
+}
+
+// ServiceDNS says under which name users find the service.
+type ServiceDNS struct {
+	Zone string // key of Config.DNS
+	Name string
+	TTL  time.Duration
+}
+
+// Fence is what stops serving when the permit ends.
+type Fence struct {
+	Kind    draas.FenceKind
+	Margin  time.Duration           // the worst time to close
+	Listen  map[draas.SiteID]string // path: where the guard listens
+	Forward map[draas.SiteID]string // path: the backend behind it
+	Close   []string                // exec
+	Open    []string                // exec
+	Check   []string                // exec
+	Unit    string                  // systemd
+	Ports   []uint16                // kernel
+	Proto   string                  // kernel: tcp, udp or both
+	Protect []netip.Addr            // kernel: destinations; empty: all
+}
+
+// Member finds a member.
+func (c *Config) Member(id draas.MemberID) (Member, bool) {
+	for _, m := range c.Members {
+		if m.ID == id {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+// Service finds a service.
+func (c *Config) Service(id draas.ServiceID) (Service, bool) {
+	for _, s := range c.Services {
+		if s.ID == id {
+			return s, true
+		}
+	}
+	return Service{}, false
+}
+
+// Sites lists the members that can serve, by name.
+func (c *Config) Sites() []draas.SiteID {
+	var sites []draas.SiteID
+	for _, m := range c.Members {
+		if m.Role == draas.RoleSite {
+			sites = append(sites, m.ID.Site())
+		}
+	}
+	return sites
+}
+
+// Domains lists the failure domains of the members, by name.
+func (c *Config) Domains() []string {
+	var domains []string
+	for _, m := range c.Members {
+		domains = append(domains, m.Domain)
+	}
+	slices.Sort(domains)
+	return slices.Compact(domains)
+}
+
+// PeerAddress is where one member reaches another, or empty when there is no
+// such member.
+func (c *Config) PeerAddress(from, to draas.MemberID) string {
+	m, _ := c.Member(to)
+	if via, ok := m.PeerFrom[from]; ok {
+		return via
+	}
+	return m.Peer
+}
+
+// At returns the configuration with relative paths taken from a directory,
+// normally that of the file. The digest stays that of the file.
+func (c *Config) At(dir string) *Config {
+	abs := func(p string) string {
+		if p == "" || path.IsAbs(p) {
+			return p
+		}
+		return path.Join(dir, p)
+	}
+	r := *c
+	r.Data, r.Control, r.Guard = abs(c.Data), abs(c.Control), abs(c.Guard)
+	r.TLS = TLS{CA: abs(c.TLS.CA), Cert: abs(c.TLS.Cert), Key: abs(c.TLS.Key)}
+	r.Services = slices.Clone(c.Services)
+	for i := range r.Services {
+		checks := slices.Clone(r.Services[i].Checks)
+		for j := range checks {
+			checks[j].CA = abs(checks[j].CA)
+		}
+		r.Services[i].Checks = checks
+	}
+	return &r
+}

@@ -1,0 +1,120 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// list converts all kinds that are written as a list. It reports every wrong
+// element at its own line.
+func (c *conversion) list(list []any) (any, bool) {
+	if len(list) == 0 {
+		return c.fail("is empty", c.want())
+	}
+	switch c.key.kind {
+	case kindAddrs:
+		return each(c, list, (*conversion).addr)
+	case kindStatus:
+		return each(c, list, func(c *conversion, v any) (int, string) {
+			n, why := number(v, 100, 599)
+			return int(n), why
+		})
+	case kindPorts:
+		return each(c, list, func(c *conversion, v any) (uint16, string) {
+			n, why := number(v, 1, 65535)
+			return uint16(n), why
+		})
+	case kindCommand:
+		if got, ok := each(c, list, (*conversion).argument); ok {
+			return c.command(got.([]string))
+		}
+		return nil, false
+	default:
+		return each(c, list, (*conversion).argument)
+	}
+}
+
+// each converts the elements and refuses one that stands twice, except in a
+// command. convert returns why an element is wrong.
+func each[T comparable](c *conversion, list []any, convert func(*conversion, any) (T, string)) (any, bool) {
+	good := true
+	var out []T
+	seen := map[T]bool{}
+	for i, v := range list {
+		at := conversion{decoder: c.decoder, key: c.key, path: elem(c.path, i)}
+		t, why := convert(&at, v)
+		switch {
+		case why != "":
+			at.fail(why, c.want())
+			good = false
+		case seen[t] && c.key.kind != kindCommand:
+			at.fail(fmt.Sprintf("%v stands here twice", t), "remove one")
+			good = false
+		}
+		seen[t] = true
+		out = append(out, t)
+	}
+	if !good {
+		c.bad[c.path] = true
+	}
+	return out, good
+}
+
+func number(v any, lo, hi int64) (int64, string) {
+	n, ok := v.(int64)
+	if !ok {
+		return 0, "is " + typeName(v)
+	}
+	if n < lo || n > hi {
+		return 0, fmt.Sprintf("is %d", n)
+	}
+	return n, ""
+}
+
+// argument accepts one text. Its value is never shown: an argument may be a
+// password.
+func (c *conversion) argument(v any) (string, string) {
+	s, ok := v.(string)
+	switch {
+	case !ok:
+		return "", "is " + typeName(v)
+	case s == "" && c.key.kind != kindCommand:
+		return "", "is empty"
+	case strings.ContainsRune(s, 0):
+		return "", "has a NUL byte"
+	}
+	return s, ""
+}
+
+// addr accepts an address that a user could be sent to.
+func (c *conversion) addr(v any) (netip.Addr, string) {
+	s, ok := v.(string)
+	if !ok {
+		return netip.Addr{}, "is " + typeName(v)
+	}
+	a, err := netip.ParseAddr(s)
+	a = a.Unmap()
+	switch {
+	case err != nil:
+		return a, show(s) + " is not an IP address"
+	case a.Zone() != "":
+		return a, show(s) + " holds only on one link"
+	case a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return a, show(s) + " is nobody's address"
+	}
+	return a, ""
+}
+
+// command checks that a program is named so that it runs without a shell, a
+// PATH or a working directory.
+func (c *conversion) command(args []string) (any, bool) {
+	if !strings.HasPrefix(args[0], "/") {
+		wrong := "does not name its program by an absolute path"
+		if strings.ContainsAny(args[0], " \t") {
+			wrong = "looks like a line for a shell; there is none"
+		}
+		return c.fail(wrong, c.want())
+	}
+	return args, true
+}

@@ -1,0 +1,222 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// kind is the type of a value in the file. Its text stands in docs/config.md.
+type kind string
+
+const (
+	kindName     kind = "name"              // of the cluster, a failure domain
+	kindSite     kind = "member"            // the name of a member
+	kindZone     kind = "zone"              // the name of a [dns.*] table
+	kindChoice   kind = "choice"            // one of Key.oneOf
+	kindDuration kind = "duration"          // a Go duration between Key.min and Key.max
+	kindTTL      kind = "whole seconds"     // a duration that DNS can carry
+	kindCount    kind = "number"            // an integer between Key.low and Key.high
+	kindPart     kind = "fraction"          // a float between 0 and 0.5
+	kindBool     kind = "true or false"     //
+	kindFile     kind = "path"              // of a file or socket
+	kindKeyFile  kind = "path (secret)"     // of a file whose contents are never shown
+	kindListen   kind = "IP:port to listen" // the IP may be missing: any
+	kindDial     kind = "IP:port"           // where another member connects to
+	kindTarget   kind = "host:port"         // where a probe or relay connects to
+	kindAddrs    kind = "list of IPs"       //
+	kindDomain   kind = "DNS name"          // fully qualified, with the final dot
+	kindHost     kind = "host"              // a DNS name without the final dot, or an IP
+	kindURLPath  kind = "URL path"          //
+	kindRegexp   kind = "regexp"            // RE2
+	kindStatus   kind = "list of statuses"  // HTTP
+	kindPorts    kind = "list of ports"     //
+	kindTexts    kind = "list of texts"     //
+	kindCommand  kind = "command"           // a list: absolute path, arguments
+	kindUnit     kind = "unit"              // of systemd
+)
+
+// key describes one key of the file. A path's component * stands for a name
+// that the user chooses, [] for the elements of an array of tables.
+type key struct {
+	path     string
+	kind     kind
+	def      string // the default as docs/config.md prints it; "required", "-" for none
+	oneOf    []string
+	later    map[string]string // choices that come later, and what to take today
+	min, max time.Duration
+	low      int64
+	high     int64
+}
+
+// dur is a key of kind duration with its bounds.
+func dur(path, def string, lo, hi time.Duration) key {
+	return key{path: path, kind: kindDuration, def: def, min: lo, max: hi}
+}
+
+const perProfile = "by profile"
+
+// schema lists every key there is.
+func schema() []key {
+	later := "only embedded works today"
+	return slices.Concat([]key{
+		{path: "cluster", kind: kindName, def: "required"},
+		{path: "profile", kind: kindChoice, def: "cautious", oneOf: profileNames()},
+		{path: "data", kind: kindFile, def: "data"},
+		{path: "control", kind: kindFile, def: "draasd.sock in data"},
+		{path: "guard", kind: kindFile, def: "guard.sock in data"},
+		{path: "tls.ca", kind: kindFile, def: "required"},
+		{path: "tls.cert", kind: kindFile, def: "required"},
+		{path: "tls.key", kind: kindKeyFile, def: "required"},
+
+		{path: "member.*.role", kind: kindChoice, def: "required", oneOf: []string{"site", "witness"}},
+		{path: "member.*.domain", kind: kindName, def: "the member's name"},
+		{path: "member.*.peer", kind: kindDial, def: "required"},
+		{path: "member.*.listen_peer", kind: kindListen, def: "peer"},
+		{path: "member.*.api", kind: kindDial, def: "-"},
+		{path: "member.*.dns", kind: kindListen, def: "-"},
+		{path: "member.*.peer_from.*", kind: kindDial, def: "peer"},
+
+		{path: "dns.*.provider", kind: kindChoice, def: "required", oneOf: []string{"embedded"}, later: map[string]string{
+			"rfc2136": later, "dyndns2": later, "designate": later, "route53": later, "cloudflare": later}},
+		{path: "dns.*.zone", kind: kindDomain, def: "required"},
+		{path: "dns.*.contact", kind: kindDomain, def: "hostmaster in zone"},
+		{path: "dns.*.ns.*", kind: kindDomain, def: "required"},
+		{path: "dns.*.ns_address.*", kind: kindAddrs, def: "required for ns names in the zone"},
+		{path: "dns.*.negative_ttl", kind: kindTTL, def: "5s", min: time.Second, max: 3 * time.Hour},
+		dur("dns.*.stale", "30s", 0, time.Hour),
+		{path: "dns.*.record[].name", kind: kindDomain, def: "required"},
+		{path: "dns.*.record[].type", kind: kindChoice, def: "required", oneOf: []string{"A", "AAAA", "CNAME", "TXT", "NS"}},
+		{path: "dns.*.record[].value", kind: kindTexts, def: "required"},
+		{path: "dns.*.record[].ttl", kind: kindTTL, def: "60s", min: time.Second, max: 7 * 24 * time.Hour},
+	}, serviceKeys())
+}
+
+func serviceKeys() []key {
+	later := "only dns works today"
+	return []key{
+		{path: "service.*.scheme", kind: kindChoice, def: "required", oneOf: []string{"dns"}, later: map[string]string{
+			"frontend": later, "hybrid": later}},
+		{path: "service.*.home", kind: kindSite, def: "required"},
+		{path: "service.*.automatic", kind: kindBool, def: "false"},
+		{path: "service.*.confirmations", kind: kindCount, def: "majority of the domains", low: 2, high: 15},
+		dur("service.*.max_rto", "-", 100*time.Millisecond, 24*time.Hour),
+		dur("service.*.lease", perProfile, 500*time.Millisecond, 10*time.Minute),
+		dur("service.*.renew", perProfile, 50*time.Millisecond, 5*time.Minute),
+		dur("service.*.confirm", perProfile, 0, time.Hour),
+		dur("service.*.hold", perProfile, 0, 7*24*time.Hour),
+		{path: "service.*.address.*", kind: kindAddrs, def: "required, or cname"},
+		{path: "service.*.cname.*", kind: kindDomain, def: "-"},
+		{path: "service.*.probe_via.*.*", kind: kindTarget, def: "-"},
+
+		{path: "service.*.check[].type", kind: kindChoice, def: "required", oneOf: []string{"tcp", "http", "https", "dns", "exec"}},
+		{path: "service.*.check[].port", kind: kindCount, def: "http 80, https 443, dns 53", low: 1, high: 65535},
+		{path: "service.*.check[].path", kind: kindURLPath, def: "/"},
+		{path: "service.*.check[].host", kind: kindHost, def: "first address"},
+		{path: "service.*.check[].status", kind: kindStatus, def: "200 to 399"},
+		{path: "service.*.check[].body", kind: kindRegexp, def: "-"},
+		dur("service.*.check[].expiry", "-", time.Minute, 365*24*time.Hour),
+		{path: "service.*.check[].ca", kind: kindFile, def: "the system's roots"},
+		{path: "service.*.check[].insecure", kind: kindBool, def: "false"},
+		{path: "service.*.check[].name", kind: kindDomain, def: "required for dns"},
+		{path: "service.*.check[].qtype", kind: kindChoice, def: "A", oneOf: []string{"A", "AAAA", "CNAME", "TXT", "NS", "SOA", "MX"}},
+		{path: "service.*.check[].expect", kind: kindTexts, def: "-"},
+		{path: "service.*.check[].command", kind: kindCommand, def: "required for exec"},
+		{path: "service.*.check[].local", kind: kindTarget, def: "forward, or first address"},
+		dur("service.*.check[].interval", perProfile, 10*time.Millisecond, 10*time.Minute),
+		dur("service.*.check[].timeout", perProfile, 5*time.Millisecond, 10*time.Minute),
+		{path: "service.*.check[].rise", kind: kindCount, def: perProfile, low: 1, high: 100},
+		{path: "service.*.check[].fall", kind: kindCount, def: perProfile, low: 1, high: 100},
+		{path: "service.*.check[].jitter", kind: kindPart, def: "0.1"},
+
+		{path: "service.*.dns.use", kind: kindZone, def: "required"},
+		{path: "service.*.dns.name", kind: kindDomain, def: "required"},
+		{path: "service.*.dns.ttl", kind: kindTTL, def: "5s", min: time.Second, max: 24 * time.Hour},
+
+		{path: "service.*.fence.kind", kind: kindChoice, def: "none", oneOf: []string{"path", "exec", "systemd", "kernel", "none"}, later: map[string]string{
+			"device": "take path, exec, systemd or kernel today"}},
+		dur("service.*.fence.margin", "path and kernel 150ms, exec and systemd 1s", 10*time.Millisecond, 5*time.Minute),
+		{path: "service.*.fence.listen.*", kind: kindListen, def: "required for path"},
+		{path: "service.*.fence.forward.*", kind: kindTarget, def: "required for path"},
+		{path: "service.*.fence.close", kind: kindCommand, def: "required for exec"},
+		{path: "service.*.fence.open", kind: kindCommand, def: "required for exec"},
+		{path: "service.*.fence.check", kind: kindCommand, def: "required for exec"},
+		{path: "service.*.fence.unit", kind: kindUnit, def: "required for systemd"},
+		{path: "service.*.fence.ports", kind: kindPorts, def: "required for kernel"},
+		{path: "service.*.fence.proto", kind: kindChoice, def: "tcp", oneOf: []string{"tcp", "udp", "both"}},
+		{path: "service.*.fence.protect", kind: kindAddrs, def: "every address"},
+	}
+}
+
+// planned are keys of the plan that no release reads yet: a better answer
+// than "unknown key" for one who read ahead.
+func planned() map[string]string {
+	return map[string]string{
+		"member.*.cloud":          "cloud clients",
+		"dns.*.servers":           "DNS by RFC 2136",
+		"dns.*.tsig_file":         "DNS by RFC 2136",
+		"service.*.frontend":      "the frontend scheme",
+		"service.*.max_data_loss": "replication",
+		"service.*.on_lease_loss": "serving on without a permit",
+		"service.*.group":         "groups of services",
+		"sync":                    "replication",
+	}
+}
+
+// node is the schema as a tree: a table has children, any for names that the
+// user chooses, or list for an array of tables; a leaf has a key.
+type node struct {
+	path     string // with * and []
+	key      *key
+	children map[string]*node
+	any      *node
+	list     *node
+}
+
+// tree builds the tree of all keys.
+func tree() *node {
+	root := &node{}
+	for _, k := range schema() {
+		n := root
+		for _, part := range strings.Split(k.path, ".") {
+			name, list := strings.CutSuffix(part, "[]")
+			n = n.child(name)
+			if list {
+				if n.list == nil {
+					n.list = &node{path: n.path + "[]"}
+				}
+				n = n.list
+			}
+		}
+		n.key = &k
+	}
+	return root
+}
+
+// child finds or makes the node below n.
+func (n *node) child(name string) *node {
+	path := strings.TrimPrefix(n.path+"."+name, ".")
+	if name == "*" {
+		if n.any == nil {
+			n.any = &node{path: path}
+		}
+		return n.any
+	}
+	if n.children == nil {
+		n.children = map[string]*node{}
+	}
+	if n.children[name] == nil {
+		n.children[name] = &node{path: path}
+	}
+	return n.children[name]
+}
+
+// names lists the fixed keys below n, sorted.
+func (n *node) names() []string {
+	var names []string
+	for name := range n.children {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
