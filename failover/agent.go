@@ -217,6 +217,10 @@ func (a *Agent) StepDone(id draas.ServiceID, epoch draas.Epoch, step, evidence s
 	a.finished[stepKey{id, epoch, step}], a.fresh = evidence, true
 }
 
+// Greeted reports whether this run's own hello has been applied: all that was
+// committed before this run started has been applied too.
+func (a *Agent) Greeted() bool { return a.greeted }
+
 // Fresh reports whether anything happened since the last Tick: if not, and
 // Next has not passed, a Tick would say nothing new.
 func (a *Agent) Fresh() bool { return a.fresh }

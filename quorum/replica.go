@@ -217,6 +217,10 @@ func (r *Replica) Permit(id draas.ServiceID, now draas.Reading) (draas.Epoch, dr
 // Self is the member whose replica it is.
 func (r *Replica) Self() draas.MemberID { return r.self }
 
+// Greeted reports whether this run has applied all that was committed before
+// it started.
+func (r *Replica) Greeted() bool { return r.agent.Greeted() }
+
 // Status is the log's.
 func (r *Replica) Status() CoreStatus { return r.core.Status() }
 

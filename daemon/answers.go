@@ -1,0 +1,157 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/config"
+	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/quorum"
+	"github.com/draasd/draas/runbook"
+	"github.com/draasd/draas/schemes/dns"
+	"github.com/draasd/draas/schemes/dns/authority"
+)
+
+// answers is the embedded DNS authority of a site, fed from the decision.
+type answers struct {
+	authority *authority.Authority
+	listener  *authority.Listener
+	log       *slog.Logger
+	inTouch   bool // of the main loop: told that this run has caught up
+}
+
+// openAnswers prepares the authority; a witness never answers.
+func (d *Daemon) openAnswers(ctx context.Context, undo *cleanups) error {
+	d.answers = nil
+	if d.self.Role != draas.RoleSite || d.self.DNS == "" || len(d.cfg.DNS) == 0 {
+		return nil
+	}
+	a, err := authority.New(authority.Config{Zones: zonesOf(d.cfg), Clock: d.clock.Now, Log: d.log})
+	if err != nil {
+		return err
+	}
+	ln, err := authority.Listen(ctx, d.self.DNS)
+	if err != nil {
+		return err
+	}
+	undo.add("close DNS", func() error { return closed(ln.Close()) })
+	d.answers = &answers{authority: a, listener: ln, log: d.log}
+	return nil
+}
+
+func zonesOf(c *config.Config) []authority.Zone {
+	var out []authority.Zone
+	for _, key := range slices.Sorted(maps.Keys(c.DNS)) {
+		z := c.DNS[key]
+		zone := authority.Zone{Name: z.Name, Contact: z.Contact, NegativeTTL: z.NegativeTTL, Stale: z.Stale}
+		for _, site := range c.Sites() {
+			if host := z.NS[site]; host != "" {
+				zone.Servers = append(zone.Servers, authority.NameServer{Site: site, Host: host, Addresses: z.NSAddress[site]})
+			}
+		}
+		for _, r := range z.Records {
+			zone.Records = append(zone.Records, authority.Record{Name: r.Name, Type: r.Type, Value: r.Value, TTL: r.TTL})
+		}
+		for _, s := range c.Services {
+			if s.DNS.Zone == key {
+				zone.Services = append(zone.Services, nameOf(c, s))
+			}
+		}
+		out = append(out, zone)
+	}
+	return out
+}
+
+func nameOf(c *config.Config, s config.Service) dns.Name {
+	n := dns.Name{Name: s.DNS.Name, Service: s.ID, TTL: s.DNS.TTL, Targets: make(map[draas.SiteID]dns.Target)}
+	for _, site := range c.Sites() {
+		n.Targets[site] = dns.Target{Addresses: s.Addresses[site], CNAME: s.CNAME[site]}
+	}
+	return n
+}
+
+func (a *answers) run(ctx context.Context) error {
+	if err := a.authority.Serve(ctx, a.listener); err != nil {
+		return fmt.Errorf("dns authority: %w", err)
+	}
+	return nil
+}
+
+// publish answers from the state. A state is never older than the one before.
+func (a *answers) publish(s failover.State) {
+	v := authority.View{Services: make(map[draas.ServiceID]dns.Decision)}
+	for id, sv := range s.Services {
+		if sv.Epoch > 0 {
+			v.Services[id] = dns.Decision{Token: runbook.Token{Epoch: sv.Epoch}, Site: sv.Active}
+		}
+	}
+	if err := a.authority.Publish(v); err != nil {
+		a.log.Error("cannot publish DNS answers", "err", err)
+	}
+}
+
+// touched tells the authority that this member was in touch with the quorum
+// and had nothing left to apply.
+func (d *Daemon) touched(s quorum.CoreStatus, now draas.Reading) {
+	if d.answers == nil || s.Contact == 0 || s.Applied < s.Commit || !d.loop.replica.Greeted() {
+		return
+	}
+	ago := now.Boot - s.Contact
+	at := draas.Reading{Boot: s.Contact, Wall: now.Wall - ago}
+	if !d.answers.inTouch {
+		d.answers.inTouch = true
+		if err := d.answers.authority.Publish(authority.View{InTouch: true, At: at}); err != nil {
+			d.log.Error("cannot publish DNS answers", "err", err)
+		}
+		return
+	}
+	d.answers.authority.Touch(at)
+}
+
+// effects are what moves the users of each service.
+func (d *Daemon) effects() (map[draas.ServiceID]map[string]runbook.Effect, error) {
+	out := make(map[draas.ServiceID]map[string]runbook.Effect)
+	if d.answers == nil {
+		return out, nil
+	}
+	for _, key := range slices.Sorted(maps.Keys(d.cfg.DNS)) {
+		conf := dns.EmbeddedConfig{Applied: d.answers.authority.WaitFor}
+		for _, m := range d.cfg.Members {
+			if m.Role == draas.RoleSite && m.DNS != "" {
+				conf.Servers = append(conf.Servers, dns.Server{Site: m.ID.Site(), Address: reachable(m.DNS)})
+			}
+		}
+		for _, s := range d.cfg.Services {
+			if s.DNS.Zone == key {
+				conf.Names = append(conf.Names, nameOf(d.cfg, s))
+			}
+		}
+		effect, err := dns.NewEmbedded(conf)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range conf.Names {
+			out[n.Service] = map[string]runbook.Effect{stepDNS: effect}
+		}
+	}
+	return out, nil
+}
+
+// reachable is where to ask a server that listens on the address: one that
+// listens on all addresses of this machine answers on loopback.
+func reachable(listen string) string {
+	at, err := netip.ParseAddrPort(listen)
+	if err != nil || !at.Addr().IsUnspecified() {
+		return listen
+	}
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if at.Addr().Is6() {
+		loopback = netip.IPv6Loopback()
+	}
+	return netip.AddrPortFrom(loopback, at.Port()).String()
+}

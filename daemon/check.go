@@ -1,0 +1,192 @@
+package daemon
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/config"
+	"github.com/draasd/draas/quorum"
+)
+
+// expirySoon is how long before its end a certificate is complained about.
+const expirySoon = 14 * 24 * time.Hour
+
+// Check reads a file as a daemon would, and says what it implies. With here it
+// also opens the files and tries the ports that this member would use; what
+// is wrong is returned all at once.
+func Check(path string, here bool) (report string, err error) {
+	c, err := Load(path)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: cluster %s, profile %s, %d members, %d services, digest %.12s\n",
+		path, c.Cluster, c.Profile.Name, len(c.Members), len(c.Services), c.Digest())
+	for _, s := range c.Services {
+		b.WriteString(summary(c, s))
+	}
+	if !here {
+		return b.String(), nil
+	}
+	self, err := Identity(c)
+	if err != nil {
+		return b.String(), err
+	}
+	fmt.Fprintf(&b, "this is %s, a %s\n", self.ID, self.Role)
+	return b.String(), errors.Join(checkHere(c, self)...)
+}
+
+// checkHere tries what a daemon and its guard would open on this machine.
+func checkHere(c *config.Config, self config.Member) []error {
+	var errs []error
+	add := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	add(checkCertificates(c, self))
+	add(checkData(c, self))
+	if alive(c.Control) {
+		// Its ports are in use because it runs.
+		return append(errs, checkFences(c, self)...)
+	}
+	add(tryTCP("peer", self.ListenPeer))
+	add(tryTCP("api", self.API))
+	if self.Role == draas.RoleSite {
+		add(tryTCP("dns", self.DNS))
+		add(tryUDP("dns", self.DNS))
+	}
+	return append(errs, checkFences(c, self)...)
+}
+
+func checkCertificates(c *config.Config, self config.Member) error {
+	pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
+	if err != nil {
+		return fmt.Errorf("tls.cert and tls.key: %w", err)
+	}
+	if info, err := os.Stat(c.TLS.Key); err == nil && info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("tls.key: %s can be read by others (mode %04o): chmod 600", c.TLS.Key, info.Mode().Perm())
+	}
+	roots, err := loadRoots(c.TLS.CA)
+	if err != nil {
+		return err
+	}
+	leaf := pair.Leaf
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
+		return fmt.Errorf("tls.cert: %s does not stand under tls.ca: %w", c.TLS.Cert, err)
+	}
+	if left := time.Until(leaf.NotAfter); left < expirySoon {
+		return fmt.Errorf("tls.cert: %s of %s ends in %v: renew it", c.TLS.Cert, self.ID, left.Round(time.Minute))
+	}
+	return nil
+}
+
+func loadRoots(path string) (*x509.CertPool, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("tls.ca: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("tls.ca: %s holds no PEM certificate", path)
+	}
+	return roots, nil
+}
+
+func checkData(c *config.Config, self config.Member) error {
+	disk, err := quorum.OpenOSDisk(c.Data)
+	if errors.Is(err, quorum.ErrLocked) {
+		return nil // the daemon runs
+	}
+	if err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	meta, err := quorum.ReadMeta(disk)
+	if err == nil && meta.Self != self.ID {
+		err = fmt.Errorf("it belongs to %s, and the certificate is %s's", meta.Self, self.ID)
+	}
+	if err = errors.Join(err, disk.Close()); err != nil {
+		return fmt.Errorf("data %s: %w", c.Data, err)
+	}
+	return nil
+}
+
+func alive(socket string) bool {
+	conn, err := net.DialTimeout("unix", socket, time.Second)
+	if err != nil {
+		return false
+	}
+	return conn.Close() == nil
+}
+
+func tryTCP(key, addr string) error {
+	if addr == "" {
+		return nil
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("%s: cannot listen: %w", key, err)
+	}
+	return ln.Close()
+}
+
+func tryUDP(key, addr string) error {
+	if addr == "" {
+		return nil
+	}
+	conn, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return fmt.Errorf("%s: cannot listen: %w", key, err)
+	}
+	return conn.Close()
+}
+
+// checkFences looks for the programs that fences need.
+func checkFences(c *config.Config, self config.Member) []error {
+	if self.Role != draas.RoleSite {
+		return nil
+	}
+	var errs []error
+	for _, s := range c.Services {
+		var programs []string
+		switch s.Fence.Kind {
+		case draas.FenceExec:
+			for _, argv := range [][]string{s.Fence.Close, s.Fence.Open, s.Fence.Check} {
+				if len(argv) > 0 {
+					programs = append(programs, argv[0])
+				}
+			}
+		case draas.FenceSystemd:
+			programs = []string{"systemctl"}
+		}
+		for _, p := range programs {
+			if _, err := exec.LookPath(p); err != nil {
+				errs = append(errs, fmt.Errorf("service.%s.fence: %w", s.ID, err))
+			}
+		}
+	}
+	return errs
+}
+
+// summary says what a service's part of the file implies.
+func summary(c *config.Config, s config.Service) string {
+	var b strings.Builder
+	automatic := "moves by itself"
+	if !s.Automatic {
+		automatic = "moves only when somebody asks"
+	}
+	fmt.Fprintf(&b, "%s: scheme %s, home %s, fence %s, %s; a permit holds %v, a successor waits %v\n",
+		s.ID, s.Scheme, s.Home, s.Fence.Kind, automatic, s.Timing.Lease.Hold(), s.Timing.Lease.Wait())
+	for _, r := range c.RTO(s.ID) {
+		fmt.Fprintf(&b, "  worst case, %s: %s\n", r.Disaster, r)
+	}
+	return b.String()
+}

@@ -1,0 +1,193 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/fence"
+	"github.com/draasd/draas/quorum"
+)
+
+// inboxSize bounds what waits for the main loop. What does not fit is
+// dropped: Raft's messages are sent again, probes look again.
+const inboxSize = 4096
+
+// loop is the main loop: the one goroutine that steps the replica. Everything
+// else hands it closures and gets commands back.
+type loop struct {
+	replica *quorum.Replica
+	clock   fence.Clock
+	log     *slog.Logger
+	inbox   chan func(*loop)
+	// What the loop commands, set by the daemon before run.
+	send    func([]quorum.Message)
+	command func(failover.Commands)
+	changed func(failover.State) // after the state changed
+	touch   func(quorum.CoreStatus, draas.Reading)
+	alive   func()
+
+	waiting  map[uint64]chan failover.Record // requests by their ID
+	watchers sync.Map                        // chan struct{} -> struct{}
+	dropped  atomic.Uint64
+	leader   draas.MemberID
+}
+
+func newLoop(clock fence.Clock, log *slog.Logger) *loop {
+	return &loop{clock: clock, log: log, inbox: make(chan func(*loop), inboxSize),
+		waiting: make(map[uint64]chan failover.Record)}
+}
+
+// post hands the loop something to do; when its inbox is full it is dropped.
+func (l *loop) post(f func(*loop)) {
+	select {
+	case l.inbox <- f:
+	default:
+		l.dropped.Add(1)
+	}
+}
+
+// call runs f in the loop and waits for it.
+func (l *loop) call(ctx context.Context, f func(*loop)) error {
+	done := make(chan struct{})
+	select {
+	case l.inbox <- func(l *loop) { f(l); close(done) }:
+	case <-ctx.Done():
+		return fmt.Errorf("the main loop is busy: %w", ctx.Err())
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the main loop does not answer: %w", ctx.Err())
+	}
+}
+
+// run turns until ctx ends or the replica cannot go on.
+func (l *loop) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case f := <-l.inbox:
+			f(l)
+			l.drain()
+		case <-timer.C:
+		}
+		// Taken after everything that arrived: see quorum.Replica.
+		now := l.clock.Now()
+		out, err := l.replica.Process(now)
+		if err != nil {
+			return fmt.Errorf("main loop: %w", err)
+		}
+		l.carryOut(out, now)
+		l.alive()
+		timer.Reset(l.replica.Next(now))
+	}
+}
+
+// drain takes what else waits, so that one Process serves it all.
+func (l *loop) drain() {
+	for range inboxSize {
+		select {
+		case f := <-l.inbox:
+			f(l)
+		default:
+			return
+		}
+	}
+}
+
+func (l *loop) carryOut(out quorum.Output, now draas.Reading) {
+	l.command(out.Commands)
+	l.send(out.Messages)
+	for _, a := range out.Actions {
+		if a.Kind == failover.ActionRecord {
+			l.recorded(*a.Record)
+		}
+	}
+	status := l.replica.Status()
+	l.touch(status, now)
+	if status.Leader != l.leader {
+		l.log.Info("leader changed", "leader", status.Leader, "was", l.leader, "term", status.Term)
+		l.leader = status.Leader
+	}
+	if out.Changed {
+		l.changed(l.replica.State())
+		l.watchers.Range(func(key, _ any) bool {
+			select {
+			case key.(chan struct{}) <- struct{}{}:
+			default:
+			}
+			return true
+		})
+	}
+}
+
+// recorded logs a line of history and answers who asked for it.
+func (l *loop) recorded(r failover.Record) {
+	level := slog.LevelInfo
+	if r.Kind == failover.RecordRefusal {
+		level = slog.LevelWarn
+	}
+	var why []string
+	for _, reason := range r.Reasons {
+		mark := "+ "
+		if !reason.OK {
+			mark = "- "
+		}
+		why = append(why, mark+reason.Text)
+	}
+	attrs := []any{"index", r.Index}
+	if r.Service != "" {
+		attrs = append(attrs, "service", r.Service, "phase", r.Phase, "epoch", r.Epoch)
+	}
+	if len(why) > 0 {
+		attrs = append(attrs, "why", why)
+	}
+	l.log.Log(context.Background(), level, r.Text, attrs...)
+	if answer := l.waiting[r.ID]; answer != nil && (r.Kind == failover.RecordDecision || r.Kind == failover.RecordRefusal) && r.By == l.replica.Self() {
+		answer <- r
+		delete(l.waiting, r.ID)
+	}
+}
+
+// request proposes an operator's wish and waits for the decision.
+func (l *loop) request(ctx context.Context, service draas.ServiceID, site draas.SiteID, r failover.Request) (failover.Record, error) {
+	answer := make(chan failover.Record, 1)
+	var id uint64
+	var failed error
+	err := l.call(ctx, func(l *loop) {
+		id, failed = l.replica.Request(service, site, r, l.clock.Now())
+		if failed == nil {
+			l.waiting[id] = answer
+		}
+	})
+	if err != nil {
+		return failover.Record{}, err
+	}
+	if failed != nil {
+		return failover.Record{}, failed
+	}
+	defer l.post(func(l *loop) { delete(l.waiting, id) })
+	select {
+	case rec := <-answer:
+		return rec, nil
+	case <-ctx.Done():
+		return failover.Record{}, fmt.Errorf("no decision yet: the request may still be decided, look at draasd history: %w", ctx.Err())
+	}
+}
+
+// watch returns a channel that gets a token after changes, until stop.
+func (l *loop) watch() (news <-chan struct{}, stop func()) {
+	c := make(chan struct{}, 1)
+	l.watchers.Store(c, struct{}{})
+	return c, func() { l.watchers.Delete(c) }
+}

@@ -1,0 +1,158 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/api"
+)
+
+const (
+	// apiTimeout bounds one answer, the wait for a decision included.
+	apiTimeout = 10 * time.Second
+	// watchEvery is how often a watcher hears even when nothing changed, so
+	// that permits are seen to run.
+	watchEvery = time.Second
+	maxHistory = 1000
+)
+
+var errNotFound = errors.New("not found")
+
+// handler serves the control API.
+func (d *Daemon) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+api.PathStatus, d.get(func(ctx context.Context, r *http.Request) (any, error) {
+		return d.status(ctx, r.FormValue("local") != "")
+	}))
+	mux.HandleFunc("GET "+api.PathWhy, d.get(func(ctx context.Context, r *http.Request) (any, error) {
+		return d.why(ctx, draas.ServiceID(r.FormValue("service")))
+	}))
+	mux.HandleFunc("GET "+api.PathHistory, d.get(func(ctx context.Context, r *http.Request) (any, error) {
+		limit, err := strconv.Atoi(r.FormValue("limit"))
+		if err != nil || limit < 1 || limit > maxHistory {
+			limit = maxHistory
+		}
+		return d.history(ctx, draas.ServiceID(r.FormValue("service")), limit)
+	}))
+	mux.HandleFunc("GET "+api.PathWatch, d.serveWatch)
+	mux.HandleFunc("POST "+api.PathRequest, d.get(d.serveRequest))
+	return mux
+}
+
+func (d *Daemon) get(f func(context.Context, *http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), apiTimeout)
+		defer cancel()
+		answer, err := f(ctx, r)
+		if err != nil {
+			code := http.StatusServiceUnavailable
+			var bad badRequest
+			switch {
+			case errors.Is(err, errNotFound):
+				code = http.StatusNotFound
+			case errors.As(err, &bad):
+				code = http.StatusBadRequest
+			}
+			writeJSON(w, code, api.Error{Error: err.Error()})
+			return
+		}
+		writeJSON(w, http.StatusOK, answer)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	// The client is gone if this fails: nobody is left to be told.
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+type badRequest struct{ error }
+
+func (d *Daemon) serveRequest(ctx context.Context, r *http.Request) (any, error) {
+	var req api.Request
+	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, api.MaxRequest))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&req); err != nil {
+		return nil, badRequest{fmt.Errorf("read request: %w", err)}
+	}
+	if req.Service == "" || req.Move == "" {
+		return nil, badRequest{errors.New("a request names a service and a move")}
+	}
+	rec, err := d.loop.request(ctx, req.Service, req.Site, req.Request)
+	if err != nil {
+		return nil, err
+	}
+	return &api.Answer{Accepted: rec.Kind == "decision", Record: rec}, nil
+}
+
+// serveWatch streams the status after every change, one JSON object a line.
+func (d *Daemon) serveWatch(w http.ResponseWriter, r *http.Request) {
+	news, stop := d.loop.watch()
+	defer stop()
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	out := http.NewResponseController(w)
+	enc := json.NewEncoder(w)
+	for {
+		s, err := d.status(r.Context(), true)
+		if err != nil {
+			return
+		}
+		_ = out.SetWriteDeadline(time.Now().Add(apiTimeout))
+		if err := enc.Encode(s); err != nil {
+			return // the watcher has gone
+		}
+		if err := out.Flush(); err != nil {
+			return
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-d.stopping:
+			return
+		case <-news:
+		case <-tick.C:
+		}
+	}
+}
+
+// serveOn serves the API on a listener until ctx ends.
+func (d *Daemon) serveOn(ctx context.Context, ln net.Listener) error {
+	srv := &http.Server{
+		Handler:           d.handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(ln) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve control API on %s: %w", ln.Addr(), err)
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	err := srv.Shutdown(grace)
+	if err != nil {
+		err = srv.Close()
+	}
+	<-ended // http.ErrServerClosed
+	if err != nil {
+		return fmt.Errorf("stop control API: %w", err)
+	}
+	return nil
+}
