@@ -52,8 +52,8 @@ func (s *site) port() string {
 
 func (s *site) handle(h http.HandlerFunc) { s.handler.Store(&h) }
 
-// open starts to serve. It returns the instant from which it surely does.
-func (s *site) open() time.Time {
+// open starts to serve.
+func (s *site) open() {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,7 +61,6 @@ func (s *site) open() time.Time {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	opened := time.Now()
 	s.addr = l.Addr().String()
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*s.handler.Load())(w, r) }),
@@ -77,21 +76,17 @@ func (s *site) open() time.Time {
 			s.t.Errorf("serve: %v", err)
 		}
 	})
-	return opened
 }
 
-// close closes the listener and every connection. It returns the instant
-// until which it surely served.
-func (s *site) close() time.Time {
+// close closes the listener and every connection.
+func (s *site) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	closed := time.Now()
 	if s.server != nil {
 		s.server.Close()
 		s.serving.Wait()
 		s.server = nil
 	}
-	return closed
 }
 
 // stamped answers as a site at an epoch.
