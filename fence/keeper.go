@@ -19,9 +19,10 @@ const (
 	// openWait is how long an Extend waits for the fence to open before it
 	// answers "opening".
 	openWait = 100 * time.Millisecond
-	// retryOpen and retryClose are the pauses after a failure.
-	retryOpen  = time.Second
+	// retryClose is the pause after a failure to close; and to open, where it
+	// doubles up to retryOpen.
 	retryClose = 100 * time.Millisecond
+	retryOpen  = time.Second
 )
 
 // keeper holds one service's fence: one goroutine (run) that alone calls the
@@ -53,6 +54,7 @@ type keeper struct {
 
 	// Only run's goroutine touches these.
 	retryAt    draas.Reading
+	retryPause time.Duration
 	auditAt    draas.Reading
 	closeFrom  draas.Reading // what the close under way is measured from
 	closeTries int
@@ -153,10 +155,12 @@ func (k *keeper) openFence(ctx context.Context, p Permit) {
 	})
 	if err != nil {
 		if !errors.Is(err, draas.ErrExpired) { // if the permit was extended since: at once
-			k.retryAt = k.clock.Now().Add(retryOpen)
+			k.retryPause = min(max(2*k.retryPause, retryClose), retryOpen)
+			k.retryAt = k.clock.Now().Add(k.retryPause)
 		}
 		k.log.Error("fence not opened", "epoch", p.Epoch, "err", err)
 	} else {
+		k.retryPause = 0
 		k.log.Info("fence opened", "epoch", p.Epoch)
 	}
 	k.update(func() {

@@ -47,6 +47,10 @@ type Kernel struct {
 	// installed is the fingerprint of the rules as the kernel listed them right
 	// after they were written; empty before.
 	installed map[string]string
+	// conn and gen stay open: closing a netfilter socket waits for the kernel
+	// to have cleaned up after earlier batches, 20 ms and more.
+	conn *nftables.Conn
+	gen  *netlink.Conn
 	// seen is the kernel's ruleset generation at which the rules were last
 	// found whole.
 	seen uint32
@@ -129,12 +133,11 @@ func (k *Kernel) State(context.Context) (State, error) {
 	if !whole {
 		return Unknown, fmt.Errorf("the rules of table inet %s are not there, or were changed by others: the ports are not fenced", k.rules.table.Name)
 	}
-	conn, err := nftables.New()
-	if err != nil {
-		return Unknown, fmt.Errorf("open netlink: %w", err)
-	}
-	elems, err := conn.GetSetElements(k.rules.open)
-	if err != nil {
+	var elems []nftables.SetElement
+	if err := k.ask(func(c *nftables.Conn) error {
+		elems, err = c.GetSetElements(k.rules.open)
+		return err
+	}); err != nil {
 		return Unknown, fmt.Errorf("list permit: %w", err)
 	}
 	if len(elems) > 0 && !k.deadline.Passed(k.cfg.Clock.Now()) {
@@ -148,17 +151,45 @@ func (k *Kernel) State(context.Context) (State, error) {
 func (k *Kernel) Remove() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	conn, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("open netlink: %w", err)
-	}
-	conn.AddTable(k.rules.table) // so that deleting succeeds when it is not there
-	conn.DelTable(k.rules.table)
 	k.installed, k.deadline = nil, draas.Deadline{}
-	if err := conn.Flush(); err != nil {
+	err := k.ask(func(c *nftables.Conn) error {
+		c.AddTable(k.rules.table) // so that deleting succeeds when it is not there
+		c.DelTable(k.rules.table)
+		return c.Flush()
+	})
+	k.hangUp()
+	if err != nil {
 		return fmt.Errorf("remove table: %w", err)
 	}
 	return nil
+}
+
+// ask calls do with the open connection, which a failure ends: an answer that
+// was left unread would be taken for the next one's.
+func (k *Kernel) ask(do func(*nftables.Conn) error) error {
+	if k.conn == nil {
+		conn, err := nftables.New(nftables.AsLasting())
+		if err != nil {
+			return fmt.Errorf("open netlink: %w", err)
+		}
+		k.conn = conn
+	}
+	err := do(k.conn)
+	if err != nil {
+		k.hangUp()
+	}
+	return err
+}
+
+func (k *Kernel) hangUp() {
+	if k.conn != nil {
+		_ = k.conn.CloseLasting() // nothing is under way
+		k.conn = nil
+	}
+	if k.gen != nil {
+		_ = k.gen.Close() // likewise
+		k.gen = nil
+	}
 }
 
 // admit writes the permit: in one batch, so that no packet falls between the
@@ -166,19 +197,17 @@ func (k *Kernel) Remove() error {
 // deleted, which would fail when it has just timed out. The deadline is judged
 // right before and right after.
 func (k *Kernel) admit(d draas.Deadline) error {
-	conn, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("open netlink: %w", err)
-	}
 	now := k.cfg.Clock.Now()
 	if d.Passed(now) {
 		return errors.Join(draas.ErrExpired, k.withdraw())
 	}
-	if err := k.rules.admit(conn, d, d.Left(now)); err != nil {
-		return fmt.Errorf("write permit: %w", err)
-	}
 	k.deadline = d
-	if err := conn.Flush(); err != nil {
+	if err := k.ask(func(c *nftables.Conn) error {
+		if err := k.rules.admit(c, d, d.Left(now)); err != nil {
+			return err
+		}
+		return c.Flush()
+	}); err != nil {
 		return fmt.Errorf("write permit: %w", err)
 	}
 	if d.Passed(k.cfg.Clock.Now()) {
@@ -188,12 +217,10 @@ func (k *Kernel) admit(d draas.Deadline) error {
 }
 
 func (k *Kernel) withdraw() error {
-	conn, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("open netlink: %w", err)
-	}
-	k.rules.withdraw(conn)
-	if err := conn.Flush(); err != nil {
+	if err := k.ask(func(c *nftables.Conn) error {
+		k.rules.withdraw(c)
+		return c.Flush()
+	}); err != nil {
 		return fmt.Errorf("withdraw permit: %w", err)
 	}
 	k.deadline = draas.Deadline{}
@@ -203,25 +230,24 @@ func (k *Kernel) withdraw() error {
 // install writes the whole table, closed, in one batch: whatever stood there
 // is replaced with no moment in between.
 func (k *Kernel) install() error {
-	conn, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("open netlink: %w", err)
-	}
-	if err := k.rules.install(conn); err != nil {
-		return fmt.Errorf("write rules: %w", err)
-	}
-	if err := conn.Flush(); err != nil {
+	k.installed = nil
+	if err := k.ask(func(c *nftables.Conn) error {
+		if err := k.rules.install(c); err != nil {
+			return err
+		}
+		return c.Flush()
+	}); err != nil {
 		return fmt.Errorf("write rules: %w", err)
 	}
 	k.deadline, k.seen = draas.Deadline{}, 0
-	if k.installed, err = k.rules.fingerprint(conn); err != nil {
-		k.installed = nil
+	prints, err := k.fingerprint()
+	if err != nil {
 		return fmt.Errorf("read rules back: %w", err)
 	}
-	if len(k.installed) == 0 {
-		k.installed = nil
+	if len(prints) == 0 {
 		return errors.New("read rules back: the table is gone again")
 	}
+	k.installed = prints
 	return nil
 }
 
@@ -232,18 +258,14 @@ func (k *Kernel) whole() (bool, error) {
 	if k.installed == nil {
 		return false, nil
 	}
-	gen, err := generation()
+	gen, err := k.generation()
 	if err != nil {
 		return false, err
 	}
 	if gen == k.seen {
 		return true, nil
 	}
-	conn, err := nftables.New()
-	if err != nil {
-		return false, fmt.Errorf("open netlink: %w", err)
-	}
-	now, err := k.rules.fingerprint(conn)
+	now, err := k.fingerprint()
 	if err != nil {
 		return false, fmt.Errorf("list rules: %w", err)
 	}
@@ -254,14 +276,36 @@ func (k *Kernel) whole() (bool, error) {
 	return true, nil
 }
 
+func (k *Kernel) fingerprint() (prints map[string]string, err error) {
+	err = k.ask(func(c *nftables.Conn) error {
+		prints, err = k.rules.fingerprint(c)
+		return err
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil // it went away while it was listed
+	}
+	return prints, err
+}
+
 // generation asks for the ruleset's generation (NFT_MSG_GETGEN), which the
 // nftables module only reports to monitors.
-func generation() (id uint32, err error) {
-	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
-	if err != nil {
-		return 0, fmt.Errorf("open netlink: %w", err)
+func (k *Kernel) generation() (uint32, error) {
+	if k.gen == nil {
+		conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+		if err != nil {
+			return 0, fmt.Errorf("open netlink: %w", err)
+		}
+		k.gen = conn
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
+	id, err := generation(k.gen)
+	if err != nil {
+		k.hangUp()
+		return 0, fmt.Errorf("get ruleset generation: %w", err)
+	}
+	return id, nil
+}
+
+func generation(conn *netlink.Conn) (uint32, error) {
 	msgs, err := conn.Execute(netlink.Message{
 		Header: netlink.Header{
 			Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN),
@@ -270,7 +314,7 @@ func generation() (id uint32, err error) {
 		Data: []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0}, // struct nfgenmsg
 	})
 	if err != nil {
-		return 0, fmt.Errorf("get ruleset generation: %w", err)
+		return 0, err
 	}
 	for _, m := range msgs {
 		if len(m.Data) < 4 {
@@ -278,7 +322,7 @@ func generation() (id uint32, err error) {
 		}
 		attrs, err := netlink.UnmarshalAttributes(m.Data[4:])
 		if err != nil {
-			return 0, fmt.Errorf("get ruleset generation: %w", err)
+			return 0, err
 		}
 		for _, a := range attrs {
 			if a.Type == unix.NFTA_GEN_ID && len(a.Data) == 4 {
@@ -286,7 +330,7 @@ func generation() (id uint32, err error) {
 			}
 		}
 	}
-	return 0, errors.New("get ruleset generation: no answer")
+	return 0, errors.New("no answer")
 }
 
 // splitFamilies sorts addresses into IPv4 and IPv6.

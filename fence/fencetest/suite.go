@@ -80,7 +80,7 @@ func (s *subject) state(want fence.State) {
 	s.Helper()
 	var last fence.State
 	var err error
-	s.soon("state "+string(want), func() bool {
+	s.soon(func() bool {
 		last, err = s.Fence.State(s.Context())
 		return last == want
 	}, func() { s.Fatalf("state %s (%v), want %s", last, err, want) })
@@ -89,7 +89,7 @@ func (s *subject) state(want fence.State) {
 func (s *subject) reachable(want bool) {
 	s.Helper()
 	var err error
-	s.soon("reach", func() bool {
+	s.soon(func() bool {
 		err = s.request(s.Ask)
 		return (err == nil) == want
 	}, func() { s.Fatalf("reachable %v (%v), want %v", err == nil, err, want) })
@@ -102,7 +102,7 @@ func (s *subject) request(ask func(context.Context) error) error {
 }
 
 // soon polls until ok, or calls failed once it is late.
-func (s *subject) soon(_ string, ok func() bool, failed func()) {
+func (s *subject) soon(ok func() bool, failed func()) {
 	s.Helper()
 	end := time.Now().Add(s.Late)
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -209,7 +209,7 @@ func selfTimed(t *testing.T, s *subject) {
 		return // the guard holds the deadline for it
 	}
 	s.close()
-	p := s.permit(1, 400*time.Millisecond)
+	p := s.permit(1, time.Second)
 	s.open(p)
 	ask, err := s.Connect(t.Context())
 	s.must("connect", err)
@@ -233,7 +233,7 @@ func selfTimed(t *testing.T, s *subject) {
 
 func extendedHolds(t *testing.T, s *subject) {
 	s.close()
-	first := s.permit(1, 300*time.Millisecond)
+	first := s.permit(1, time.Second)
 	s.open(first)
 	s.must("extend", s.Fence.Extend(t.Context(), s.permit(1, time.Minute)))
 	ask, err := s.Connect(t.Context())
