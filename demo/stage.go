@@ -39,34 +39,36 @@ const socketRoom = len("/primary/data/draasd.sock") + len(".lock")
 
 // setStage makes the directory, the links and the files. close ends it all,
 // also when setStage failed half way.
-func setStage(ctx context.Context, o Options, line *timeline) (s *stage, err error) {
-	s = &stage{options: o, line: line}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.close())
-		}
-	}()
+func setStage(ctx context.Context, o Options, line *timeline) (*stage, error) {
+	s := &stage{options: o, line: line}
+	if err := s.set(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *stage) set(ctx context.Context) (err error) {
 	if err := s.makeDir(); err != nil {
-		return nil, err
+		return err
 	}
 	if s.net, err = takeNetwork(); err != nil {
-		return nil, err
+		return err
 	}
 	s.closes = append(s.closes, s.net.close)
 	if err := s.writeFiles(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if s.links, err = layLinks(s.net); err != nil {
-		return nil, err
+		return err
 	}
 	s.closes = append(s.closes, func() error { s.links.close(); return nil })
 	logs := filepath.Join(s.dir, "log")
 	if err := os.Mkdir(logs, 0o700); err != nil {
-		return nil, fmt.Errorf("make directory of logs: %w", err)
+		return fmt.Errorf("make directory of logs: %w", err)
 	}
 	s.crew = newCrew(logs)
 	s.closes = append(s.closes, s.crew.close)
-	return s, nil
+	return nil
 }
 
 // close ends the stage: processes first, the directory last.

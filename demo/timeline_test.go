@@ -1,0 +1,80 @@
+package demo
+
+import (
+	"bytes"
+	"testing"
+	"time"
+)
+
+func TestTimeline(t *testing.T) {
+	start := time.Date(2026, 11, 21, 4, 0, 0, 0, time.UTC)
+	var out bytes.Buffer
+	l := newTimeline(&out, false, start)
+	l.add(start.Add(400*time.Millisecond), plain, "two sites are up")
+	l.add(start.Add(2*time.Second), bad, "KILL")
+	l.mark(start.Add(2 * time.Second))
+	// It came late and happened early.
+	l.add(start.Add(2100*time.Millisecond), good, "b")
+	l.add(start.Add(2050*time.Millisecond), doubt, "a")
+	l.add(start.Add(2050*time.Millisecond), doubt, "a, too")
+	l.flush(start.Add(2100 * time.Millisecond))
+	want := "    0.400 s  two sites are up\n   +0.000 s  KILL\n   +0.050 s  a\n   +0.050 s  a, too\n"
+	if out.String() != want {
+		t.Errorf("wrote\n%s\nwant\n%s", out.String(), want)
+	}
+	out.Reset()
+	l.colour = true
+	l.flushAll()
+	if want := "   +0.100 s  \x1b[32mb\x1b[0m\n"; out.String() != want {
+		t.Errorf("wrote %q, want %q", out.String(), want)
+	}
+}
+
+func TestUsersLine(t *testing.T) {
+	now := time.Date(2026, 11, 21, 0, 0, 0, 100e6, time.UTC)
+	var out bytes.Buffer
+	l := newTimeline(&out, false, now)
+	// The clock of the line may be of the day before.
+	l.usersLine("23:59:59.900 fresh: failures start, refused: no", now)
+	l.usersLine("00:00:00.050 fresh: good again from dr", now)
+	l.usersLine("00:00:00.060 fault marked", now)
+	l.usersLine("fresh: 400 sent, 0 failed", now)
+	l.usersLine("", now)
+	l.flushAll()
+	want := "   -0.200 s  users, fresh: failures start, refused: no\n   -0.050 s  users, fresh: good again from dr\n"
+	if out.String() != want {
+		t.Errorf("wrote\n%s\nwant\n%s", out.String(), want)
+	}
+}
+
+func TestLineWriter(t *testing.T) {
+	var got []string
+	w := &lineWriter{line: func(s string) { got = append(got, s) }}
+	for _, part := range []string{"on", "e\ntwo\r\n\nth", "ree\n", "rest"} {
+		if n, err := w.Write([]byte(part)); n != len(part) || err != nil {
+			t.Fatalf("wrote %d, %v", n, err)
+		}
+	}
+	if len(got) != 3 || got[0] != "one" || got[1] != "two" || got[2] != "three" {
+		t.Errorf("got %q", got)
+	}
+	got = nil
+	_, _ = w.Write(append(bytes.Repeat([]byte("x"), 2*maxLine), '\n'))
+	if len(got) != 1 || len(got[0]) != maxLine {
+		t.Errorf("a long line has %d bytes", len(got[0]))
+	}
+}
+
+func TestStalls(t *testing.T) {
+	var s stalls
+	for _, late := range []time.Duration{0, stallLate, 60 * time.Millisecond, 300 * time.Millisecond, -time.Second} {
+		s.add(late)
+	}
+	if s.Count != 2 || s.Longest != 300*time.Millisecond || s.Total != 360*time.Millisecond {
+		t.Errorf("%+v", s)
+	}
+	stop := watchStalls()
+	if got := stop(); got.Longest > 10*time.Second {
+		t.Errorf("%+v", got)
+	}
+}
