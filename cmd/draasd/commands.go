@@ -1,0 +1,77 @@
+package main
+
+import (
+	"github.com/draasd/draas/demo"
+	"github.com/draasd/draas/failover"
+)
+
+// commands is the table of subcommands, in the order of the help.
+func (p *program) commands() []command {
+	return []command{
+		{name: "demo", args: "[flags]", bind: bindDemo,
+			short: "show a disaster and its failover on this machine, measured from outside",
+			long: `Starts two sites and a witness as separate processes on loopback addresses and two
+small web services behind them, measures with rtotest, strikes, and prints a timeline
+and a table. It needs no root and leaves nothing behind.
+
+Disasters: service  the service's process is killed; its site lives
+           site     every process of the primary site is killed
+           silent   every packet from and to the primary site is dropped
+           daemon   only draasd is killed: its service lives and must be fenced
+           freeze   only draasd is stopped (SIGSTOP), and later continued
+           cut      the link between the sites is severed for the time of --cut: nothing may move`,
+			example: "draasd demo --disaster silent --runs 5 --json result.json"},
+		{name: "init", args: "DIR [flags]", min: 1, max: 1, bind: bindInit,
+			short: "make a new cluster: DIR/{primary,dr,witness} with file, certificates and data",
+			long: `The cluster runs as it is on loopback addresses. For real sites, change the addresses
+in failover.toml (the same file for all) and copy each directory to its machine.
+The CA's key stays in DIR/ca: keep it off the members.`,
+			example: "draasd init cluster --base-port 7400"},
+		{name: "check", args: "[--here] -c FILE", bind: bindCheck,
+			short: "check failover.toml: all that is wrong at once, or a summary with the worst-case RTO",
+			long: `Exits with 0 or 2. Without --here only the file is read. With --here it also opens the
+certificates and the data directory and tries the ports that this member would use.`,
+			example: "draasd check --here -c /etc/draas/failover.toml"},
+		{name: "run", args: "-c FILE", bind: bindRun,
+			short: "run the daemon of this member",
+			long: `Which member it is, the common name of the certificate says. It starts passive; nobody
+is active until draasd activate. It speaks sd_notify and the watchdog of systemd.`,
+			example: "draasd run -c /etc/draas/failover.toml"},
+		{name: "guard", args: "-c FILE", bind: bindGuard,
+			short: "run the guard of this site: it closes the fences when renewals stop",
+			long: `The guard is a process of its own, so that a killed or stopped daemon cannot leave its
+services serving. It starts closed. A witness needs none.`,
+			example: "draasd guard -c /etc/draas/failover.toml"},
+		{name: "activate", args: "SERVICE SITE", min: 2, max: 2, bind: bindMove(failover.MoveActivate),
+			short:   "make a site active for the first time",
+			example: "draasd activate shop primary"},
+		{name: "status", args: "[--json] [--watch]", bind: bindStatus,
+			short: "what is decided, beside what the sites report",
+			long: `"!" marks where the two disagree, "?" what could not be asked. --watch draws it anew on
+a terminal, and prints a line for each change elsewhere.`,
+			example: "draasd status --watch"},
+		{name: "switchover", args: "SERVICE [SITE]", min: 1, max: 2, bind: bindMove(failover.MoveSwitchover),
+			short: "planned move: the active site hands over, or nothing happens",
+			long: `Without SITE the first one that is fit is taken. If the active site does not hand over
+in time, the move is undone.`,
+			example: "draasd switchover shop dr --reason 'kernel update at primary'"},
+		{name: "failover", args: "SERVICE [SITE]", min: 1, max: 2, bind: bindMove(failover.MoveFailover),
+			short: "forced move: needs no verdict and no handover, but waits out the old permit",
+			long: `What was written at the old site and has not reached the new one is lost. It asks for
+confirmation, and without a terminal it wants --yes.`,
+			example: "draasd failover shop dr --yes --reason 'flood at primary'"},
+		{name: "failback", args: "SERVICE", min: 1, max: 1, bind: bindMove(failover.MoveFailback),
+			short:   "planned move to the home site",
+			example: "draasd failback shop"},
+		{name: "why", args: "SERVICE [--json]", min: 1, max: 1, bind: bindWhy,
+			short:   "why a service is where it is, and whether it would move by itself now",
+			example: "draasd why shop"},
+		{name: "history", args: "[SERVICE] [--json]", max: 1, bind: bindHistory,
+			short: "what was decided, refused and done, a line per record",
+			long:  "With --json a JSON object per line.", example: "draasd history shop --limit 20"},
+		{name: "version", bind: bindVersion,
+			short: "print the version", example: "draasd version"},
+		{name: demo.ServeCommand, hidden: true, raw: p.server.serve,
+			args: "[flags]", short: "the small web service of draasd demo", example: "draasd demo"},
+	}
+}

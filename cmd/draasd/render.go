@@ -1,0 +1,339 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/failover"
+)
+
+// Marks in front of a line.
+const (
+	markNone     = "  "
+	markDisagree = "! " // decided and reported disagree
+	markUnknown  = "? " // could not be asked
+)
+
+// The fence states of api.FenceStatus.
+const (
+	fenceOpen   = "open"
+	fenceClosed = "closed"
+)
+
+const stamp = "2006-01-02 15:04:05.000"
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
+// writeStatus draws the whole picture, what is wrong first.
+func writeStatus(w io.Writer, s *api.Status) {
+	for _, sv := range s.Services {
+		writeTwoOpen(w, s, sv)
+	}
+	leader := "no leader"
+	if s.Leader != "" {
+		leader = fmt.Sprintf("leader %s (term %d)", s.Leader, s.Term)
+	}
+	writeText(w, "", fmt.Sprintf("cluster %s as %s sees it at %s UTC: %s, profile %s, policy %.12s",
+		s.Cluster, s.Self, s.At.UTC().Format(time.TimeOnly), leader, s.Profile, s.Policy))
+	if len(s.Warnings) > 0 {
+		fmt.Fprintln(w)
+		for _, warning := range s.Warnings {
+			writeText(w, markDisagree, warning)
+		}
+	}
+	for _, sv := range s.Services {
+		fmt.Fprintln(w)
+		writeService(w, s, sv)
+	}
+	fmt.Fprintln(w)
+	writeMembers(w, s)
+}
+
+// writeTwoOpen shouts when more than one site's fence is open: the one thing
+// that must never be.
+func writeTwoOpen(w io.Writer, s *api.Status, sv api.ServiceStatus) {
+	var open []string
+	for _, r := range s.Reported {
+		if f, ok := fenceOf(r, sv.ID); ok && f.State == fenceOpen {
+			open = append(open, fmt.Sprintf("%s (epoch %d)", r.Member, f.Epoch))
+		}
+	}
+	if len(open) < 2 {
+		return
+	}
+	writeText(w, "!!! ", fmt.Sprintf("TWO SITES REPORT AN OPEN FENCE FOR %s: %s. Decided is %s, epoch %d. Ask again at once; if it stays, close the other by hand.",
+		sv.ID, strings.Join(open, ", "), orNone(string(sv.Active)), sv.Epoch))
+	fmt.Fprintln(w)
+}
+
+func fenceOf(r api.Reported, id draas.ServiceID) (api.FenceStatus, bool) {
+	for _, f := range r.Fences {
+		if f.Service == id {
+			return f, true
+		}
+	}
+	return api.FenceStatus{}, false
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// headline says in one line where a service stands.
+func headline(sv api.ServiceStatus) string {
+	if sv.Active == "" {
+		return fmt.Sprintf("%s: %s, active nowhere", sv.ID, sv.Phase)
+	}
+	return fmt.Sprintf("%s: %s, active at %s, epoch %d", sv.ID, sv.Phase, sv.Active, sv.Epoch)
+}
+
+func writeService(w io.Writer, s *api.Status, sv api.ServiceStatus) {
+	writeText(w, "", headline(sv))
+	automatic := "on"
+	if !sv.Automatic {
+		automatic = "off"
+	}
+	writeText(w, "  ", fmt.Sprintf("scheme %s, fence %s, home %s, automatic moves %s", sv.Scheme, sv.Fence, sv.Home, automatic))
+	if sv.Move != nil {
+		writeText(w, "  ", "now: "+moveLine(sv.Move))
+	}
+	if sv.Last != nil {
+		writeText(w, "  ", "last: "+moveLine(sv.Last))
+	}
+	rows := [][]string{{markNone + "SITE", "DECIDED", "FENCE", "PERMIT", "SEEN BY"}}
+	for _, m := range s.Members {
+		if m.Role == draas.RoleSite {
+			rows = append(rows, siteRow(s, sv, m.ID))
+		}
+	}
+	writeTable(w, "  ", rows)
+}
+
+func moveLine(m *failover.Move) string {
+	text := string(m.Kind)
+	if m.From != "" {
+		text += " from " + string(m.From)
+	}
+	text += fmt.Sprintf(" to %s, epoch %d", m.To, m.Epoch)
+	if m.Operator != "" {
+		text += ", by " + m.Operator
+	}
+	if !m.Times.Decided.IsZero() {
+		text += ", " + m.Times.Decided.UTC().Format(time.DateTime)
+	}
+	if m.Reason != "" {
+		text += ": " + m.Reason
+	}
+	return text
+}
+
+// siteRow sets what is decided of a service at a site beside what the site
+// reports and what others see.
+func siteRow(s *api.Status, sv api.ServiceStatus, member draas.MemberID) []string {
+	site := member.Site()
+	said, fence, permit := decidedOf(sv, site), "not asked", "-"
+	mark := markUnknown
+	for _, r := range s.Reported {
+		if r.Member != member {
+			continue
+		}
+		f, known := fenceOf(r, sv.ID)
+		switch {
+		case sv.Fence == draas.FenceNone:
+			fence, mark = "none", markNone
+		case !known && r.Error != "":
+			fence = "no answer"
+		case !known:
+			fence = "unknown"
+		default:
+			fence, mark = f.State, judge(sv, site, f)
+			if f.State == fenceOpen {
+				fence = fmt.Sprintf("open (epoch %d)", f.Epoch)
+			}
+			if f.PermitLeftMS > 0 {
+				permit = fmt.Sprintf("%.2f s", float64(f.PermitLeftMS)/1000)
+			}
+		}
+	}
+	return []string{mark + string(site), said, fence, permit, seenBy(s, sv, site)}
+}
+
+// decidedOf is what the log says of a site.
+func decidedOf(sv api.ServiceStatus, site draas.SiteID) string {
+	fencing := sv.Phase == failover.PhaseFencing
+	switch {
+	case sv.Active == site && fencing && sv.Move != nil && sv.Move.To == site:
+		return "revoked, next"
+	case sv.Active == site && fencing:
+		return "revoked"
+	case sv.Active == site:
+		return "active"
+	case fencing && sv.Move != nil && sv.Move.To == site:
+		return "next"
+	}
+	return "standby"
+}
+
+// judge holds a guard's report against the decision.
+func judge(sv api.ServiceStatus, site draas.SiteID, f api.FenceStatus) string {
+	switch {
+	case f.State != fenceOpen && f.State != fenceClosed:
+		return markUnknown
+	case f.Error != "":
+		return markDisagree
+	case sv.Active == site && f.State == fenceClosed && !sv.Phase.Moving():
+		return markDisagree // decided active, serves nobody
+	case f.State == fenceOpen && (sv.Active != site || f.Epoch != sv.Epoch):
+		return markDisagree // open without the epoch in force
+	}
+	return markNone
+}
+
+// seenBy lists every vantage's verdict of a service at a site.
+func seenBy(s *api.Status, sv api.ServiceStatus, site draas.SiteID) string {
+	var parts []string
+	for _, m := range s.Members {
+		text := string(m.ID) + " -"
+		for _, v := range sv.Views {
+			if v.Site != site || v.Vantage != m.ID {
+				continue
+			}
+			text = fmt.Sprintf("%s %s", m.ID, v.Verdict)
+			if v.Verdict != draas.Healthy && v.Class != "" {
+				text += " (" + v.Class + ")"
+			}
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, ", ")
+}
+
+func writeMembers(w io.Writer, s *api.Status) {
+	rows := [][]string{{markNone + "MEMBER", "ROLE", "DOMAIN", "ANSWERS", "LEADER", "APPLIED", "FILE", "SUSPICIONS", "DAEMON SEEN BY"}}
+	for _, m := range s.Members {
+		rows = append(rows, memberRow(s, m))
+	}
+	writeTable(w, "", rows)
+	for _, r := range s.Reported {
+		if r.Error != "" {
+			writeText(w, markUnknown, fmt.Sprintf("%s: %s", r.Member, r.Error))
+		}
+	}
+}
+
+func memberRow(s *api.Status, m api.MemberStatus) []string {
+	mark, answers, leader, applied, suspicions := markUnknown, "not asked", "-", "-", "-"
+	for _, r := range s.Reported {
+		if r.Member != m.ID {
+			continue
+		}
+		// A member that answers has applied something, its own start at the
+		// least.
+		if r.Error != "" && r.Applied == 0 {
+			answers = "no"
+			continue
+		}
+		mark, answers, leader = markNone, "yes", orNone(string(r.Leader))
+		applied, suspicions = fmt.Sprint(r.Applied), fmt.Sprint(r.Suspicions)
+		if !r.InTouch || r.Leader != s.Leader {
+			mark = markDisagree
+		}
+		if r.Error != "" {
+			mark = markUnknown
+		}
+	}
+	file := "same"
+	switch {
+	case !m.Started:
+		file = "never started"
+	case !m.SameConfig:
+		file, mark = "DIFFERS", markDisagree
+	}
+	var seen []string
+	for _, id := range sortedKeys(m.SeenBy) {
+		seen = append(seen, fmt.Sprintf("%s %s", id, m.SeenBy[id]))
+	}
+	return []string{mark + string(m.ID), string(m.Role), m.Domain, answers, leader, applied, file, suspicions, strings.Join(seen, ", ")}
+}
+
+// writeCost says what a forced failover does and what it costs.
+func writeCost(w io.Writer, s *api.Status, sv api.ServiceStatus, to draas.SiteID) {
+	target := "the first other site that is fit"
+	if to != "" {
+		target = string(to)
+	}
+	writeText(w, "", fmt.Sprintf("Forced failover of %s to %s", sv.ID, target))
+	writeText(w, "  now:  ", headline(sv))
+	healthy := false
+	if sv.Active != "" {
+		writeText(w, "  seen: ", fmt.Sprintf("%s: %s", sv.Active, seenBy(s, sv, sv.Active)))
+		for _, v := range sv.Views {
+			healthy = healthy || v.Site == sv.Active && v.Verdict == draas.Healthy
+		}
+		writeText(w, "  does: ", fmt.Sprintf("takes the permit of epoch %d from %s, waits until it is closed or its lease is over, makes %s active under a new epoch, and sends the users there",
+			sv.Epoch, sv.Active, target))
+		writeText(w, "  loses: ", fmt.Sprintf("every open connection to %s, and whatever was written there and has not reached the new site; draasd copies no data yet and cannot say how much that is", sv.Active))
+	}
+	if healthy {
+		writeText(w, "  ! ", fmt.Sprintf("%s is seen healthy: draasd switchover %s would hand over", sv.Active, sv.ID))
+	}
+}
+
+// writeWhy answers why a service is where it is.
+func writeWhy(w io.Writer, y *api.Why) {
+	writeText(w, "", headline(api.ServiceStatus{ID: y.Service, Phase: y.Phase, Active: y.Active, Epoch: y.Epoch}))
+	fmt.Fprintln(w)
+	against := 0
+	for _, r := range y.Now {
+		if !r.OK && r.Code != failover.ReasonVantage {
+			against++
+		}
+	}
+	switch against {
+	case 0:
+		fmt.Fprintln(w, "It would move by itself now:")
+	case 1:
+		fmt.Fprintln(w, "It would not move by itself now, one condition is not met:")
+	default:
+		fmt.Fprintf(w, "It would not move by itself now, %d conditions are not met:\n", against)
+	}
+	writeReasons(w, "  ", y.Now)
+	fmt.Fprintln(w)
+	if len(y.Decisions) == 0 {
+		fmt.Fprintln(w, "Nothing was decided or refused yet.")
+		return
+	}
+	fmt.Fprintln(w, "Decided and refused, newest first (UTC):")
+	for _, r := range y.Decisions {
+		writeText(w, "  "+r.At.UTC().Format(stamp)+"  ", fmt.Sprintf("%s: %s (epoch %d)", r.Kind, r.Text, r.Epoch))
+		writeReasons(w, "      ", r.Reasons)
+	}
+}
+
+// writeHistory writes a line per record, oldest first.
+func writeHistory(w io.Writer, records []failover.Record) {
+	for _, r := range records {
+		about := string(r.Service)
+		if about == "" {
+			about = "-"
+		}
+		text := r.Text
+		for _, reason := range r.Reasons {
+			// A refusal without what stood against it would tell nothing.
+			if r.Kind == failover.RecordRefusal && !reason.OK && reason.Code != failover.ReasonVantage {
+				text += "; " + reason.Text
+			}
+		}
+		fmt.Fprintf(w, "%s  %-8s  epoch %-3d  %s  %s\n", r.At.UTC().Format(stamp), r.Kind, r.Epoch, clean(about), clean(text))
+	}
+}

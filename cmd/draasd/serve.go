@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/draasd/draas/config"
+	"github.com/draasd/draas/demo"
+	"github.com/draasd/draas/failover"
+)
+
+// logFlags say how a daemon logs to stderr.
+type logFlags struct {
+	json  *bool
+	level *string
+}
+
+func bindLog(f *flag.FlagSet) logFlags {
+	return logFlags{
+		json:  f.Bool("log-json", false, "log in JSON"),
+		level: f.String("log-level", "info", "`LEVEL`: debug, info, warn or error"),
+	}
+}
+
+func (l logFlags) logger(p *program) (*slog.Logger, error) {
+	o := &slog.HandlerOptions{}
+	switch *l.level {
+	case "debug":
+		o.Level = slog.LevelDebug
+	case "info":
+		o.Level = slog.LevelInfo
+	case "warn":
+		o.Level = slog.LevelWarn
+	case "error":
+		o.Level = slog.LevelError
+	default:
+		return nil, usagef("--log-level %q: want debug, info, warn or error", *l.level)
+	}
+	if *l.json {
+		return slog.New(slog.NewJSONHandler(p.stderr, o)), nil
+	}
+	return slog.New(slog.NewTextHandler(p.stderr, o)), nil
+}
+
+func bindRun(p *program, f *flag.FlagSet) action {
+	return bindDaemon(p, f, p.server.run)
+}
+
+func bindGuard(p *program, f *flag.FlagSet) action {
+	return bindDaemon(p, f, p.server.guard)
+}
+
+func bindDaemon(p *program, f *flag.FlagSet, serve func(context.Context, string, *slog.Logger) error) action {
+	path, logs := configFlag(f), bindLog(f)
+	return func(ctx context.Context, _ []string) error {
+		log, err := logs.logger(p)
+		if err != nil {
+			return err
+		}
+		return p.refused(serve(ctx, configPath(*path), log))
+	}
+}
+
+// refused prints the problems of a file, one a line, and ends with 2; other
+// errors pass.
+func (p *program) refused(err error) error {
+	var problems config.Problems
+	if !errors.As(err, &problems) {
+		return err
+	}
+	fmt.Fprintf(p.stderr, "%v\n", problems)
+	return exitCode(exitUsage)
+}
+
+func bindCheck(p *program, f *flag.FlagSet) action {
+	path := configFlag(f)
+	here := f.Bool("here", false, "also open the files and try the ports of this member")
+	return func(context.Context, []string) error {
+		report, err := p.server.check(configPath(*path), *here)
+		fmt.Fprint(p.stdout, report)
+		if err != nil {
+			fmt.Fprintln(p.stderr, strings.TrimRight(err.Error(), "\n"))
+			return exitCode(exitUsage)
+		}
+		return nil
+	}
+}
+
+func bindInit(p *program, f *flag.FlagSet) action {
+	port := f.Int("base-port", 7400, "first `PORT` of the loopback addresses")
+	profile := f.String("profile", "", "`PROFILE`: cautious, balanced or fast")
+	return func(_ context.Context, args []string) error {
+		if *port < 1 || *port > 65000 {
+			return usagef("--base-port %d: want 1 to 65000", *port)
+		}
+		if *profile != "" && !known(*profile) {
+			return usagef("--profile %q: want cautious, balanced or fast", *profile)
+		}
+		if err := p.server.init(args[0], *port, *profile); err != nil {
+			return err
+		}
+		return nil
+	}
+}
+
+func known(profile string) bool {
+	for _, p := range config.Profiles() {
+		if p.Name == profile {
+			return true
+		}
+	}
+	return false
+}
+
+func bindDemo(p *program, f *flag.FlagSet) action {
+	var o demo.Options
+	f.StringVar(&o.Scheme, "scheme", "dns", "`SCHEME` that moves the users: dns")
+	disaster := f.String("disaster", string(demo.DisasterSite), "`DISASTER`: service, site, silent, daemon, freeze or cut")
+	f.DurationVar(&o.Cut, "cut", 43*time.Second, "how `LONG` --disaster cut lasts")
+	f.StringVar(&o.Profile, "profile", "fast", "`PROFILE`: cautious, balanced or fast")
+	f.IntVar(&o.Runs, "runs", 1, "`N` runs, each on a fresh cluster")
+	f.StringVar(&o.JSON, "json", "", "`FILE` to write the result to")
+	f.BoolVar(&o.Bench, "bench", false, "service, site and silent in turn, with the figures beside the targets")
+	f.IntVar(&o.BenchRuns, "bench-runs", 20, "`N` runs of each with --bench")
+	return func(ctx context.Context, args []string) error {
+		if len(args) > 0 {
+			return usagef("demo takes no arguments, got %q", args)
+		}
+		o.Disaster = demo.Disaster(*disaster)
+		_, _, o.Colour = p.size(p.stdout)
+		return p.server.demo(ctx, o, p.stdout)
+	}
+}
+
+func bindVersion(p *program, _ *flag.FlagSet) action {
+	return func(context.Context, []string) error {
+		version, revision, runtime := "unknown", "", ""
+		if info, ok := debug.ReadBuildInfo(); ok {
+			version, runtime = info.Main.Version, info.GoVersion
+			for _, s := range info.Settings {
+				switch {
+				case s.Key == "vcs.revision":
+					revision = ", commit " + s.Value
+				case s.Key == "vcs.modified" && s.Value == "true":
+					revision += " with changes"
+				}
+			}
+		}
+		fmt.Fprintf(p.stdout, "draasd %s%s, %s, decision rules %d\n", version, revision, runtime, failover.Version)
+		return nil
+	}
+}
