@@ -119,10 +119,13 @@ func TestPathForwardsNothingLate(t *testing.T) {
 			t.Errorf("%s: %d bytes after the deadline, %v; want a reset", name, n, err)
 		}
 	}
-	late := must[net.Conn](t)(net.Dial("tcp", addr)) // the queue still takes it
-	defer late.Close()
-	_ = late.SetDeadline(time.Now().Add(5 * time.Second))
-	if n, err := late.Read(make([]byte, 1)); n > 0 || !errors.Is(err, syscall.ECONNRESET) {
+	late, err := net.Dial("tcp", addr) // the queue still takes it; the reset may be as fast
+	if err == nil {
+		defer late.Close()
+		_ = late.SetDeadline(time.Now().Add(5 * time.Second))
+		_, err = late.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("a connection after the deadline: %v, want a reset", err)
 	}
 	if s, err := p.State(t.Context()); s != fence.Unknown || err == nil {

@@ -3,7 +3,6 @@ package fence
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"sync"
 	"syscall"
@@ -14,12 +13,13 @@ import (
 	draas "github.com/draasd/draas"
 )
 
-// chunk is what is read and forwarded at a time.
-const chunk = 64 << 10
+// chunk is what is read and forwarded at a time. A connection holds one only
+// while it has something to forward.
+const chunk = 128 << 10
 
 // notSent bounds what the kernel takes from the relay and has not sent yet:
 // what a stopped relay can no longer call back.
-const notSent = 128 << 10
+const notSent = 256 << 10
 
 // prepare makes a close a reset from now on, even one that the kernel does for
 // a killed guard: what lies in the send buffer is not delivered after it.
@@ -84,53 +84,71 @@ var chunks = sync.Pool{New: func() any { return new([chunk]byte) }}
 
 // pump copies src to dst until src ends, then ends dst's side of it.
 func (p *Path) pump(dst, src *net.TCPConn) error {
-	raw, err := dst.SyscallConn()
+	in, err := src.SyscallConn()
 	if err != nil {
 		return err
 	}
-	buf := chunks.Get().(*[chunk]byte)
-	defer chunks.Put(buf)
+	out, err := dst.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for {
+		buf, n, err := readChunk(in)
+		if err == nil && n > 0 {
+			err = p.writeLive(out, buf[:n])
+		}
+		if buf != nil {
+			chunks.Put(buf)
+		}
+		switch {
+		case err != nil:
+			return err
+		case n == 0:
+			return dst.CloseWrite() // half-close: the other way goes on
+		}
+	}
+}
 
-	var rest []byte // what is still to be written of the chunk
-	var werr error
-	// The clocks are asked before every write call, not only before the first
-	// of a chunk: a guard may be stopped while it waits for room.
-	write := func(fd uintptr) bool {
+// readChunk waits for bytes, and only then takes a chunk for them. Zero bytes
+// without an error are the end.
+func readChunk(in syscall.RawConn) (buf *[chunk]byte, n int, err error) {
+	werr := in.Read(func(fd uintptr) bool {
+		buf = chunks.Get().(*[chunk]byte)
+		n, err = ignoringEINTR(func() (int, error) { return syscall.Read(int(fd), buf[:]) })
+		if errors.Is(err, syscall.EAGAIN) {
+			chunks.Put(buf)
+			buf = nil
+			return false // wait until readable
+		}
+		return true
+	})
+	return buf, n, errors.Join(werr, err)
+}
+
+// writeLive writes while the permit lives. The clocks are asked before every
+// write call, not only before the first of a chunk: the guard may be stopped
+// while it waits for room.
+func (p *Path) writeLive(out syscall.RawConn, rest []byte) (err error) {
+	werr := out.Write(func(fd uintptr) bool {
 		for len(rest) > 0 {
 			if !p.live() {
-				werr = draas.ErrExpired
+				err = draas.ErrExpired
 				return true
 			}
-			n, err := ignoringEINTR(func() (int, error) { return syscall.Write(int(fd), rest) })
+			n := 0
+			n, err = ignoringEINTR(func() (int, error) { return syscall.Write(int(fd), rest) })
 			if errors.Is(err, syscall.EAGAIN) {
+				err = nil
 				return false // wait until writable, then ask again
 			}
 			if err != nil {
-				werr = err
 				return true
 			}
 			rest = rest[n:]
 		}
 		return true
-	}
-	for {
-		n, err := src.Read(buf[:])
-		if n > 0 {
-			rest = buf[:n]
-			if err := raw.Write(write); err != nil {
-				return err
-			}
-			if werr != nil {
-				return werr
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return dst.CloseWrite() // half-close: the other way goes on
-		}
-		if err != nil {
-			return err
-		}
-	}
+	})
+	return errors.Join(werr, err)
 }
 
 func ignoringEINTR(call func() (int, error)) (int, error) {
