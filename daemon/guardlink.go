@@ -42,6 +42,7 @@ type guardWish struct {
 	mu     sync.Mutex
 	extend *failover.Extend
 	shut   *failover.Close
+	done   draas.Epoch // closed up to here, and told
 }
 
 func newGuardLink(client guardClient, services []draas.ServiceID, closed func(draas.ServiceID, draas.Epoch), log *slog.Logger) *guardLink {
@@ -63,6 +64,12 @@ func (l *guardLink) run(ctx context.Context) {
 
 // wish takes over what a tick of the decision commands. It never blocks.
 func (l *guardLink) wish(c failover.Commands) {
+	for _, x := range c.Close {
+		if l.services[x.Service] == nil {
+			// No fence is declared: there is nothing to close.
+			l.closed(x.Service, x.Epoch)
+		}
+	}
 	for _, x := range c.Extend {
 		if w := l.services[x.Service]; w != nil {
 			w.mu.Lock()
@@ -74,8 +81,11 @@ func (l *guardLink) wish(c failover.Commands) {
 	for _, x := range c.Close {
 		if w := l.services[x.Service]; w != nil {
 			w.mu.Lock()
-			news := w.shut == nil || w.shut.Epoch != x.Epoch
-			w.shut = &x
+			// The decision repeats itself until it hears of the close.
+			news := x.Epoch > w.done && (w.shut == nil || w.shut.Epoch != x.Epoch)
+			if news {
+				w.shut = &x
+			}
 			w.mu.Unlock()
 			if news {
 				w.rouse()
@@ -132,6 +142,7 @@ func (l *guardLink) once(ctx context.Context, id draas.ServiceID, w *guardWish) 
 			return true, err
 		}
 		w.mu.Lock()
+		w.done = max(w.done, shut.Epoch)
 		if w.shut == shut {
 			w.shut = nil
 		}

@@ -35,7 +35,6 @@ type loop struct {
 	waiting  map[uint64]chan failover.Record // requests by their ID
 	watchers sync.Map                        // chan struct{} -> struct{}
 	dropped  atomic.Uint64
-	leader   draas.MemberID
 }
 
 func newLoop(clock fence.Clock, log *slog.Logger) *loop {
@@ -113,12 +112,7 @@ func (l *loop) carryOut(out quorum.Output, now draas.Reading) {
 			l.recorded(*a.Record)
 		}
 	}
-	status := l.replica.Status()
-	l.touch(status, now)
-	if status.Leader != l.leader {
-		l.log.Info("leader changed", "leader", status.Leader, "was", l.leader, "term", status.Term)
-		l.leader = status.Leader
-	}
+	l.touch(l.replica.Status(), now)
 	if out.Changed {
 		l.changed(l.replica.State())
 		l.watchers.Range(func(key, _ any) bool {

@@ -194,6 +194,6 @@ func (s *step) complete(id draas.ServiceID) {
 	if policy.Hold > 0 && m.Kind != MoveActivate && m.Kind != MoveUndo {
 		s.timer(sv, timerHold, policy.Hold)
 	}
-	s.record(Record{Kind: RecordDone, Service: id, Epoch: sv.Epoch, Text: describe(id, m) + " is complete", Move: &m})
+	s.record(Record{Kind: RecordDone, Service: id, Phase: sv.Phase, Epoch: sv.Epoch, Text: describe(id, m) + " is complete", Move: &m})
 	s.enter(id, s.settled(id), "%s serves under epoch %d", sv.Active, sv.Epoch)
 }
