@@ -72,6 +72,10 @@ func TestDeadSiteWaitsForTheLease(t *testing.T) {
 	if c.open("primary") {
 		t.Error("the dead site's guard is open")
 	}
+	// The witness, which sees nobody but dr now, still sees that dr serves.
+	c.until(PhaseVerifying, time.Second)
+	c.seeAll("dr", draas.Healthy, "witness")
+	c.until(PhaseElsewhere, time.Second)
 }
 
 // GitHub, October 2018: the link between the sites is cut, the witness sees

@@ -29,7 +29,7 @@ func (s *State) judge(id draas.ServiceID, site draas.SiteID) verdict {
 			v.reasons = append(v.reasons, no(ReasonVantage, "%s has not looked at %s yet", m.ID, site))
 			continue
 		}
-		if why := s.discounted(m.ID, site); why != "" {
+		if why := s.discounted(m.ID, site, o.Verdict); why != "" {
 			v.reasons = append(v.reasons, no(ReasonVantage, "%s says %s, not counted: %s", m.ID, o.Verdict, why))
 			continue
 		}
@@ -70,11 +70,11 @@ func sees(m draas.MemberID, site draas.SiteID, o Observation) string {
 }
 
 // discounted says why a vantage's word on a site does not count, or nothing.
-func (s *State) discounted(m draas.MemberID, site draas.SiteID) string {
+func (s *State) discounted(m draas.MemberID, site draas.SiteID, says draas.Verdict) string {
 	if down, who := s.down(m); down {
 		return fmt.Sprintf("%s cannot be reached by %v", m, who)
 	}
-	if m == site.Member() {
+	if m == site.Member() || says == draas.Healthy {
 		return ""
 	}
 	// The blind-site rule: who sees no third party may itself be what is cut
