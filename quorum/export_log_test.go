@@ -1,0 +1,60 @@
+package quorum
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Journal opens the log alone, for tests that damage it.
+type Journal struct{ j *journal }
+
+// Image is what a log held.
+type Image struct {
+	Term, Vote, Commit, Snapshot uint64
+	Entries                      []string
+	Torn                         bool
+}
+
+func OpenJournal(disk Disk, meta ClusterMeta) (*Journal, *Image, error) {
+	j, im, err := openJournal(disk, meta)
+	if err != nil {
+		return nil, nil, err
+	}
+	x := &Image{Term: im.Hard.Term, Vote: im.Hard.Vote, Commit: im.Hard.Commit, Snapshot: im.Snapshot.GetMetadata().GetIndex(), Torn: im.Torn != nil}
+	for _, e := range im.Entries {
+		x.Entries = append(x.Entries, string(e.GetData()))
+	}
+	return &Journal{j}, x, nil
+}
+
+func entries(first, term uint64, data []string) []*raftpb.Entry {
+	var all []*raftpb.Entry
+	for i, d := range data {
+		all = append(all, &raftpb.Entry{Index: new(first + uint64(i)), Term: new(term), Type: raftpb.EntryNormal.Enum(), Data: []byte(d)})
+	}
+	return all
+}
+
+func (j *Journal) Append(term, vote, commit, first uint64, data ...string) error {
+	return j.j.append(hardState{term, vote, commit}, entries(first, term, data))
+}
+
+func (j *Journal) Rotate(snapshot, term, vote, commit uint64, data ...string) error {
+	snap := &raftpb.Snapshot{Data: []byte("state"), Metadata: &raftpb.SnapshotMetadata{
+		Index: new(snapshot), Term: new(term), ConfState: j.j.meta.confState(),
+	}}
+	return j.j.rotate(snap, hardState{term, vote, commit}, entries(snapshot+1, term, data))
+}
+
+func (j *Journal) Name() string { return segmentName(j.j.seq) }
+
+// WithVersion changes the format version in a file's header.
+func WithVersion(data []byte, meta ClusterMeta, version uint16) []byte {
+	size := headerFixed + len(meta.Self)
+	data = append([]byte(nil), data...)
+	data[8], data[9] = byte(version>>8), byte(version)
+	binary.BigEndian.PutUint32(data[size-4:], crc32.Checksum(data[:size-4], castagnoli))
+	return data
+}

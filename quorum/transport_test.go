@@ -1,0 +1,660 @@
+package quorum_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/quorum"
+)
+
+// peerTest is a transport under test, and what it has reported.
+type peerTest struct {
+	*quorum.Transport
+	id    draas.MemberID
+	files quorum.TLSFiles
+	log   *lockedBuffer
+	stop  func()
+
+	mu       sync.Mutex
+	messages []quorum.Message
+	down     []draas.MemberID
+	deaf     bool // does not answer pings
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func (p *peerTest) received() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []string
+	for _, m := range p.messages {
+		all = append(all, string(m.From)+":"+string(m.Data))
+	}
+	return all
+}
+
+func (p *peerTest) downs() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.down)
+}
+
+func (p *peerTest) peer(id draas.MemberID) quorum.PeerStatus {
+	for _, s := range p.Status() {
+		if s.Member == id {
+			return s
+		}
+	}
+	return quorum.PeerStatus{}
+}
+
+// authority is a CA for tests.
+func authority(t testing.TB) *quorum.CA {
+	t.Helper()
+	ca, err := quorum.NewCA("test", valid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
+func valid() quorum.Validity {
+	return quorum.Validity{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)}
+}
+
+func expired() quorum.Validity {
+	return quorum.Validity{From: time.Now().Add(-2 * time.Hour), To: time.Now().Add(-time.Hour)}
+}
+
+// identity writes a member's TLS files; trust is the CA that it believes.
+func identity(t testing.TB, ca, trust *quorum.CA, member draas.MemberID, v quorum.Validity) quorum.TLSFiles {
+	t.Helper()
+	id, err := ca.Issue(member, []string{"127.0.0.1"}, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	f := quorum.TLSFiles{CA: filepath.Join(dir, "ca.crt"), Cert: filepath.Join(dir, "member.crt"), Key: filepath.Join(dir, "member.key")}
+	for name, data := range map[string][]byte{f.CA: trust.CertPEM, f.Cert: id.CertPEM, f.Key: id.KeyPEM} {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f
+}
+
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
+}
+
+// startPeer runs a transport until the test ends, or its stop is called.
+func startPeer(t testing.TB, id draas.MemberID, ln net.Listener, peers map[draas.MemberID]string, files quorum.TLSFiles, change func(*quorum.TransportConfig)) *peerTest {
+	t.Helper()
+	p := &peerTest{id: id, files: files, log: &lockedBuffer{}}
+	cfg := quorum.TransportConfig{
+		Self: id, Cluster: testCluster, Incarnation: draas.Incarnation(time.Now().UnixNano()), Listener: ln, Peers: peers, TLS: files,
+		Log: slog.New(slog.NewTextHandler(p.log, nil)),
+		Inbox: func(m quorum.Message) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.messages = append(p.messages, m)
+		},
+		PeerDown: func(m draas.MemberID) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.down = append(p.down, m)
+		},
+		Asked: func(_ draas.MemberID, answer func()) {
+			p.mu.Lock()
+			deaf := p.deaf
+			p.mu.Unlock()
+			if !deaf {
+				answer()
+			}
+		},
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	tr, err := quorum.NewTransport(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Transport = tr
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- tr.Run(ctx) }()
+	p.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	})
+	t.Cleanup(p.stop)
+	return p
+}
+
+// eventually polls until something holds.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for !holds() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in time: %s", what)
+		}
+		<-time.After(2 * time.Millisecond)
+	}
+}
+
+// pair is two members that know each other's address.
+type pair struct {
+	a, b   *peerTest
+	ca     *quorum.CA
+	la, lb string // addresses
+}
+
+func newPair(t testing.TB, changeB func(*quorum.TransportConfig), filesB func(ca *quorum.CA) quorum.TLSFiles) *pair {
+	t.Helper()
+	ca := authority(t)
+	la, lb := listen(t), listen(t)
+	p := &pair{ca: ca, la: la.Addr().String(), lb: lb.Addr().String()}
+	fb := quorum.TLSFiles{}
+	if filesB != nil {
+		fb = filesB(ca)
+	} else {
+		fb = identity(t, ca, ca, "dr", valid())
+	}
+	p.a = startPeer(t, "primary", la, map[draas.MemberID]string{"dr": p.lb}, identity(t, ca, ca, "primary", valid()), nil)
+	p.b = startPeer(t, "dr", lb, map[draas.MemberID]string{"primary": p.la}, fb, changeB)
+	return p
+}
+
+func (p *pair) connect(t testing.TB) {
+	t.Helper()
+	eventually(t, "both connected", func() bool {
+		a, b := p.a.peer("dr"), p.b.peer("primary")
+		return a.Connected && a.Inbound && b.Connected && b.Inbound
+	})
+}
+
+func message(from, to draas.MemberID, data string) []quorum.Message {
+	return []quorum.Message{{From: from, To: to, Data: []byte(data)}}
+}
+
+func TestTransportCarriesMessages(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	p := newPair(t, nil, nil)
+	defer p.b.stop()
+	defer p.a.stop()
+	p.connect(t)
+	big := strings.Repeat("x", quorum.MaxMessage)
+	p.a.Send(message("primary", "dr", "hello"))
+	p.a.Send(message("primary", "dr", big))
+	p.a.Send(message("primary", "dr", big+strings.Repeat("x", 2000))) // too large: dropped
+	p.a.Send(message("primary", "elsewhere", "nobody"))
+	p.b.Send(message("dr", "primary", "back"))
+	eventually(t, "messages there", func() bool { return len(p.b.received()) == 2 && len(p.a.received()) == 1 })
+	if got := p.b.received(); got[0] != "primary:hello" || got[1] != "primary:"+big {
+		t.Errorf("received %.40q", got)
+	}
+	if s := p.a.peer("dr"); s.Sent != 2 || s.Dropped != 1 {
+		t.Errorf("sent %d, dropped %d", s.Sent, s.Dropped)
+	}
+	eventually(t, "a beat has come back", func() bool { return p.a.peer("dr").RoundTrip > 0 })
+}
+
+func TestPingNeedsTheMainLoop(t *testing.T) {
+	p := newPair(t, nil, nil)
+	p.connect(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := p.a.Ping(ctx, "dr"); err != nil {
+		t.Error(err)
+	}
+	p.b.mu.Lock()
+	p.b.deaf = true
+	p.b.mu.Unlock()
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if err := p.a.Ping(short, "dr"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("ping of a stuck daemon: %v", err)
+	}
+	p.b.stop()
+	eventually(t, "connection lost", func() bool { return !p.a.peer("dr").Connected })
+	if err := p.a.Ping(ctx, "dr"); !errors.Is(err, quorum.ErrNotConnected) {
+		t.Errorf("ping of a dead daemon: %v", err)
+	}
+	if err := p.a.Ping(ctx, "elsewhere"); !errors.Is(err, quorum.ErrNotMember) {
+		t.Errorf("ping of a stranger: %v", err)
+	}
+}
+
+func TestPeerDownAndBack(t *testing.T) {
+	p := newPair(t, nil, nil)
+	p.connect(t)
+	before := p.a.downs()
+	start := time.Now()
+	p.b.stop()
+	eventually(t, "loss reported", func() bool { return p.a.downs() > before })
+	t.Logf("loss reported after %v", time.Since(start))
+	ln, err := net.Listen("tcp", p.lb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.b = startPeer(t, "dr", ln, map[draas.MemberID]string{"primary": p.la}, p.b.files, nil)
+	p.connect(t)
+	if l := p.a.log.String(); strings.Contains(l, "two daemons") {
+		t.Errorf("a restarted peer was taken for a second one: %s", l)
+	}
+	if d := p.b.downs(); d > 0 {
+		t.Errorf("the restarted peer was told %d losses", d)
+	}
+}
+
+// A peer that falls silent is noticed, and let in again under a new incarnation.
+func TestSilentPeer(t *testing.T) {
+	t.Parallel()
+	ca := authority(t)
+	la, lb := listen(t), listen(t)
+	relay := newRelay(t, lb.Addr().String())
+	a := startPeer(t, "primary", la, map[draas.MemberID]string{"dr": relay.addr()}, identity(t, ca, ca, "primary", valid()), nil)
+	startPeer(t, "dr", lb, map[draas.MemberID]string{"primary": la.Addr().String()}, identity(t, ca, ca, "dr", valid()), nil)
+	eventually(t, "connected", func() bool { return a.peer("dr").Connected })
+	relay.freeze(true)
+	eventually(t, "silence noticed", func() bool { return !a.peer("dr").Connected })
+	if err := a.peer("dr").Err; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("connection ended with %v", err)
+	}
+	if a.downs() > 0 {
+		t.Error("silence was reported as a closed connection")
+	}
+	relay.freeze(false)
+	eventually(t, "connected again", func() bool { return a.peer("dr").Connected })
+}
+
+// relay carries TCP connections, and can hold back all bytes.
+type relay struct {
+	ln     net.Listener
+	mu     sync.Mutex
+	gate   *sync.Cond
+	frozen bool
+}
+
+func newRelay(t testing.TB, to string) *relay {
+	r := &relay{ln: listen(t)}
+	r.gate = sync.NewCond(&r.mu)
+	var wg sync.WaitGroup
+	var conns []net.Conn
+	wg.Go(func() {
+		for {
+			in, err := r.ln.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			r.mu.Lock()
+			conns = append(conns, in, out)
+			r.mu.Unlock()
+			wg.Go(func() { r.copy(out, in) })
+			wg.Go(func() { r.copy(in, out) })
+		}
+	})
+	t.Cleanup(func() {
+		r.ln.Close()
+		r.freeze(false)
+		r.mu.Lock()
+		for _, c := range conns {
+			c.Close()
+		}
+		r.mu.Unlock()
+		wg.Wait()
+	})
+	return r
+}
+
+func (r *relay) addr() string { return r.ln.Addr().String() }
+
+func (r *relay) freeze(on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.frozen = on
+	r.gate.Broadcast()
+}
+
+func (r *relay) copy(to, from net.Conn) {
+	defer to.Close()
+	b := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(b)
+		r.mu.Lock()
+		for r.frozen {
+			r.gate.Wait()
+		}
+		r.mu.Unlock()
+		if err != nil {
+			return
+		}
+		if _, err := to.Write(b[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func TestStrangersAreRefused(t *testing.T) {
+	other := quorum.ClusterID{7}
+	cases := map[string]struct {
+		change func(*quorum.TransportConfig)
+		files  func(t *testing.T, ca *quorum.CA) quorum.TLSFiles
+		log    string // of the one that refuses
+		err    error  // of the one that is refused
+	}{
+		"foreign CA": {
+			files: func(t *testing.T, ca *quorum.CA) quorum.TLSFiles {
+				return identity(t, authority(t), ca, "dr", valid())
+			},
+			log: "certificate signed by unknown authority",
+		},
+		"expired": {
+			files: func(t *testing.T, ca *quorum.CA) quorum.TLSFiles { return identity(t, ca, ca, "dr", expired()) },
+			log:   "certificate has expired",
+		},
+		"other cluster": {
+			change: func(c *quorum.TransportConfig) { c.Cluster = other },
+			log:    "belongs to another cluster",
+			err:    quorum.ErrForeignCluster,
+		},
+		"no member": {
+			change: func(c *quorum.TransportConfig) { c.Self = "elsewhere" },
+			files: func(t *testing.T, ca *quorum.CA) quorum.TLSFiles {
+				return identity(t, ca, ca, "elsewhere", valid())
+			},
+			log: "certificate is not that member",
+			err: quorum.ErrNotMember,
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			var files func(*quorum.CA) quorum.TLSFiles
+			if c.files != nil {
+				files = func(ca *quorum.CA) quorum.TLSFiles { return c.files(t, ca) }
+			}
+			p := newPair(t, c.change, files)
+			eventually(t, "refused and logged", func() bool {
+				return p.a.Refused() > 0 && strings.Contains(p.a.log.String(), c.log) && p.b.peer("primary").Err != nil
+			})
+			if err := p.b.peer("primary").Err; c.err != nil && !errors.Is(err, c.err) {
+				t.Errorf("the refused one knows of %v", err)
+			}
+			// Nor is it believed when it is dialled.
+			eventually(t, "dialled and refused", func() bool { return p.a.peer("dr").Err != nil })
+			if a, b := p.a.peer("dr"), p.b.peer("primary"); a.Connected || a.Inbound || b.Connected || b.Inbound {
+				t.Errorf("connected: %+v, %+v", a, b)
+			}
+		})
+	}
+}
+
+// The member that answers at an address must be the one that was dialled.
+func TestWrongMemberAtAddress(t *testing.T) {
+	ca := authority(t)
+	la, lb := listen(t), listen(t)
+	peers := map[draas.MemberID]string{"dr": lb.Addr().String(), "witness": lb.Addr().String()}
+	a := startPeer(t, "primary", la, peers, identity(t, ca, ca, "primary", valid()), nil)
+	startPeer(t, "dr", lb, map[draas.MemberID]string{"primary": la.Addr().String(), "witness": "127.0.0.1:1"}, identity(t, ca, ca, "dr", valid()), nil)
+	eventually(t, "refused", func() bool { return errors.Is(a.peer("witness").Err, quorum.ErrNotMember) && a.peer("dr").Connected })
+}
+
+func TestNewTransportChecksIdentity(t *testing.T) {
+	ca := authority(t)
+	cfg := quorum.TransportConfig{
+		Self: "dr", Cluster: testCluster, Incarnation: 1, Listen: "127.0.0.1:0", Peers: map[draas.MemberID]string{"primary": "127.0.0.1:1"},
+		TLS: identity(t, ca, ca, "primary", valid()), Log: quietLog(t),
+		Inbox: func(quorum.Message) {}, PeerDown: func(draas.MemberID) {}, Asked: func(draas.MemberID, func()) {},
+	}
+	if _, err := quorum.NewTransport(cfg); !errors.Is(err, quorum.ErrNotMember) {
+		t.Errorf("another member's certificate: %v", err)
+	}
+	cfg.TLS.Key = filepath.Join(t.TempDir(), "none")
+	if _, err := quorum.NewTransport(cfg); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no key: %v", err)
+	}
+	cfg.TLS = identity(t, ca, ca, "dr", valid())
+	tr, err := quorum.NewTransport(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Listen = tr.Addr().String()
+	if _, err := quorum.NewTransport(cfg); err == nil {
+		t.Error("two transports listen at one address")
+	}
+	if err := tr.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A copy of a member elsewhere, with its certificate, is refused while the
+// member lives, and never gets anything that is meant for it.
+func TestDuplicateIsRefused(t *testing.T) {
+	p := newPair(t, nil, nil)
+	p.connect(t)
+	clone := startPeer(t, "dr", listen(t), map[draas.MemberID]string{"primary": p.la}, p.b.files, nil)
+	eventually(t, "refused", func() bool { return errors.Is(clone.peer("primary").Err, quorum.ErrDuplicate) })
+	eventually(t, "refused again", func() bool { return p.a.Refused() >= 3 })
+	p.a.Send(message("primary", "dr", "secret"))
+	p.b.Send(message("dr", "primary", "from the real one"))
+	clone.Send(message("dr", "primary", "from the copy"))
+	eventually(t, "messages there", func() bool { return len(p.a.received()) > 0 && len(p.b.received()) > 0 })
+	if got := p.a.received(); len(got) != 1 || got[0] != "dr:from the real one" {
+		t.Errorf("received %q", got)
+	}
+	if got := clone.received(); len(got) > 0 {
+		t.Errorf("the copy received %q", got)
+	}
+	if n := strings.Count(p.a.log.String(), "two daemons claim to be dr"); n != 1 {
+		t.Errorf("logged %d times: %s", n, p.a.log)
+	}
+	if !strings.Contains(clone.log.String(), "level=ERROR") {
+		t.Errorf("the copy was not told: %s", clone.log)
+	}
+}
+
+// A copy that came first has to go when the member answers at its address, and
+// a member that comes back is let in when the old connection is gone.
+func TestAddressDecidesWhoIsReal(t *testing.T) {
+	ca := authority(t)
+	la, lb := listen(t), listen(t)
+	addr := lb.Addr().String()
+	lb.Close()
+	a := startPeer(t, "primary", la, map[draas.MemberID]string{"dr": addr}, identity(t, ca, ca, "primary", valid()), nil)
+	files := identity(t, ca, ca, "dr", valid())
+	clone := startPeer(t, "dr", listen(t), map[draas.MemberID]string{"primary": la.Addr().String()}, files, nil)
+	eventually(t, "the copy is in", func() bool { return clone.peer("primary").Connected && a.peer("dr").Inbound })
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := startPeer(t, "dr", ln, map[draas.MemberID]string{"primary": la.Addr().String()}, files, nil)
+	eventually(t, "the real one is in", func() bool { return a.peer("dr").Connected && b.peer("primary").Connected })
+	eventually(t, "the copy is out", func() bool { return errors.Is(clone.peer("primary").Err, quorum.ErrDuplicate) })
+}
+
+// Certificates are renewed by replacing the files.
+func TestCertificatesAreReadAgain(t *testing.T) {
+	p := newPair(t, nil, func(ca *quorum.CA) quorum.TLSFiles { return identity(t, ca, ca, "dr", expired()) })
+	eventually(t, "refused", func() bool { return p.a.Refused() > 0 })
+	if !strings.Contains(p.b.log.String(), "own certificate has expired") {
+		t.Errorf("not said at the start: %s", p.b.log)
+	}
+	id, err := p.ca.Issue("dr", nil, valid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// In the middle of a renewal key and certificate do not fit.
+	if err := os.WriteFile(p.b.files.Cert, id.CertPEM, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "noticed", func() bool { return strings.Contains(p.b.log.String(), "certificates cannot be read") })
+	if err := os.WriteFile(p.b.files.Key, id.KeyPEM, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.connect(t)
+}
+
+func TestGarbageOnThePort(t *testing.T) {
+	p := newPair(t, nil, nil)
+	p.connect(t)
+	files := identity(t, p.ca, p.ca, "dr", valid())
+	cert, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inTLS := func(data []byte) func() {
+		return func() {
+			conn, err := tls.Dial("tcp", p.la, &tls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_, _ = conn.Write(data)
+			if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+				t.Error(err)
+			}
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%q was not hung up on", data)
+			}
+		}
+	}
+	plain := func(data []byte) func() {
+		return func() {
+			conn, err := net.Dial("tcp", p.la)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_, _ = conn.Write(data)
+			if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+				t.Error(err)
+			}
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%q was not hung up on", data)
+			}
+		}
+	}
+	attacks := map[string]func(){
+		"http":              plain([]byte("GET / HTTP/1.1\r\n\r\n")),
+		"zeros":             plain(make([]byte, 1<<20)),
+		"huge frame":        inTLS([]byte{0xff, 0xff, 0xff, 0xff, 1}),
+		"large handshake":   inTLS(append([]byte{0, 0, 0x20, 0}, make([]byte, 0x2000)...)),
+		"empty frame":       inTLS([]byte{0, 0, 0, 0}),
+		"message, no hello": inTLS([]byte{0, 0, 0, 2, 4, 1}),
+		"not a hello":       inTLS([]byte{0, 0, 0, 5, 1, 'a', 'b', 'c', 'd'}),
+	}
+	for name, attack := range attacks {
+		before := p.a.Refused()
+		attack()
+		eventually(t, name+" counted", func() bool { return p.a.Refused() > before })
+	}
+	if n := strings.Count(p.a.log.String(), "connection refused"); n != 1 {
+		t.Errorf("%d kinds of garbage were logged %d times: %s", len(attacks), n, p.a.log)
+	}
+	p.b.Send(message("dr", "primary", "still there"))
+	eventually(t, "still works", func() bool { return slices.Contains(p.a.received(), "dr:still there") })
+}
+
+// Many that connect and say nothing do not keep a peer out.
+func TestIdleConnectionsDoNotCrowdPeersOut(t *testing.T) {
+	p := newPair(t, nil, nil)
+	p.connect(t)
+	var conns []net.Conn
+	defer func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}()
+	for range 200 {
+		c, err := net.Dial("tcp", p.la)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	eventually(t, "the oldest were closed", func() bool { return p.a.Refused() >= 200-64 })
+	p.b.stop()
+	ln, err := net.Listen("tcp", p.lb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.b = startPeer(t, "dr", ln, map[draas.MemberID]string{"primary": p.la}, p.b.files, nil)
+	start := time.Now()
+	p.connect(t)
+	if d := time.Since(start); d > 3*time.Second {
+		t.Errorf("the peer needed %v to come in", d)
+	}
+}
+
+// More than can be sent is dropped, not kept.
+func TestQueueIsBounded(t *testing.T) {
+	ca := authority(t)
+	la, lb := listen(t), listen(t)
+	relay := newRelay(t, lb.Addr().String())
+	a := startPeer(t, "primary", la, map[draas.MemberID]string{"dr": relay.addr()}, identity(t, ca, ca, "primary", valid()), nil)
+	startPeer(t, "dr", lb, map[draas.MemberID]string{"primary": la.Addr().String()}, identity(t, ca, ca, "dr", valid()), nil)
+	a.Send(message("primary", "dr", "nobody there yet"))
+	eventually(t, "connected", func() bool { return a.peer("dr").Connected })
+	relay.freeze(true)
+	big := strings.Repeat("x", 1<<20)
+	for range 100 {
+		a.Send(message("primary", "dr", big))
+	}
+	if d := a.peer("dr").Dropped; d < 40 {
+		t.Errorf("dropped %d of 100 messages of 1 MiB", d)
+	}
+	for i := range 5000 {
+		a.Send(message("primary", "dr", fmt.Sprint(i)))
+	}
+	if d := a.peer("dr").Dropped; d < 3000 {
+		t.Errorf("dropped %d of 5000 small messages", d)
+	}
+}
