@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -239,15 +241,13 @@ func (d *decoder) lease(c *Config, s *Service, at string) {
 
 // promise refuses a max_rto that cannot hold and names what to change.
 func (d *decoder) promise(c *Config, s *Service, at string) {
-	for _, r := range c.RTO(s.ID) {
-		if r.Worst() <= s.MaxRTO {
-			continue
-		}
-		largest := r.Largest()
-		d.report(at+".max_rto", fmt.Sprintf("%s cannot hold: %s takes up to %s", short(s.MaxRTO), article(r.Disaster), r),
-			fmt.Sprintf("change %s first (%s), or promise %s", largest.Sets, largest.Name, short(roundUp(r.Worst()))))
+	r := slices.MaxFunc(c.RTO(s.ID), func(a, b RTO) int { return cmp.Compare(a.Worst(), b.Worst()) })
+	if r.Worst() <= s.MaxRTO {
 		return
 	}
+	largest := r.Largest()
+	d.report(at+".max_rto", fmt.Sprintf("%s cannot hold: %s takes up to %s", short(s.MaxRTO), article(r.Disaster), r),
+		fmt.Sprintf("change %s first (%s), or promise %s", largest.Sets, largest.Name, short(roundUp(r.Worst()))))
 }
 
 func article(disaster string) string {

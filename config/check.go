@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -61,6 +62,8 @@ func (c *Config) siteList() string {
 func (d *decoder) isSite(c *Config, path string, site draas.SiteID) bool {
 	m, ok := c.Member(site.Member())
 	switch {
+	case d.bad["member"]:
+		return false
 	case !ok:
 		d.report(path, fmt.Sprintf("there is no member %q", site), c.guessMember(string(site)))
 	case m.Role == draas.RoleWitness:
@@ -128,6 +131,7 @@ func (d *decoder) places(c *Config, s *Service) {
 		d.report(at+table, "the service has one site only", "give an "+table[1:]+" at a second site, or there is nowhere to move")
 	}
 	d.sameAddress(s, at)
+	d.sameFamilies(s, at)
 	if s.Home != "" && d.isSite(c, at+".home", s.Home) && d.clean(at+table) && !slices.Contains(sites, s.Home) {
 		d.report(at+".home", fmt.Sprintf("the service has no %s at %q", table[1:], s.Home), fmt.Sprintf("add %s, or choose another home", join(table[1:], string(s.Home))))
 	}
@@ -158,13 +162,37 @@ func (d *decoder) sameAddress(s *Service, at string) {
 		}
 		owner[what] = site
 	}
-	for _, site := range sortedKeys(s.Addresses) {
+	table := func(name string) func(draas.SiteID) string {
+		return func(site draas.SiteID) string { return join(at+name, string(site)) }
+	}
+	for _, site := range inOrder(d, sortedKeys(s.Addresses), table(".address")) {
 		for i, a := range s.Addresses[site] {
 			once(site, a.String(), elem(join(at+".address", string(site)), i))
 		}
 	}
-	for _, site := range sortedKeys(s.CNAME) {
+	for _, site := range inOrder(d, sortedKeys(s.CNAME), table(".cname")) {
 		once(site, s.CNAME[site], join(at+".cname", string(site)))
+	}
+}
+
+// sameFamilies refuses a move after which users of IPv4 or of IPv6 would get
+// an empty answer (DESIGN.md, rule 4).
+func (d *decoder) sameFamilies(s *Service, at string) {
+	has := func(site draas.SiteID, v4 bool) bool {
+		return slices.ContainsFunc(s.Addresses[site], func(a netip.Addr) bool { return a.Is4() == v4 })
+	}
+	sites := sortedKeys(s.Addresses)
+	for _, v4 := range []bool{true, false} {
+		family := map[bool]string{true: "IPv4", false: "IPv6"}[v4]
+		i := slices.IndexFunc(sites, func(site draas.SiteID) bool { return has(site, v4) })
+		if i < 0 {
+			continue
+		}
+		for _, site := range sites {
+			if path := join(at+".address", string(site)); !has(site, v4) && d.clean(path) {
+				d.report(path, fmt.Sprintf("has no %s address, as %q does: users of %s would find nothing after a move", family, sites[i], family), "give all sites the same families")
+			}
+		}
 	}
 }
 
@@ -173,7 +201,7 @@ func (d *decoder) sameAddress(s *Service, at string) {
 func (d *decoder) onlyFor(at, what, kind string, keys map[string][]string) {
 	for _, name := range sortedKeys(keys) {
 		if d.has(at+"."+name) && !slices.Contains(keys[name], kind) {
-			d.report(at+"."+name, fmt.Sprintf("a %s %s does not read it", kind, what), "it is for "+orList(keys[name])+": remove it")
+			d.report(at+"."+name, fmt.Sprintf("a %s %q does not read it", what, kind), "it is for "+orList(keys[name])+": remove it")
 		}
 	}
 }

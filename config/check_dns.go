@@ -56,7 +56,8 @@ func (d *decoder) checkZone(c *Config, z Zone) {
 // must outlive the site that is lost.
 func (d *decoder) nameServers(c *Config, z Zone, at string) {
 	names := map[string]draas.SiteID{}
-	for _, site := range sortedKeys(z.NS) {
+	nsPath := func(site draas.SiteID) string { return join(at+".ns", string(site)) }
+	for _, site := range inOrder(d, sortedKeys(z.NS), nsPath) {
 		path, name := join(at+".ns", string(site)), z.NS[site]
 		if !d.isSite(c, path, site) {
 			continue
@@ -154,7 +155,7 @@ func (d *decoder) users(c *Config, s *Service) {
 // zonesApart refuses two tables for one zone.
 func (d *decoder) zonesApart(c *Config) {
 	owner := map[string]string{}
-	for _, id := range sortedKeys(c.DNS) {
+	for _, id := range inOrder(d, sortedKeys(c.DNS), func(id string) string { return join("dns", id) }) {
 		name := c.DNS[id].Name
 		if name == "" {
 			continue
@@ -184,8 +185,13 @@ func (d *decoder) namesApart(c *Config) {
 			}
 		}
 	}
+	var ids []draas.ServiceID
 	for _, s := range c.Services {
-		path := join("service", string(s.ID)) + ".dns.name"
+		ids = append(ids, s.ID)
+	}
+	for _, id := range inOrder(d, ids, func(id draas.ServiceID) string { return join("service", string(id)) }) {
+		s, _ := c.Service(id)
+		path := join("service", string(id)) + ".dns.name"
 		if s.DNS.Name == "" {
 			continue
 		}

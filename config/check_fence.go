@@ -38,6 +38,10 @@ func (d *decoder) fencing(c *Config, s *Service) {
 }
 
 func (d *decoder) pathFence(c *Config, s *Service, at string) {
+	service := join("service", string(s.ID))
+	if !d.clean(service+".address", service+".cname") {
+		return // where the service is remains to be said
+	}
 	for _, site := range s.Sites() {
 		listen, forward := join(at+".listen", string(site)), join(at+".forward", string(site))
 		if !d.has(listen) {
@@ -165,9 +169,12 @@ func (d *decoder) listeners(c *Config) {
 	for _, s := range c.Services {
 		for _, site := range sortedKeys(s.Fence.Listen) {
 			path := join(join("service", string(s.ID))+".fence.listen", string(site))
-			all = appendListener(all, site.Member(), path, s.Fence.Listen[site], false)
+			if _, ok := c.Member(site.Member()); ok {
+				all = appendListener(all, site.Member(), path, s.Fence.Listen[site], false)
+			}
 		}
 	}
+	slices.SortStableFunc(all, func(a, b listener) int { return d.lines.line(a.path) - d.lines.line(b.path) })
 	for i, l := range all {
 		for _, first := range all[:i] {
 			if l.addr.Port() == first.addr.Port() && c.sameHost(l, first) {

@@ -65,7 +65,7 @@ func (d *decoder) syntax(data []byte) (map[string]any, bool) {
 	var perr toml.ParseError
 	switch {
 	case errors.As(err, &perr):
-		return fail(max(perr.Position.Line, 1), "", syntaxMessage(perr), "mend the TOML here first, the rest is checked after that")
+		return fail(syntaxLine(perr), "", syntaxMessage(perr), "mend the TOML here first, the rest is checked after that")
 	case err != nil:
 		return fail(1, "", "not TOML", "start from the sample etc/failover.toml")
 	}
@@ -88,6 +88,16 @@ func invalidUTF8(data []byte) int {
 	return 0
 }
 
+// syntaxLine is the line of a syntax error. The library has already counted
+// the line end when that is what it stumbled over.
+func syntaxLine(err toml.ParseError) int {
+	line := err.Position.Line
+	if strings.Contains(err.Message, `got '\n'`) {
+		line--
+	}
+	return max(line, 1)
+}
+
 // syntaxMessage is the library's message without more of the file than a
 // character: a value torn out of its quotes may be a secret.
 func syntaxMessage(err toml.ParseError) string {
@@ -99,6 +109,7 @@ func syntaxMessage(err toml.ParseError) string {
 			msg = "expected a value (texts stand in quotes)"
 		}
 	}
+	msg = strings.ReplaceAll(msg, `'\n' instead`, "the end of the line")
 	msg = strings.ReplaceAll(strings.TrimSuffix(msg, "."), "\n", " ")
 	if utf8.RuneCountInString(msg) > 150 {
 		msg = "not valid TOML"
@@ -208,12 +219,13 @@ func asTables(v any) ([]map[string]any, bool) {
 func (d *decoder) unknown(n *node, name, path string) {
 	pattern := strings.TrimPrefix(n.path+"."+name, ".")
 	if what, ok := planned()[pattern]; ok {
-		d.report(path, "not available yet ("+what+" comes later)", "remove it for now")
+		d.report(path, "not read yet (it comes with "+what+")", "remove it for now")
 		return
 	}
 	known := n.names()
 	if guess := nearest(name, known); guess != "" {
 		d.report(path, "unknown key", fmt.Sprintf("did you mean %q?", guess))
+		d.bad[join(parent(path), guess)] = true // not missing as well
 		return
 	}
 	if home := belongs(pattern, name); home != "" {
@@ -305,6 +317,15 @@ func (d *decoder) has(path string) bool {
 	return ok
 }
 
+// inOrder sorts names by the line where their paths stand, so that of two
+// that clash the later one is reported.
+func inOrder[K ~string](d *decoder, names []K, path func(K) string) []K {
+	slices.SortStableFunc(names, func(a, b K) int {
+		return d.lines.line(path(a)) - d.lines.line(path(b))
+	})
+	return names
+}
+
 // clean reports whether no problem was reported at or below the paths, so
 // that checks between values do not repeat what was already said.
 func (d *decoder) clean(paths ...string) bool {
@@ -321,9 +342,10 @@ func (d *decoder) clean(paths ...string) bool {
 	})
 }
 
-// need reports a key that is missing.
+// need reports a key that is missing, unless its table or a misspelling of it
+// was reported already.
 func (d *decoder) need(path, right string) {
-	if !d.has(path) {
+	if !d.has(path) && !d.bad[path] && !d.bad[parent(path)] && !d.bad[parent(parent(path))] {
 		d.report(path, "missing", right)
 	}
 }

@@ -49,7 +49,7 @@ func each[T comparable](c *conversion, list []any, convert func(*conversion, any
 			at.fail(why, c.want())
 			good = false
 		case seen[t] && c.key.kind != kindCommand:
-			at.fail(fmt.Sprintf("%v stands here twice", t), "remove one")
+			at.fail(show(fmt.Sprint(t))+" stands in the list already", "remove one")
 			good = false
 		}
 		seen[t] = true
