@@ -21,10 +21,10 @@ func (a *Authority) serveTCP(ctx context.Context, l *Listener) error {
 	for failures := 0; ; {
 		c, err := l.tcp.Accept()
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			if ctx.Err() != nil {
 				return nil
 			}
-			if failures++; failures == maxFailures {
+			if failures++; failures == maxFailures || errors.Is(err, net.ErrClosed) {
 				return fmt.Errorf("accept dns connections: %w", err)
 			}
 			pause(ctx, failures) // out of descriptors, most likely

@@ -23,11 +23,11 @@ func (a *Authority) serveUDP(ctx context.Context, l *Listener) error {
 	for failures := 0; ; {
 		n, info, from, err := readQuery(l, in, oob)
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			if ctx.Err() != nil {
 				return nil
 			}
 			a.stats.udpErrors.Add(1)
-			if failures++; failures == maxFailures {
+			if failures++; failures == maxFailures || errors.Is(err, net.ErrClosed) {
 				return fmt.Errorf("read dns queries by udp: %w", err)
 			}
 			pause(ctx, failures)
