@@ -78,6 +78,7 @@ func (d *demo) play(ctx context.Context, s *stage, run *RunResult) error {
 	if end := stopReport(ctx, m.process); end != nil {
 		return errors.Join(err, end)
 	}
+	s.users.end()
 	report, unread := m.read()
 	if unread != nil {
 		return errors.Join(err, unread)
@@ -98,7 +99,7 @@ type measurement struct {
 // would be seen though no user reaches one of them.
 func (d *demo) measureUsers(s *stage) (*measurement, error) {
 	m := &measurement{stdout: &bytes.Buffer{}, mark: filepath.Join(s.dir, "fault")}
-	argv := []string{d.rtotest, "--json", "--client", "fresh,ttl,keepalive", "--fault-file", m.mark}
+	argv := []string{d.rtotest, "--json", "--timeout", requestLimit.String(), "--client", "fresh,ttl,keepalive", "--fault-file", m.mark}
 	for _, site := range sites() {
 		argv = append(argv, "--resolver", s.net.nsAt(site))
 		argv = append(argv, "--site", fmt.Sprintf("%s=http://%s/", site, s.net.gateOf(site)))
@@ -106,7 +107,7 @@ func (d *demo) measureUsers(s *stage) (*measurement, error) {
 	var err error
 	s.line.add(time.Now(), plain, "rtotest asks %s 100 times a second for each kind of client", s.net.url())
 	m.process, err = s.crew.start(process{name: "rtotest", argv: append(argv, s.net.url()), stdout: m.stdout,
-		stderr: &lineWriter{line: func(text string) { s.line.usersLine(text, time.Now()) }}})
+		stderr: &lineWriter{line: func(text string) { s.users.hear(text, time.Now()) }}})
 	return m, err
 }
 
@@ -158,9 +159,8 @@ func minCut(profile string) time.Duration {
 	return 2 * time.Second
 }
 
-// settle is how long the users are watched after the cluster has come to rest:
-// rtotest's own second, the second that its last request may take, and some.
-const settle = 2500 * time.Millisecond
+// requestLimit is how long rtotest lets a request take.
+const requestLimit = time.Second
 
 // strike lets the disaster happen and waits until it is over.
 func (d *demo) strike(ctx context.Context, s *stage, m *measurement, run *RunResult) error {
@@ -182,11 +182,35 @@ func (d *demo) strike(ctx context.Context, s *stage, m *measurement, run *RunRes
 	sv := find(after)
 	run.Epoch, run.FailedOver = sv.Epoch, true
 	run.move = sv.Last
-	if err := wait(ctx, settle, s.crew.fault); err != nil {
+	if err := s.settle(ctx); err != nil {
 		return err
 	}
-	if frozen != nil {
-		return thaw(ctx, s, frozen, sv.Epoch)
+	if frozen == nil {
+		return nil
+	}
+	if err := thaw(ctx, s, frozen, sv.Epoch); err != nil {
+		return err
+	}
+	return s.settle(ctx)
+}
+
+// settleLimit bounds the wait for users to be served lastingly: what they saw
+// until then is told all the same.
+const settleLimit = 20 * time.Second
+
+// settle watches the users after the cluster has come to rest: first for the
+// time that a request may take, then until they have been served for a while.
+func (s *stage) settle(ctx context.Context) error {
+	if err := wait(ctx, requestLimit, s.crew.fault); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(settleLimit); !s.users.served(time.Now()); {
+		if time.Now().After(deadline) {
+			return nil
+		}
+		if err := wait(ctx, 50*time.Millisecond, s.crew.fault); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -207,7 +231,7 @@ func (d *demo) cut(ctx context.Context, s *stage, m *measurement, run *RunResult
 	if _, err := s.watch.await(ctx, "the sites see each other again", activateLimit, reunited, s.crew.fault); err != nil {
 		return err
 	}
-	if err := wait(ctx, settle, s.crew.fault); err != nil {
+	if err := s.settle(ctx); err != nil {
 		return err
 	}
 	after, err := s.watch.await(ctx, "the service is known", activateLimit, func(s *api.Status) string {

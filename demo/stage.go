@@ -28,6 +28,7 @@ type stage struct {
 	crew    *crew
 	line    *timeline
 	watch   *observer
+	users   *crowd
 
 	wg     sync.WaitGroup // of the watchers
 	closes []func() error // last in, first out
@@ -40,7 +41,7 @@ const socketRoom = len("/primary/data/draasd.sock") + len(".lock")
 // setStage makes the directory, the links and the files. close ends it all,
 // also when setStage failed half way.
 func setStage(ctx context.Context, o Options, line *timeline) (*stage, error) {
-	s := &stage{options: o, line: line}
+	s := &stage{options: o, line: line, users: newCrowd(line)}
 	if err := s.set(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}

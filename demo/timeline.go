@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/draasd/draas/measure"
 )
 
 // tone is how a line of the timeline is meant; a terminal shows it in colour.
@@ -93,64 +90,4 @@ func (t *timeline) format(l line) string {
 		return stamp + "  " + l.text
 	}
 	return stamp + "  " + string(l.tone) + l.text + toneEnd
-}
-
-// usersLine takes a line of rtotest's display up: a time of day in UTC and
-// what it saw. What is not of that form is of no interest here.
-func (t *timeline) usersLine(text string, now time.Time) {
-	clock, rest, found := strings.Cut(strings.TrimSpace(text), " ")
-	if !found {
-		return
-	}
-	at, ok := onDay(clock, now)
-	if !ok || strings.HasPrefix(rest, "fault marked") {
-		return
-	}
-	how := good
-	if strings.Contains(rest, "failures start") {
-		how = bad
-	}
-	t.add(at, how, "users, %s", rest)
-}
-
-// onDay is the instant nearest to now that a clock without a date shows.
-func onDay(clock string, now time.Time) (time.Time, bool) {
-	tod, err := time.Parse(measure.Clock, clock)
-	if err != nil {
-		return time.Time{}, false
-	}
-	day := now.UTC().Truncate(24 * time.Hour)
-	at := day.Add(tod.Sub(tod.Truncate(24 * time.Hour)))
-	switch off := at.Sub(now); {
-	case off > 12*time.Hour:
-		at = at.Add(-24 * time.Hour)
-	case off < -12*time.Hour:
-		at = at.Add(24 * time.Hour)
-	}
-	return at, true
-}
-
-// lineWriter hands over what is written to it line by line. It is used by one
-// goroutine.
-type lineWriter struct {
-	rest []byte
-	line func(string)
-}
-
-// maxLine bounds a line; what is longer is cut.
-const maxLine = 4 << 10
-
-func (w *lineWriter) Write(p []byte) (int, error) {
-	for _, b := range p {
-		switch {
-		case b == '\n' || b == '\r':
-			if len(w.rest) > 0 {
-				w.line(string(w.rest))
-				w.rest = w.rest[:0]
-			}
-		case len(w.rest) < maxLine:
-			w.rest = append(w.rest, b)
-		}
-	}
-	return len(p), nil
 }

@@ -30,41 +30,6 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
-func TestUsersLine(t *testing.T) {
-	now := time.Date(2026, 11, 21, 0, 0, 0, 100e6, time.UTC)
-	var out bytes.Buffer
-	l := newTimeline(&out, false, now)
-	// The clock of the line may be of the day before.
-	l.usersLine("23:59:59.900 fresh: failures start, refused: no", now)
-	l.usersLine("00:00:00.050 fresh: good again from dr", now)
-	l.usersLine("00:00:00.060 fault marked", now)
-	l.usersLine("fresh: 400 sent, 0 failed", now)
-	l.usersLine("", now)
-	l.flushAll()
-	want := "   -0.200 s  users, fresh: failures start, refused: no\n   -0.050 s  users, fresh: good again from dr\n"
-	if out.String() != want {
-		t.Errorf("wrote\n%s\nwant\n%s", out.String(), want)
-	}
-}
-
-func TestLineWriter(t *testing.T) {
-	var got []string
-	w := &lineWriter{line: func(s string) { got = append(got, s) }}
-	for _, part := range []string{"on", "e\ntwo\r\n\nth", "ree\n", "rest"} {
-		if n, err := w.Write([]byte(part)); n != len(part) || err != nil {
-			t.Fatalf("wrote %d, %v", n, err)
-		}
-	}
-	if len(got) != 3 || got[0] != "one" || got[1] != "two" || got[2] != "three" {
-		t.Errorf("got %q", got)
-	}
-	got = nil
-	_, _ = w.Write(append(bytes.Repeat([]byte("x"), 2*maxLine), '\n'))
-	if len(got) != 1 || len(got[0]) != maxLine {
-		t.Errorf("a long line has %d bytes", len(got[0]))
-	}
-}
-
 func TestStalls(t *testing.T) {
 	var s stalls
 	for _, late := range []time.Duration{0, stallLate, 60 * time.Millisecond, 300 * time.Millisecond, -time.Second} {
