@@ -131,7 +131,6 @@ func (g *Guard) waitReady(ctx context.Context) {
 			return
 		}
 	}
-	g.log.Info("guard ready, every fence observed closed", "services", len(g.order), "socket", g.cfg.Socket)
 	close(g.ready)
 }
 

@@ -49,6 +49,7 @@ type rig struct {
 
 func newRig(t *testing.T, faults fencetest.Faults) *rig {
 	t.Helper()
+	t.Parallel()
 	clock := &stepClock{}
 	r := &rig{clock: clock, fake: fencetest.NewFake(clock, 50*time.Millisecond),
 		socket: filepath.Join(shortDir(t), "guard.sock")}

@@ -338,12 +338,15 @@ func kernelScope(t *testing.T, users string) {
 	expect("the protected address, open", reach(users, innerIP+port(p)), true)
 }
 
+// UDP is shut in both directions: a service that sends without being asked is
+// stopped too (with TCP the user's acknowledgement meets a reset).
 func kernelUDP(t *testing.T, users string) {
 	p := freePort()
 	pc := must[net.PacketConn](t)(net.ListenPacket("udp", siteIP+port(p)))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer pc.Close()
+	var user atomic.Pointer[net.Addr] // the last to send: to him goes the stream
 	wg.Go(func() {
 		buf := make([]byte, 16)
 		for {
@@ -351,28 +354,61 @@ func kernelUDP(t *testing.T, users string) {
 			if err != nil {
 				return
 			}
+			user.Store(&from)
 			_, _ = pc.WriteTo(buf[:n], from) // refused once it is fenced
 		}
 	})
-	reach := func() bool {
-		c, err := dialFrom(users, "udp", siteIP+port(p))(t.Context())
-		if err != nil {
-			t.Fatal(err)
+	stopStream := make(chan struct{})
+	defer close(stopStream)
+	wg.Go(func() {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-stopStream:
+				return
+			}
+			if to := user.Load(); to != nil {
+				_, _ = pc.WriteTo([]byte("s"), *to) // refused once it is fenced
+			}
 		}
-		defer c.Close()
+	})
+	dial := func() net.Conn {
+		c := must[net.Conn](t)(dialFrom(users, "udp", siteIP+port(p))(t.Context()))
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	reach := func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
-		return ask(ctx, c) == nil
+		return ask(ctx, dial()) == nil
+	}
+	receives := func(c net.Conn) bool {
+		_ = c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		_, err := c.Read(make([]byte, 16))
+		return err == nil
 	}
 	k := newKernel(t, fence.KernelConfig{Ports: []uint16{p}, Proto: "both"})
-	for range 2 {
-		if err := k.Close(t.Context()); err != nil || reach() {
-			t.Fatalf("closed, but reachable by UDP (%v)", err)
-		}
-		if err := k.Open(t.Context(), forLong(fence.SystemClock{})); err != nil || !reach() {
-			t.Fatalf("open, but not reachable by UDP (%v)", err)
+	if err := k.Close(t.Context()); err != nil || reach() {
+		t.Fatalf("closed, but reachable by UDP (%v)", err)
+	}
+	if err := k.Open(t.Context(), forLong(fence.SystemClock{})); err != nil || !reach() {
+		t.Fatalf("open, but not reachable by UDP (%v)", err)
+	}
+	c := dial()
+	if err := ask(t.Context(), c); err != nil || !receives(c) {
+		t.Fatalf("no stream while open (%v)", err)
+	}
+	if err := k.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 { // what had arrived before, at most
+		if !receives(c) {
+			return
 		}
 	}
+	t.Error("the stream goes on after the close")
 }
 
 // Somebody else flushes the rules: State sees it, and a guard restores them,
