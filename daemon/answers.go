@@ -113,6 +113,27 @@ func (d *Daemon) touched(s quorum.CoreStatus, now draas.Reading) {
 	d.answers.authority.Touch(at)
 }
 
+// leased bounds what is answered for services that this site holds: beyond its
+// permit its own address leads to a closed fence.
+func (d *Daemon) leased(l *loop, now draas.Reading) {
+	if d.answers == nil {
+		return
+	}
+	until := make(map[draas.ServiceID]draas.Deadline)
+	for id, sv := range l.replica.State().Services {
+		// A member that knows of the revocation is in touch: it answers on
+		// until the successor is active.
+		if sv.Active != d.self.ID.Site() || sv.Revoked {
+			continue
+		}
+		_, deadline, _ := l.replica.Permit(id, now)
+		until[id] = deadline // without a permit: over
+	}
+	if err := d.answers.authority.Lease(until); err != nil {
+		d.log.Error("cannot bound DNS answers", "err", err)
+	}
+}
+
 // effects are what moves the users of each service.
 func (d *Daemon) effects() (map[draas.ServiceID]map[string]runbook.Effect, error) {
 	out := make(map[draas.ServiceID]map[string]runbook.Effect)

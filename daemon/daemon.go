@@ -323,6 +323,7 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group, link *guardLin
 	}
 	d.loop.changed = func(s failover.State) { d.stateChanged(s) }
 	d.loop.touch = d.touched
+	d.loop.leased = func(now draas.Reading) { d.leased(d.loop, now) }
 	d.loop.alive = d.watchdog()
 	// The state replayed from disk has to be followed at once.
 	d.loop.post(func(l *loop) { d.stateChanged(l.replica.State()) })

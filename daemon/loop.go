@@ -30,6 +30,7 @@ type loop struct {
 	command func(failover.Commands)
 	changed func(failover.State) // after the state changed
 	touch   func(quorum.CoreStatus, draas.Reading)
+	leased  func(draas.Reading) // permits may have changed
 	alive   func()
 
 	waiting  map[uint64]chan failover.Record // requests by their ID
@@ -113,6 +114,9 @@ func (l *loop) carryOut(out quorum.Output, now draas.Reading) {
 		}
 	}
 	l.touch(l.replica.Status(), now)
+	if out.Changed || len(out.Commands.Extend) > 0 {
+		l.leased(now)
+	}
 	if out.Changed {
 		l.changed(l.replica.State())
 		l.watchers.Range(func(key, _ any) bool {

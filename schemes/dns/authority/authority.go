@@ -69,6 +69,9 @@ type Authority struct {
 	table atomic.Pointer[table]         // nil until the first publication
 	touch atomic.Pointer[draas.Reading] // nil until the first one in touch
 	stale atomic.Bool                   // being out of touch was logged
+	// leases bound the answers that lead to this member's own site, by name
+	// in wire form.
+	leases atomic.Pointer[map[string]draas.Deadline]
 
 	mu       sync.Mutex
 	decided  map[draas.ServiceID]dns.Decision  // answered now

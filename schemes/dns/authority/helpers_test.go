@@ -81,6 +81,7 @@ func sampleZone() Zone {
 			{Name: "loop2.example.org.", Type: "CNAME", Value: []string{"loop1.example.org."}, TTL: time.Minute},
 			{Name: "sub.example.org.", Type: "NS", Value: []string{"ns.sub.example.org.", "ns.elsewhere.net."}, TTL: time.Minute},
 			{Name: "ns.sub.example.org.", Type: "A", Value: []string{"192.0.2.99"}, TTL: time.Minute},
+			{Name: "deep.sub.example.org.", Type: "NS", Value: []string{"ns.elsewhere.net."}, TTL: time.Minute},
 			{Name: "into.example.org.", Type: "CNAME", Value: []string{"x.sub.example.org."}, TTL: time.Minute},
 			{Name: "big.example.org.", Type: "TXT", Value: bigTexts(20), TTL: time.Minute},
 		},

@@ -40,18 +40,23 @@ func Listen(ctx context.Context, address string) (*Listener, error) {
 }
 
 func listenOnce(ctx context.Context, address string) (*Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	// "0.0.0.0" means IPv4 alone, "::" means both; left to itself, net takes
+	// both for both.
+	family := ""
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
+		family = "4"
+	}
 	var lc net.ListenConfig
-	tcp, err := lc.Listen(ctx, "tcp", address)
+	tcp, err := lc.Listen(ctx, "tcp"+family, address)
 	if err != nil {
 		return nil, err
 	}
 	bound := tcp.Addr().(*net.TCPAddr)
-	// The host is written as given: "0.0.0.0" means IPv4 alone.
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, errors.Join(err, tcp.Close())
-	}
-	udp, err := lc.ListenPacket(ctx, "udp", net.JoinHostPort(host, fmt.Sprint(bound.Port)))
+	udp, err := lc.ListenPacket(ctx, "udp"+family, net.JoinHostPort(host, fmt.Sprint(bound.Port)))
 	if err != nil {
 		return nil, errors.Join(err, tcp.Close())
 	}

@@ -105,6 +105,8 @@ func (a *Authority) find(q *query) *answer {
 		return notReady
 	case !a.fresh(z.stale):
 		return outdated
+	case !a.leased(ans):
+		return lapsed
 	}
 	return ans
 }

@@ -57,6 +57,8 @@ func TestAnswers(t *testing.T) {
 		{"sub.example.org.", mdns.TypeA, referral},
 		{"x.y.sub.example.org.", mdns.TypeA, referral},
 		{"ns.sub.example.org.", mdns.TypeA, referral},
+		{"deep.sub.example.org.", mdns.TypeNS, referral},
+		{"x.deep.sub.example.org.", mdns.TypeDS, referral},
 		{"sub.example.org.", mdns.TypeDS, "NOERROR aa | ns " + soaText},
 		{"ns.sub.example.org.", mdns.TypeDS, referral},
 		// Not ours

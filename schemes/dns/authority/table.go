@@ -55,6 +55,8 @@ type answer struct {
 	ar      uint16
 	decided bool   // depends on a decision: subject to the stale bound
 	reason  string // of a SERVFAIL
+	// via are the services' names, in wire form, that the answer came by.
+	via []string
 }
 
 // raw is a name's data before packing.
@@ -303,7 +305,7 @@ func (b *builder) chaseTypes(name string) []uint16 {
 // has.
 func (b *builder) packSet(owner string, qtype uint16) (*answer, error) {
 	msg := mdns.Msg{MsgHdr: mdns.MsgHdr{Authoritative: true}}
-	decided := false
+	decided, via := false, []string(nil)
 	for name := owner; ; {
 		r := b.names[name]
 		if r == nil { // the chain leads to nothing: RFC 2308, section 2.1
@@ -316,7 +318,14 @@ func (b *builder) packSet(owner string, qtype uint16) (*answer, error) {
 		if r.cut != "" && name != owner {
 			break // the resolver goes on there
 		}
-		decided = decided || r.decided && !r.static[qtype]
+		if r.decided && !r.static[qtype] {
+			decided = true
+			key, err := wireName(name)
+			if err != nil {
+				return nil, fmt.Errorf("pack %s: %w", name, err)
+			}
+			via = append(via, key)
+		}
 		reason := cmp.Or(r.reason, r.missing[qtype])
 		if r.static[qtype] {
 			reason = ""
@@ -347,7 +356,7 @@ func (b *builder) packSet(owner string, qtype uint16) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.decided = decided
+	a.decided, a.via = decided, via
 	return a, nil
 }
 
