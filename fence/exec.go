@@ -162,8 +162,10 @@ func (s *Systemd) Extend(context.Context, Permit) error { return nil }
 // Restart= does not bring the unit back.
 func (s *Systemd) Close(ctx context.Context) error {
 	err := s.systemctl(s.cfg.Margin/2, "stop", s.cfg.Unit).must(ctx)
-	if state, _ := s.State(ctx); state == Closed {
-		return nil
+	if err == nil { // else there is no time to ask
+		if state, _ := s.State(ctx); state == Closed {
+			return nil
+		}
 	}
 	s.cfg.Log.Warn("unit did not stop, killing it", "unit", s.cfg.Unit, "err", err)
 	kerr := s.systemctl(max(s.cfg.Margin/2, time.Second), "kill", "-s", "SIGKILL", s.cfg.Unit).must(ctx)

@@ -28,18 +28,23 @@ const scriptText = `#!/bin/sh
 # start | stop | check               as an operator's commands
 # start UNIT | stop UNIT | is-active UNIT | kill -s SIGKILL UNIT   as systemctl
 dir=%[1]q
-env > "$dir/env.$1"
-pid=$(cat "$dir/pid" 2>/dev/null)
-running() { [ -n "$pid" ] && grep -q '^State:.[RSDT]' "/proc/$pid/status" 2>/dev/null; }
+# Shell builtins only, where it can be: commands are part of the margin.
+pid= stat=
+[ -e "$dir/pid" ] && read -r pid <"$dir/pid"
+running() { # a zombie does not
+	[ -n "$pid" ] && [ -e "/proc/$pid/stat" ] && { read -r stat <"/proc/$pid/stat"; } 2>/dev/null || return 1
+	case $stat in *") Z "*|*") X "*|"") return 1 ;; esac
+}
 case "$*" in
 start|"start shop.service")
 	running && exit 0
+	env >"$dir/env.start"
 	%[7]s=1 GORACE=atexit_sleep_ms=0 %[2]s=service %[3]s='%[4]s' setsid %[5]q >/dev/null 2>&1 </dev/null &
 	echo $! >"$dir/pid"
 	tries=0 # as systemd for a unit of Type=notify: started means it serves
 	until grep -qi ':%[6]s 00000000:0000 0A' /proc/net/tcp || [ $tries -gt 200 ]; do sleep 0.02; tries=$((tries+1)); done ;;
 stop|"stop shop.service")
-	while running; do kill -TERM "$pid"; sleep 0.01; done ;;
+	while running; do kill -TERM "$pid"; sleep 0.02; done ;;
 check)
 	running && exit 1
 	exit 0 ;;

@@ -15,8 +15,14 @@ import (
 	"github.com/draasd/draas/fence"
 )
 
-// lease is the fast profile's, with a margin for machines that stall.
-var lease = draas.Lease{Length: 2 * time.Second, Drift: 0.1, Margin: 500 * time.Millisecond}
+// leaseOf is the fast profile's, with a margin for machines that stall; and a
+// longer one for fences that run commands.
+func leaseOf(kind draas.FenceKind) draas.Lease {
+	if kind == draas.FenceExec || kind == draas.FenceSystemd {
+		return draas.Lease{Length: 3500 * time.Millisecond, Drift: 0.1, Margin: 1500 * time.Millisecond}
+	}
+	return draas.Lease{Length: 2 * time.Second, Drift: 0.1, Margin: 500 * time.Millisecond}
+}
 
 const renewEvery = 300 * time.Millisecond
 
@@ -156,6 +162,7 @@ func runFaults(t *testing.T, faults []fault, make func(t *testing.T) site) {
 
 func runFault(t *testing.T, f fault, s site) {
 	socket := shortDir(t) + "/guard.sock"
+	lease := leaseOf(s.spec.Kind)
 	s.spec.Margin = lease.Margin
 	guard := startRole(t, "guard", roleArgs{Socket: socket, Spec: s.spec})
 	guard.awaitReady(t)

@@ -277,12 +277,16 @@ func (k *Kernel) whole() (bool, error) {
 }
 
 func (k *Kernel) fingerprint() (prints map[string]string, err error) {
-	err = k.ask(func(c *nftables.Conn) error {
-		prints, err = k.rules.fingerprint(c)
-		return err
-	})
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil // it went away while it was listed
+	// Once more after a failure: the table may have gone while it was listed,
+	// and the module does not say which error it was.
+	for range 2 {
+		err = k.ask(func(c *nftables.Conn) error {
+			prints, err = k.rules.fingerprint(c)
+			return err
+		})
+		if err == nil {
+			break
+		}
 	}
 	return prints, err
 }

@@ -209,10 +209,12 @@ func selfTimed(t *testing.T, s *subject) {
 		return // the guard holds the deadline for it
 	}
 	s.close()
-	p := s.permit(1, time.Second)
-	s.open(p)
+	s.open(s.permit(1, time.Minute))
 	ask, err := s.Connect(t.Context())
 	s.must("connect", err)
+	// Only the guard never shortens a permit; a fence holds what it is given.
+	p := s.permit(1, 500*time.Millisecond)
+	s.must("extend", s.Fence.Extend(t.Context(), p))
 	var last draas.Reading
 	for !p.Deadline.Passed(s.Clock.Now().Add(-s.Fence.Worst() - 50*time.Millisecond)) {
 		if s.request(ask) == nil {
@@ -234,8 +236,9 @@ func selfTimed(t *testing.T, s *subject) {
 func extendedHolds(t *testing.T, s *subject) {
 	s.close()
 	first := s.permit(1, time.Second)
-	s.open(first)
+	s.must("open", s.Fence.Open(t.Context(), first))
 	s.must("extend", s.Fence.Extend(t.Context(), s.permit(1, time.Minute)))
+	s.reachable(true)
 	ask, err := s.Connect(t.Context())
 	s.must("connect", err)
 	for !first.Deadline.Passed(s.Clock.Now().Add(-50 * time.Millisecond)) {
