@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -17,6 +18,14 @@ const watchAgain = 200 * time.Millisecond
 
 // errFollowed ends a watch that has seen enough.
 var errFollowed = errors.New("followed to its end")
+
+// ended names the error of a watch that was closed from the other side.
+func ended(err error) error {
+	if err == nil {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
 
 // tracker follows one move through the statuses that are seen of it.
 type tracker struct {
@@ -43,7 +52,7 @@ func (t *tracker) see(sv api.ServiceStatus) (lines []string, ended, good bool) {
 	if t.ours(m) {
 		return append(lines, fmt.Sprintf("complete: %s is active at %s, epoch %d", sv.ID, m.To, m.Epoch), paces(m.Times)), true, true
 	}
-	return append(lines, fmt.Sprintf("not as asked for: %s is active at %s, epoch %d, after a %s", sv.ID, m.To, m.Epoch, m.Kind)), true, false
+	return append(lines, fmt.Sprintf("not as asked for: %s is active at %s, epoch %d (%s)", sv.ID, m.To, m.Epoch, m.Kind)), true, false
 }
 
 func (t *tracker) ours(m *failover.Move) bool {
@@ -71,7 +80,7 @@ func (t *tracker) moving(sv api.ServiceStatus, m *failover.Move) []string {
 		if m.From == "" {
 			lines = append(lines, fmt.Sprintf("fencing: nobody holds it; %s may take it", m.To))
 		} else {
-			lines = append(lines, fmt.Sprintf("fencing: the permit of %s is revoked; waiting until it is closed or its lease is over", m.From))
+			lines = append(lines, fmt.Sprintf("fencing: permit of %s revoked; waiting until it is closed or its lease is over", m.From))
 		}
 	}
 	if changed && sv.Phase == failover.PhaseRedirecting {
@@ -148,11 +157,11 @@ func (m *mover) follow(ctx context.Context, c *api.Client, r api.Request, decide
 		case interrupted.Err() != nil:
 			return errors.New("interrupted: the move goes on without you; draasd status --watch follows it")
 		case ctx.Err() != nil:
-			return fmt.Errorf("not complete after %v: the move goes on; draasd why %s tells what it waits for", *m.timeout, r.Service)
+			return fmt.Errorf("not complete after %v, and the move goes on: see draasd why %s", *m.timeout, r.Service)
 		}
 		if !lost {
 			lost = true
-			fmt.Fprintf(m.stderr, "draasd %s: lost the daemon, the move goes on, looking again (%v)\n", m.kind, err)
+			fmt.Fprintf(m.stderr, "draasd %s: lost the daemon, the move goes on, asking again: %v\n", m.kind, ended(err))
 		}
 		select {
 		case <-time.After(watchAgain):

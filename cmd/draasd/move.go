@@ -67,13 +67,13 @@ func (m *mover) move(ctx context.Context, r api.Request) error {
 		return m.refused(err)
 	}
 	defer c.Close()
-	sv, seen, err := m.look(ctx, c, r.Service)
+	sv, err := m.look(ctx, c, r.Service)
 	if err != nil {
 		return err
 	}
 	r.Expect = sv.Epoch
 	if m.yes != nil && !*m.yes {
-		if err := m.confirm(ctx, seen, sv, r); err != nil {
+		if err := m.confirm(ctx, sv, r); err != nil {
 			return err
 		}
 	}
@@ -95,17 +95,17 @@ func (m *mover) move(ctx context.Context, r api.Request) error {
 }
 
 // look finds the service as the daemon sees it now.
-func (m *mover) look(ctx context.Context, c *api.Client, id draas.ServiceID) (api.ServiceStatus, *api.Status, error) {
+func (m *mover) look(ctx context.Context, c *api.Client, id draas.ServiceID) (api.ServiceStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	s, err := c.Status(ctx, true)
 	if err != nil {
-		return api.ServiceStatus{}, nil, err
+		return api.ServiceStatus{}, err
 	}
 	if sv, ok := serviceOf(s, id); ok {
-		return sv, s, nil
+		return sv, nil
 	}
-	return api.ServiceStatus{}, nil, noService(s, id)
+	return api.ServiceStatus{}, noService(s, id)
 }
 
 func serviceOf(s *api.Status, id draas.ServiceID) (api.ServiceStatus, bool) {
@@ -140,11 +140,11 @@ func (m *mover) print(a *api.Answer) {
 
 // confirm shows what a forced move does and costs, and wants the service's
 // name typed.
-func (m *mover) confirm(ctx context.Context, s *api.Status, sv api.ServiceStatus, r api.Request) error {
+func (m *mover) confirm(ctx context.Context, sv api.ServiceStatus, r api.Request) error {
 	if _, _, terminal := m.size(m.stdin); !terminal {
 		return usagef("a forced failover without a terminal to confirm it needs --yes")
 	}
-	writeCost(m.stdout, s, sv, r.Site)
+	writeCost(m.stdout, sv, r.Site)
 	fmt.Fprintf(m.stdout, "Type %s to go on: ", sv.ID)
 	typed, err := m.readLine(ctx)
 	if err != nil {

@@ -38,9 +38,9 @@ func writeStatus(w io.Writer, s *api.Status) {
 	}
 	leader := "no leader"
 	if s.Leader != "" {
-		leader = fmt.Sprintf("leader %s (term %d)", s.Leader, s.Term)
+		leader = "leader " + string(s.Leader)
 	}
-	writeText(w, "", fmt.Sprintf("cluster %s as %s sees it at %s UTC: %s, profile %s, policy %.12s",
+	writeText(w, "", fmt.Sprintf("cluster %s, seen by %s at %s UTC: %s, profile %s, policy %.12s",
 		s.Cluster, s.Self, s.At.UTC().Format(time.TimeOnly), leader, s.Profile, s.Policy))
 	if len(s.Warnings) > 0 {
 		fmt.Fprintln(w)
@@ -165,7 +165,7 @@ func siteRow(s *api.Status, sv api.ServiceStatus, member draas.MemberID) []strin
 			}
 		}
 	}
-	return []string{mark + string(site), said, fence, permit, seenBy(s, sv, site)}
+	return []string{mark + string(site), said, fence, permit, seenBy(sv, site)}
 }
 
 // decidedOf is what the log says of a site.
@@ -199,21 +199,22 @@ func judge(sv api.ServiceStatus, site draas.SiteID, f api.FenceStatus) string {
 	return markNone
 }
 
-// seenBy lists every vantage's verdict of a service at a site.
-func seenBy(s *api.Status, sv api.ServiceStatus, site draas.SiteID) string {
+// seenBy lists every vantage's verdict of a service at a site. Only what is
+// active is looked at by others than the site itself.
+func seenBy(sv api.ServiceStatus, site draas.SiteID) string {
 	var parts []string
-	for _, m := range s.Members {
-		text := string(m.ID) + " -"
-		for _, v := range sv.Views {
-			if v.Site != site || v.Vantage != m.ID {
-				continue
-			}
-			text = fmt.Sprintf("%s %s", m.ID, v.Verdict)
-			if v.Verdict != draas.Healthy && v.Class != "" {
-				text += " (" + v.Class + ")"
-			}
+	for _, v := range sv.Views {
+		if v.Site != site {
+			continue
+		}
+		text := fmt.Sprintf("%s %s", v.Vantage, v.Verdict)
+		if v.Verdict != draas.Healthy && v.Class != "" {
+			text += " (" + v.Class + ")"
 		}
 		parts = append(parts, text)
+	}
+	if len(parts) == 0 {
+		return "nobody"
 	}
 	return strings.Join(parts, ", ")
 }
@@ -259,15 +260,25 @@ func memberRow(s *api.Status, m api.MemberStatus) []string {
 	case !m.SameConfig:
 		file, mark = "DIFFERS", markDisagree
 	}
+	return []string{mark + string(m.ID), string(m.Role), m.Domain, answers, leader, applied, file, suspicions, daemonSeenBy(m)}
+}
+
+// daemonSeenBy is how the other members see a member's daemon.
+func daemonSeenBy(m api.MemberStatus) string {
+	all := true
 	var seen []string
 	for _, id := range sortedKeys(m.SeenBy) {
+		all = all && m.SeenBy[id] == draas.Healthy
 		seen = append(seen, fmt.Sprintf("%s %s", id, m.SeenBy[id]))
 	}
-	return []string{mark + string(m.ID), string(m.Role), m.Domain, answers, leader, applied, file, suspicions, strings.Join(seen, ", ")}
+	if all && len(seen) > 0 {
+		return "all healthy"
+	}
+	return strings.Join(seen, ", ")
 }
 
 // writeCost says what a forced failover does and what it costs.
-func writeCost(w io.Writer, s *api.Status, sv api.ServiceStatus, to draas.SiteID) {
+func writeCost(w io.Writer, sv api.ServiceStatus, to draas.SiteID) {
 	target := "the first other site that is fit"
 	if to != "" {
 		target = string(to)
@@ -276,7 +287,7 @@ func writeCost(w io.Writer, s *api.Status, sv api.ServiceStatus, to draas.SiteID
 	writeText(w, "  now:  ", headline(sv))
 	healthy := false
 	if sv.Active != "" {
-		writeText(w, "  seen: ", fmt.Sprintf("%s: %s", sv.Active, seenBy(s, sv, sv.Active)))
+		writeText(w, "  seen: ", fmt.Sprintf("%s: %s", sv.Active, seenBy(sv, sv.Active)))
 		for _, v := range sv.Views {
 			healthy = healthy || v.Site == sv.Active && v.Verdict == draas.Healthy
 		}
@@ -323,9 +334,12 @@ func writeWhy(w io.Writer, y *api.Why) {
 // writeHistory writes a line per record, oldest first.
 func writeHistory(w io.Writer, records []failover.Record) {
 	for _, r := range records {
-		about := string(r.Service)
-		if about == "" {
-			about = "-"
+		about, epoch := "-", "-"
+		if r.Service != "" {
+			about = string(r.Service)
+		}
+		if r.Epoch != 0 {
+			epoch = fmt.Sprint(r.Epoch)
 		}
 		text := r.Text
 		for _, reason := range r.Reasons {
@@ -334,6 +348,6 @@ func writeHistory(w io.Writer, records []failover.Record) {
 				text += "; " + reason.Text
 			}
 		}
-		fmt.Fprintf(w, "%s  %-8s  epoch %-3d  %s  %s\n", r.At.UTC().Format(stamp), r.Kind, r.Epoch, clean(about), clean(text))
+		fmt.Fprintf(w, "%s  %-8s  epoch %-3s  %s  %s\n", r.At.UTC().Format(stamp), r.Kind, epoch, clean(about), clean(text))
 	}
 }

@@ -93,21 +93,32 @@ func bindCheck(p *program, f *flag.FlagSet) action {
 }
 
 func bindInit(p *program, f *flag.FlagSet) action {
-	port := f.Int("base-port", 7400, "first `PORT` of the loopback addresses")
-	profile := f.String("profile", "", "`PROFILE`: cautious, balanced or fast")
+	port := f.Int("base-port", config.LoopbackBasePort, "first `PORT` of the loopback addresses")
+	profile := f.String("profile", "fast", "`PROFILE`: cautious, balanced or fast")
 	return func(_ context.Context, args []string) error {
-		if *port < 1 || *port > 65000 {
-			return usagef("--base-port %d: want 1 to 65000", *port)
-		}
-		if *profile != "" && !known(*profile) {
+		if !known(*profile) {
 			return usagef("--profile %q: want cautious, balanced or fast", *profile)
 		}
 		if err := p.server.init(args[0], *port, *profile); err != nil {
 			return err
 		}
+		fmt.Fprintf(p.stdout, initNext, args[0])
 		return nil
 	}
 }
+
+// initNext says what to do with a new cluster.
+const initNext = `%[1]s holds a cluster for this machine's loopback addresses: primary, dr and witness.
+The file tells which web servers to start. Then, each in the background or a terminal of its own:
+  draasd guard -c %[1]s/primary/failover.toml
+  draasd guard -c %[1]s/dr/failover.toml
+  draasd run -c %[1]s/primary/failover.toml
+  draasd run -c %[1]s/dr/failover.toml
+  draasd run -c %[1]s/witness/failover.toml
+and once:
+  draasd activate web primary -c %[1]s/primary/failover.toml
+For real sites: docs/quickstart.md.
+`
 
 func known(profile string) bool {
 	for _, p := range config.Profiles() {
@@ -128,10 +139,7 @@ func bindDemo(p *program, f *flag.FlagSet) action {
 	f.StringVar(&o.JSON, "json", "", "`FILE` to write the result to")
 	f.BoolVar(&o.Bench, "bench", false, "service, site and silent in turn, with the figures beside the targets")
 	f.IntVar(&o.BenchRuns, "bench-runs", 20, "`N` runs of each with --bench")
-	return func(ctx context.Context, args []string) error {
-		if len(args) > 0 {
-			return usagef("demo takes no arguments, got %q", args)
-		}
+	return func(ctx context.Context, _ []string) error {
 		o.Disaster = demo.Disaster(*disaster)
 		_, _, o.Colour = p.size(p.stdout)
 		return p.server.demo(ctx, o, p.stdout)

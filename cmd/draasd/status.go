@@ -89,10 +89,7 @@ func (a *asker) watch(ctx context.Context, c *api.Client) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err == nil {
-			err = io.EOF
-		}
-		fmt.Fprintf(a.stderr, "draasd status: lost the daemon, asking again: %v\n", err)
+		fmt.Fprintf(a.stderr, "draasd status: lost the daemon, asking again: %v\n", ended(err))
 		select {
 		case <-ctx.Done():
 			return nil

@@ -81,11 +81,12 @@ func writeTable(w io.Writer, indent string, rows [][]string) {
 			widths[i] = max(widths[i], utf8.RuneCountInString(clean(cell)))
 		}
 	}
+	shrink(widths, columns-utf8.RuneCountInString(indent)-leastLast)
 	for _, row := range rows {
 		var b strings.Builder
 		b.WriteString(indent)
 		for i, cell := range row[:len(row)-1] {
-			cell = clean(cell)
+			cell = cut(clean(cell), widths[i])
 			b.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
 		}
 		head := b.String()
@@ -95,6 +96,32 @@ func writeTable(w io.Writer, indent string, rows [][]string) {
 			head = strings.Repeat(" ", used)
 		}
 	}
+}
+
+// shrink narrows the widest columns until all of them, two blanks after each,
+// fit into room.
+func shrink(widths []int, room int) {
+	for {
+		sum, widest := 0, 0
+		for i, w := range widths {
+			sum += w + 2
+			if w > widths[widest] {
+				widest = i
+			}
+		}
+		if sum <= room || widths[widest] <= 8 {
+			return
+		}
+		widths[widest]--
+	}
+}
+
+// cut shortens a text to width runes and shows that it did.
+func cut(s string, width int) string {
+	if utf8.RuneCountInString(s) <= width {
+		return s
+	}
+	return string([]rune(s)[:width-1]) + "…"
 }
 
 // writeReasons lists clauses, each with what it says for or against.
