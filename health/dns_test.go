@@ -80,8 +80,8 @@ func TestDNSProbeAnswers(t *testing.T) {
 		detail string
 	}{
 		{name: "any answer will do", lines: []string{name + " 5 IN A 192.0.2.1"}, class: ClassOK},
-		{name: "expected, in any order", lines: []string{name + " 5 IN A 192.0.2.1", name + " 5 IN A 192.0.2.2"},
-			expect: []string{"192.0.2.2", "192.0.2.1"}, class: ClassOK},
+		{name: "expected, in any order", lines: []string{name + " 5 IN A 192.0.2.3", name + " 5 IN A 192.0.2.1", name + " 5 IN A 192.0.2.2"},
+			expect: []string{"192.0.2.2", "192.0.2.3", "192.0.2.1"}, class: ClassOK},
 		{name: "behind an alias", lines: []string{name + " 5 IN CNAME a.example.org.", "a.example.org. 5 IN A 192.0.2.1"},
 			expect: []string{"192.0.2.1"}, class: ClassOK},
 		{name: "AAAA", qtype: dns.TypeAAAA, lines: []string{name + " 5 IN AAAA 2001:db8:0:0::1"}, expect: []string{"2001:DB8::1"}, class: ClassOK},

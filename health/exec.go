@@ -54,7 +54,6 @@ func run(ctx context.Context, command, env []string) Result {
 	var output firstBytes
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, &output, &output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
 	cmd.WaitDelay = pipeWait
 	if err := cmd.Start(); err != nil {
 		if ctx.Err() != nil {
@@ -62,10 +61,11 @@ func run(ctx context.Context, command, env []string) Result {
 		}
 		return Result{Class: ClassLocal, Detail: clip("start command: " + err.Error())}
 	}
-	// The group is killed while its leader is dead but not yet reaped, so that
-	// its number cannot belong to anybody else.
+	// At the end of ctx os/exec kills the leader. The rest of the group follows
+	// while the leader is dead but not yet reaped, so that the group's number
+	// cannot belong to anybody else. That nobody is left is no error.
 	awaitExit(cmd.Process.Pid)
-	killGroup(cmd.Process.Pid) // fails if nobody is left, as it should be
+	unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
 	err := cmd.Wait()
 
 	switch state := cmd.ProcessState; {
@@ -86,14 +86,6 @@ func awaitExit(pid int) {
 			return
 		}
 	}
-}
-
-func killGroup(leader int) error {
-	err := unix.Kill(-leader, unix.SIGKILL)
-	if err == unix.ESRCH {
-		return os.ErrProcessDone
-	}
-	return err
 }
 
 // firstBytes keeps the first maxOutput bytes written to it. os/exec writes

@@ -531,7 +531,8 @@ func TestMonitorEnds(t *testing.T) {
 	})
 }
 
-// A receiver that hangs holds up no look, and afterwards hears the latest.
+// A receiver that hangs holds up no look. What came and went meanwhile it does
+// not hear; what is different in the end it does.
 func TestMonitorSlowReceiver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -547,24 +548,70 @@ func TestMonitorSlowReceiver(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- m.Run(ctx) }()
-		pass(time.Second)
-		for range 5 {
-			f.set(ClassRefused, 0)
-			pass(time.Second)
-			f.set(ClassOK, 0)
+		turn := func(class Class) {
+			f.set(class, 0)
 			pass(time.Second)
 		}
-		f.set(ClassRefused, 0)
+		expect := func(want ...draas.Verdict) {
+			t.Helper()
+			if !slices.Equal(heard, want) {
+				t.Errorf("heard %v, want %v", heard, want)
+			}
+		}
 		pass(time.Second)
-		if n := f.looks(); n < 48 {
-			t.Errorf("%d looks in 12 s", n)
+		for range 5 {
+			turn(ClassRefused)
+			turn(ClassOK)
+		}
+		if n := f.looks(); n < 44 {
+			t.Errorf("%d looks in 11 s", n)
+		}
+		release <- struct{}{} // it has heard of healthy, and healthy it is
+		pass(time.Second)
+		expect(draas.Healthy)
+
+		turn(ClassRefused) // it hangs at the suspicion
+		turn(ClassOK)
+		turn(ClassRefused)
+		release <- struct{}{}
+		pass(time.Second)
+		expect(draas.Healthy, draas.Suspect, draas.Failed)
+		close(release)
+		cancel()
+		<-done
+	})
+}
+
+// A change that waits for the receiver goes with its target.
+func TestMonitorForgetsUndelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var heard []Key
+		m := NewMonitor(Config{OnChange: func(_ context.Context, c Change) {
+			heard = append(heard, c.Key)
+			<-release
+		}, Random: func() float64 { return 0 }})
+		first := target(mail, "http", &fake{class: ClassOK})
+		second := target(shop, "http", &fake{class: ClassOK, delay: 10 * ms})
+		if err := m.Set([]Target{first, second}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- m.Run(ctx) }()
+		pass(time.Second)
+		if s := m.Snapshot(); s[1].Verdict != draas.Healthy {
+			t.Errorf("%s is %s", s[1].Key, s[1].Verdict)
+		}
+		if err := m.Set([]Target{first}); err != nil {
+			t.Fatal(err)
 		}
 		close(release)
 		pass(time.Second)
 		cancel()
 		<-done
-		if !slices.Equal(heard, []draas.Verdict{draas.Healthy, draas.Failed}) {
-			t.Errorf("heard %v", heard)
+		if !slices.Equal(heard, []Key{mail}) {
+			t.Errorf("heard of %v", heard)
 		}
 	})
 }

@@ -206,14 +206,13 @@ func TestExecProbeKillsChildren(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "pid")
 			p := must(t)(Exec(ExecSpec{Command: []string{"/bin/sh", "-c", tt.script}, Address: file}))
 			wantClass(t, p, tt.timeout, tt.class, "")
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
+			for timeout := tt.timeout; !written(file); { // too short on a busy machine
+				if timeout *= 4; timeout > time.Minute {
+					t.Fatal("the command never got to its child")
+				}
+				wantClass(t, p, timeout, tt.class, "")
 			}
-			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-			if err != nil {
-				t.Fatal(err)
-			}
+			pid := readPID(t, file)
 			t.Cleanup(func() { // only if it is still the child
 				if alive(pid) {
 					syscall.Kill(pid, syscall.SIGKILL)
@@ -238,14 +237,7 @@ func TestExecProbeDoesNotWaitForTheEscaped(t *testing.T) {
 	if r.Latency > patient/2 {
 		t.Errorf("look took %v", r.Latency)
 	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	pid := readPID(t, file)
 	if !alive(pid) {
 		t.Error("the child did not escape: the test tests nothing")
 	}
@@ -261,6 +253,36 @@ func TestExecProbeLeavesNoZombie(t *testing.T) {
 	if pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil); err != syscall.ECHILD {
 		t.Errorf("wait4 = %d, %v: a child was left", pid, err)
 	}
+}
+
+func TestFirstBytes(t *testing.T) {
+	var f firstBytes
+	for range 100 {
+		if n, err := f.Write([]byte(strings.Repeat("x", 300))); n != 300 || err != nil {
+			t.Fatalf("Write = %d, %v: the command would get a broken pipe", n, err)
+		}
+	}
+	if len(f.kept) != maxOutput {
+		t.Errorf("kept %d bytes", len(f.kept))
+	}
+}
+
+func written(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Size() > 0
+}
+
+func readPID(t *testing.T, file string) int {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
 }
 
 // alive reports whether the process runs; a zombie does not.
