@@ -209,7 +209,7 @@ func (d *decoder) buildCheck(at string, p Profile) Check {
 // Worst times to close when the file gives none.
 const (
 	marginOwn      = 150 * time.Millisecond // path and kernel: our own work, allowing a stalled machine
-	marginOperator = time.Second            // exec and systemd: somebody's program; the guard bounds it
+	marginOperator = time.Second            // exec and systemd: somebody's program
 )
 
 func (d *decoder) fence(root map[string]any, service string) Fence {

@@ -171,9 +171,9 @@ type Fence struct {
 
 // Member finds a member.
 func (c *Config) Member(id draas.MemberID) (Member, bool) {
-	for _, m := range c.Members {
-		if m.ID == id {
-			return m, true
+	for i := range c.Members {
+		if c.Members[i].ID == id {
+			return c.Members[i], true
 		}
 	}
 	return Member{}, false
@@ -181,9 +181,9 @@ func (c *Config) Member(id draas.MemberID) (Member, bool) {
 
 // Service finds a service.
 func (c *Config) Service(id draas.ServiceID) (Service, bool) {
-	for _, s := range c.Services {
-		if s.ID == id {
-			return s, true
+	for i := range c.Services {
+		if c.Services[i].ID == id {
+			return c.Services[i], true
 		}
 	}
 	return Service{}, false

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -272,4 +273,57 @@ func TestBadFilesCoverManyKinds(t *testing.T) {
 		t.Errorf("%d kinds of problems", len(kinds))
 	}
 	t.Logf("%d kinds of problems", len(kinds))
+}
+
+// A file that says little wrong must say it soon, whatever its size.
+func TestLargeFilesAreQuick(t *testing.T) {
+	var b strings.Builder
+	for i := range 2400 {
+		n := strconv.Itoa(i)
+		b.WriteString("[service.s" + n + "]\nfence.kind='path'\nfence.listen.a=':" + n + "'\nmax_rto='1s'\nx=1\ny=1\n")
+	}
+	start := cpuTime(t)
+	if _, err := config.Parse("f.toml", []byte(b.String())); err == nil {
+		t.Error("no error")
+	}
+	if took := cpuTime(t) - start; took > 10*time.Second {
+		t.Errorf("took %s of a core", took)
+	}
+}
+
+// cpuTime is what this process has used; unlike the time of day it does not
+// grow with what else the machine does.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// Whatever single line is dropped or doubled, the result is problems or a
+// value that holds.
+func TestEveryLineDroppedOrDoubled(t *testing.T) {
+	passed := 0
+	for _, file := range []string{"testdata/good/kinds.toml", "testdata/good/minimal.toml", "../etc/failover.toml"} {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(data), "\n")
+		for i := range lines {
+			dropped := slices.Delete(slices.Clone(lines), i, i+1)
+			doubled := slices.Insert(slices.Clone(lines), i, lines[i])
+			for _, l := range [][]string{dropped, doubled} {
+				if c, err := config.Parse("f.toml", []byte(strings.Join(l, "\n"))); err == nil {
+					mustHold(t, c)
+					passed++
+				}
+			}
+		}
+	}
+	if passed < 50 {
+		t.Errorf("only %d variants passed", passed)
+	}
 }

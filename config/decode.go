@@ -13,7 +13,7 @@ import (
 // Parse reads a failover.toml. name stands in the messages only. The error is
 // a Problems with all that is wrong.
 func Parse(name string, data []byte) (*Config, error) {
-	d := &decoder{file: name, values: map[string]any{}, bad: map[string]bool{}}
+	d := &decoder{file: name, values: map[string]any{}, bad: map[string]bool{}, around: map[string]bool{}}
 	root, ok := d.syntax(data)
 	if ok {
 		d.walk(tree(), root, "")
@@ -34,12 +34,16 @@ type decoder struct {
 	lines    index
 	values   map[string]any  // path to converted value
 	bad      map[string]bool // paths that a problem was reported for
+	around   map[string]bool // these and all tables around them
 	problems Problems
 }
 
 // report adds a problem at a path.
 func (d *decoder) report(path, wrong, right string) {
 	d.bad[path] = true
+	for p := path; p != "" && !d.around[p]; p = parent(p) {
+		d.around[p] = true
+	}
 	d.problems = append(d.problems, Problem{File: d.file, Line: d.lines.line(path), Key: path, Wrong: wrong, Right: right})
 }
 
@@ -329,17 +333,7 @@ func inOrder[K ~string](d *decoder, names []K, path func(K) string) []K {
 // clean reports whether no problem was reported at or below the paths, so
 // that checks between values do not repeat what was already said.
 func (d *decoder) clean(paths ...string) bool {
-	return !slices.ContainsFunc(paths, func(p string) bool {
-		if d.bad[p] {
-			return true
-		}
-		for b := range d.bad {
-			if strings.HasPrefix(b, p) && (b[len(p)] == '.' || b[len(p)] == '[') {
-				return true
-			}
-		}
-		return false
-	})
+	return !slices.ContainsFunc(paths, func(p string) bool { return d.around[p] })
 }
 
 // need reports a key that is missing, unless its table or a misspelling of it

@@ -55,9 +55,6 @@ func each[T comparable](c *conversion, list []any, convert func(*conversion, any
 		seen[t] = true
 		out = append(out, t)
 	}
-	if !good {
-		c.bad[c.path] = true
-	}
 	return out, good
 }
 
