@@ -38,18 +38,18 @@ func golden(t *testing.T, name string, got []byte) {
 
 func millis(ms float64) measure.Millis { return measure.Millis(ms * float64(time.Millisecond)) }
 
-func moved2(disaster Disaster, rto float64, p Phases) RunResult {
+func movedRun(disaster Disaster, rto float64, p Phases) RunResult {
 	m := millis(rto)
 	return RunResult{Scheme: "dns", Disaster: disaster, RTO: &m, Phases: &p, Epoch: 2, Sent: 900, Failed: 240,
 		FailedOver: true, measured: true}
 }
 
 func exampleResult() *Result {
-	none, zero := moved2(DisasterSilent, 0, Phases{}), measure.Millis(0)
+	none, zero := movedRun(DisasterSilent, 0, Phases{}), measure.Millis(0)
 	none.RTO, none.Phases, none.FailedOver, none.Epoch = nil, nil, false, 1
 	return &Result{Runs: []RunResult{
-		moved2(DisasterSite, 2412.25, Phases{millis(41), millis(12.5), millis(2210), millis(3.25), millis(145.5)}),
-		moved2(DisasterService, 310, Phases{millis(20), millis(30), millis(100), millis(60), millis(100)}),
+		movedRun(DisasterSite, 2412.25, Phases{millis(41), millis(12.5), millis(2210), millis(3.25), millis(145.5)}),
+		movedRun(DisasterService, 310, Phases{millis(20), millis(30), millis(100), millis(60), millis(100)}),
 		{Scheme: "dns", Disaster: DisasterCut, RTO: &zero, Phases: &Phases{}, Epoch: 1, Sent: 4800, CutObserved: millis(42870), measured: true},
 		none,
 	}}
@@ -58,6 +58,14 @@ func exampleResult() *Result {
 func TestTable(t *testing.T) {
 	var out bytes.Buffer
 	exampleResult().writeTable(&out)
+	out.WriteString("\nthree runs of one disaster:\n")
+	several := &Result{}
+	for i := range 3 {
+		k := float64(i + 1)
+		several.Runs = append(several.Runs, movedRun(DisasterSite, 1500*k, Phases{Detect: millis(500 * k), Fence: millis(1000 * k)}))
+	}
+	several.Runs[2].DualActive, several.Runs[1].WrongSite = millis(12), 4
+	several.writeTable(&out)
 	out.WriteString("\none run:\n")
 	one := &Result{Runs: exampleResult().Runs[:1]}
 	one.writeTable(&out)
@@ -86,9 +94,9 @@ func TestJSON(t *testing.T) {
 func TestBenchTable(t *testing.T) {
 	var runs []RunResult
 	for i := range 20 {
-		s := moved2(DisasterService, float64(200+10*i), Phases{})
+		s := movedRun(DisasterService, float64(200+10*i), Phases{})
 		s.stalls = stalls{Count: 1, Longest: time.Duration(i) * time.Millisecond}
-		runs = append(runs, s, moved2(DisasterSite, float64(2300+100*i), Phases{}))
+		runs = append(runs, s, movedRun(DisasterSite, float64(2300+100*i), Phases{}))
 	}
 	var out bytes.Buffer
 	writeBench(&out, runs, 60)
@@ -140,7 +148,7 @@ func TestTake(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	ok := moved2(DisasterSite, 2000, Phases{})
+	ok := movedRun(DisasterSite, 2000, Phases{})
 	zero := measure.Millis(0)
 	cut := RunResult{Disaster: DisasterCut, RTO: &zero, Phases: &Phases{}, Epoch: 1, CutObserved: millis(1500), measured: true}
 	for _, c := range []struct {

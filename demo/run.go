@@ -29,7 +29,20 @@ const logLines = 12
 // one sets a stage, lets the disaster happen, and says what it cost. When it
 // fails the last lines of every log are shown.
 func (d *demo) one(ctx context.Context, disaster Disaster) (run RunResult, err error) {
-	line := newTimeline(d.out, d.options.Colour, time.Now())
+	out := d.out
+	if d.options.Bench {
+		// A line per run is enough, unless it fails.
+		var story bytes.Buffer
+		out = &story
+		defer func() {
+			if err != nil || run.Check() != nil {
+				_, _ = story.WriteTo(d.out)
+			} else {
+				fmt.Fprintf(d.out, "  RTO %s ms\n", ms(*run.RTO))
+			}
+		}()
+	}
+	line := newTimeline(out, d.options.Colour, time.Now())
 	s, err := setStage(ctx, d.options, line)
 	if err != nil {
 		return run, err
@@ -42,11 +55,11 @@ func (d *demo) one(ctx context.Context, disaster Disaster) (run RunResult, err e
 	err = d.play(ctx, s, &run)
 	line.flushAll()
 	if err == nil && run.Check() == nil {
-		run.remarks(d.out)
+		run.remarks(out)
 		return run, nil
 	}
 	if ctx.Err() == nil {
-		s.crew.showLogs(d.out, logLines)
+		s.crew.showLogs(out, logLines)
 	}
 	return run, err
 }

@@ -12,14 +12,14 @@ import (
 )
 
 // writeTable writes a row per run, and below them the median and the maximum
-// when there are several.
+// when there are several of the same disaster.
 func (r *Result) writeTable(out io.Writer) {
 	rows := [][]string{slices.Concat([]string{"disaster", "scheme", "RTO"}, phaseNames(),
 		[]string{"epoch", "sent", "failed", "wrong-site", "dual-active"})}
 	for i := range r.Runs {
 		rows = append(rows, r.Runs[i].row())
 	}
-	if len(r.Runs) > 1 {
+	if r.alike() {
 		rows = append(rows, r.summary("median", func(v []time.Duration) time.Duration { return percentile(v, 50) }),
 			r.summary("max", slices.Max[[]time.Duration]))
 	}
@@ -36,6 +36,11 @@ func (r *Result) writeTable(out io.Writer) {
 		}
 		fmt.Fprintf(out, "%s: the sites did not see each other for %s ms: %s\n", run.Disaster, ms(run.CutObserved), result)
 	}
+}
+
+// alike reports whether there are several runs, all of one disaster.
+func (r *Result) alike() bool {
+	return len(r.Runs) > 1 && !slices.ContainsFunc(r.Runs, func(run RunResult) bool { return run.Disaster != r.Runs[0].Disaster })
 }
 
 const notApplicable = "n/a"
