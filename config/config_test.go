@@ -171,6 +171,7 @@ func TestTargets(t *testing.T) {
 		{"exec", 1, "a", "c", "c.example:53"},
 		{"kernel", 0, "b", "b", "localhost:2525"},
 		{"kernel", 0, "a", "b", "192.0.2.13:25"},
+		{"kernel", 0, "a", "c", "[2001:db8::14]:25"},
 		{"unit", 0, "a", "a", "192.0.2.15:8080"}, // no local, no forward
 	} {
 		s, _ := c.Service(tt.service)

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"net"
 	"strconv"
 	"strings"
 
@@ -42,7 +41,10 @@ func (s *Service) TargetFor(k *Check, vantage draas.MemberID, site draas.SiteID)
 	if k.Port == 0 {
 		return host
 	}
-	return net.JoinHostPort(host, strconv.Itoa(int(k.Port)))
+	if strings.Contains(host, ":") { // IPv6
+		host = "[" + host + "]"
+	}
+	return host + ":" + strconv.Itoa(int(k.Port))
 }
 
 // host is the first address or the name of the service at a site.
