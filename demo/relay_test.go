@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,7 +24,12 @@ type echo struct {
 
 func newEcho(t *testing.T) *echo {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	return newEchoAt(t, "127.0.0.1:0")
+}
+
+func newEchoAt(t *testing.T, addr string) *echo {
+	t.Helper()
+	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,8 +291,10 @@ func TestTCPCloseWhileSilent(t *testing.T) {
 	}
 }
 
-func newUDPEcho(t *testing.T) *net.UDPConn {
+// newUDPEcho serves datagrams back, and counts them.
+func newUDPEcho(t *testing.T) (*net.UDPConn, *atomic.Int64) {
 	t.Helper()
+	var heard atomic.Int64
 	pc, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -299,15 +307,16 @@ func newUDPEcho(t *testing.T) *net.UDPConn {
 			if err != nil {
 				return
 			}
+			heard.Add(1)
 			_, _ = pc.WriteToUDPAddrPort(buf[:n], from)
 		}
 	})
 	t.Cleanup(func() { pc.Close(); wg.Wait() })
-	return pc
+	return pc, &heard
 }
 
 func TestUDP(t *testing.T) {
-	target := newUDPEcho(t)
+	target, heard := newUDPEcho(t)
 	v := newValve()
 	r, err := relayUDP("127.0.0.1:0", target.LocalAddr().String(), v)
 	if err != nil {
@@ -342,6 +351,9 @@ func TestUDP(t *testing.T) {
 	v.set(pass)
 	if got, err := trip("two", 5*time.Second); got != "two" || err != nil {
 		t.Fatalf("got %q, %v: what was dropped must stay lost", got, err)
+	}
+	if n := heard.Load(); n != 2 {
+		t.Errorf("the target heard %d datagrams, 2 were to pass", n)
 	}
 }
 

@@ -130,17 +130,29 @@ func TestServe(t *testing.T) {
 
 	f := startDaemon(t, socket, at("primary", 3))
 	eventually(t, "it learns epoch 3", func() bool { return epoch() == "3" })
-	// An epoch of another site is not this one's to stamp.
-	f.set(at("dr", 4))
 	f.set(at("primary", 5))
 	eventually(t, "it learns epoch 5", func() bool { return epoch() == "5" })
-	f.set(at("dr", 6))
 	f.stop()
 	if got := epoch(); got != "5" {
 		t.Errorf("without its daemon it stamps epoch %q, want the last known", got)
 	}
 	startDaemon(t, socket, at("primary", 7))
 	eventually(t, "it finds its daemon again", func() bool { return epoch() == "7" })
+}
+
+// An epoch of another site is not this one's to stamp, nor an older one.
+func TestServeLearnsItsOwnEpochs(t *testing.T) {
+	s := &server{options: ServeOptions{Service: "web", Site: "primary"}}
+	for _, c := range []struct {
+		site        draas.SiteID
+		epoch, want draas.Epoch
+	}{{"", 0, 0}, {"dr", 1, 0}, {"primary", 2, 2}, {"dr", 3, 2}, {"primary", 1, 2}, {"primary", 4, 4}} {
+		st := at(c.site, c.epoch)
+		s.learn(&st)
+		if got := draas.Epoch(s.epoch.Load()); got != c.want {
+			t.Errorf("%s active at epoch %d: stamps %d, want %d", c.site, c.epoch, got, c.want)
+		}
+	}
 }
 
 func TestParseServe(t *testing.T) {
