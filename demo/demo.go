@@ -158,17 +158,33 @@ func Run(ctx context.Context, o Options, out io.Writer) (*Result, error) {
 			plan = append(plan, slices.Repeat([]Disaster{t.disaster}, o.BenchRuns)...)
 		}
 	}
+	if o.JSON != "" {
+		// Better refused now than after the runs.
+		if err := (&Result{}).writeFile(o.JSON); err != nil {
+			return nil, err
+		}
+	}
 	d := &demo{options: o, rtotest: rtotest, out: out}
+	result, err := d.all(ctx, plan)
+	result.show(out, o.Bench, len(plan))
+	if o.JSON != "" {
+		err = errors.Join(err, result.writeFile(o.JSON))
+	}
+	return result, err
+}
+
+// all runs the disasters one after the other, whatever becomes of each.
+func (d *demo) all(ctx context.Context, plan []Disaster) (*Result, error) {
 	result := &Result{}
-	var errs []error
+	var first error
+	failed := 0
 	for i, disaster := range plan {
 		if len(plan) > 1 {
-			fmt.Fprintf(out, "run %d of %d: %s\n", i+1, len(plan), disaster)
+			fmt.Fprintf(d.out, "run %d of %d: %s\n", i+1, len(plan), disaster)
 		}
 		run, err := d.one(ctx, disaster)
 		if ctx.Err() != nil {
-			errs = append(errs, context.Cause(ctx))
-			break
+			return result, context.Cause(ctx)
 		}
 		if err == nil {
 			err = run.Check()
@@ -176,24 +192,37 @@ func Run(ctx context.Context, o Options, out io.Writer) (*Result, error) {
 		if run.measured {
 			result.Runs = append(result.Runs, run)
 		}
-		if err != nil {
-			err = fmt.Errorf("run %d (%s): %w", i+1, disaster, err)
-			fmt.Fprintf(out, "%v\n", err)
-			errs = append(errs, err)
+		if err == nil {
+			continue
+		}
+		failed++
+		if first == nil {
+			first = err
+		}
+		if len(plan) > 1 {
+			fmt.Fprintf(d.out, "run %d: %v\n", i+1, err)
 		}
 	}
-	if len(result.Runs) > 0 {
+	switch {
+	case first == nil:
+		return result, nil
+	case len(plan) == 1:
+		return result, fmt.Errorf("%s: %w", plan[0], first)
+	}
+	return result, fmt.Errorf("%d of %d runs failed, the first: %w", failed, len(plan), first)
+}
+
+// show writes the tables.
+func (r *Result) show(out io.Writer, bench bool, planned int) {
+	if len(r.Runs) == 0 {
+		return
+	}
+	fmt.Fprintln(out)
+	r.writeTable(out)
+	if bench {
 		fmt.Fprintln(out)
-		result.writeTable(out)
-		if o.Bench {
-			fmt.Fprintln(out)
-			writeBench(out, result.Runs, len(plan))
-		}
+		writeBench(out, r.Runs, planned)
 	}
-	if o.JSON != "" {
-		errs = append(errs, result.writeFile(o.JSON))
-	}
-	return result, errors.Join(errs...)
 }
 
 // The members. The sites' names are also their members'.

@@ -230,6 +230,20 @@ func TestRunCleansUp(t *testing.T) {
 	}
 }
 
+// Several runs that fail are each told, and the error sums them up.
+func TestRunGoesOnAfterAFailure(t *testing.T) {
+	var out bytes.Buffer
+	_, err := Run(t.Context(), Options{Draasd: script(t, "echo no room; exit 1"), Runs: 3}, &out)
+	if err == nil || !strings.HasPrefix(err.Error(), "3 of 3 runs failed, the first: make cluster") {
+		t.Errorf("says %v", err)
+	}
+	for i := 1; i <= 3; i++ {
+		if !strings.Contains(out.String(), fmt.Sprintf("run %d: make cluster", i)) {
+			t.Errorf("run %d is not told:\n%s", i, out.String())
+		}
+	}
+}
+
 // Ctrl-C ends everything that was started.
 func TestRunInterrupted(t *testing.T) {
 	pids := filepath.Join(t.TempDir(), "pids")
@@ -258,5 +272,14 @@ func TestRunInterrupted(t *testing.T) {
 		if lives(pid) {
 			t.Errorf("process %d still lives", pid)
 		}
+	}
+}
+
+// A result that cannot be written is told before anything is started.
+func TestRunRefusesAnUnwritableResult(t *testing.T) {
+	var out bytes.Buffer
+	_, err := Run(t.Context(), Options{Draasd: script(t, "exit 0"), JSON: filepath.Join(t.TempDir(), "no", "result.json")}, &out)
+	if err == nil || !strings.Contains(err.Error(), "write result") || out.Len() > 0 {
+		t.Errorf("says %v, shows %q", err, out.String())
 	}
 }
