@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -28,7 +27,7 @@ func quietLog(t testing.TB) *slog.Logger {
 	if testing.Verbose() {
 		return slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	}
-	return slog.New(slog.NewTextHandler(io.Discard, nil))
+	return slog.New(slog.DiscardHandler)
 }
 
 type testWriter struct{ t testing.TB }
@@ -97,7 +96,8 @@ type cluster struct {
 	config func(*quorum.CoreConfig)
 	trace  []string
 	// tell makes a crash visible to the others by a reset of connections.
-	tell bool
+	tell     bool
+	failures int // of disks
 }
 
 var testCluster = quorum.ClusterID{1, 2, 3}
@@ -151,6 +151,7 @@ func (c *cluster) start(n *node) bool {
 // crash stops a member and leaves its disk as a power loss would.
 func (c *cluster) crash(n *node) {
 	n.core = nil
+	c.failures += n.disk.Failures()
 	n.disk = n.disk.Crash(c.rnd)
 	c.net.Forget(n.id)
 	if c.tell {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,11 +48,21 @@ func TestIdleClusterKeepsLeader(t *testing.T) {
 	}
 }
 
+// faults counts what chaos did.
+type faults struct{ crashes, failures, torn, snapshots int }
+
 // chaos runs a cluster under loss, partitions, crashes and torn disks, with
 // the given seed, and returns the trace of its messages.
-func chaos(t *testing.T, seed uint64, rounds int) []string {
+func chaos(t *testing.T, seed uint64, rounds int, did *faults) []string {
 	c := newCluster(t, seed, func(cfg *quorum.CoreConfig) { cfg.SnapshotEvery, cfg.SnapshotKeep = 16, 4 })
 	c.tell = seed%2 == 0
+	restart := func(n *node) {
+		n.disk = n.disk.Crash(c.rnd) // without bound
+		c.start(n)
+		if n.core.Status().Torn != "" {
+			did.torn++
+		}
+	}
 	c.net.MaxDelay = 20 * time.Millisecond
 	var acknowledged []string
 	for i := range rounds {
@@ -61,6 +72,7 @@ func chaos(t *testing.T, seed uint64, rounds int) []string {
 		case 0:
 			if n.core != nil {
 				c.crash(n)
+				did.crashes++
 			}
 		case 1:
 			c.net.Isolate(n.id, members)
@@ -94,8 +106,7 @@ func chaos(t *testing.T, seed uint64, rounds int) []string {
 		c.agree()
 		for _, n := range c.nodes {
 			if n.core == nil && c.rnd.IntN(3) == 0 {
-				n.disk = n.disk.Crash(c.rnd) // without bound
-				c.start(n)
+				restart(n)
 			}
 		}
 	}
@@ -105,8 +116,7 @@ func chaos(t *testing.T, seed uint64, rounds int) []string {
 		n.disk.Limit(-1)
 		n.disk.BreakSync(nil)
 		if n.core == nil {
-			n.disk = n.disk.Crash(c.rnd)
-			c.start(n)
+			restart(n)
 		}
 	}
 	c.elect()
@@ -119,18 +129,23 @@ func chaos(t *testing.T, seed uint64, rounds int) []string {
 		if len(n.machine.entries) < len(acknowledged) || !slices.Equal(n.machine.entries[:len(acknowledged)], acknowledged) {
 			t.Fatalf("seed %d: %s lost acknowledged entries: has %q, acknowledged were %q", seed, n.id, n.machine.entries, acknowledged)
 		}
+		if n.core.Status().Snapshot > 1 {
+			did.snapshots++
+		}
 	}
+	did.failures += c.failures
 	return c.trace
 }
 
 func TestChaosLosesNothing(t *testing.T) {
-	seeds := 60
-	if testing.Short() {
-		seeds = 10
+	var did faults
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { chaos(t, seed, 40, &did) })
 	}
-	for seed := range uint64(seeds) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { chaos(t, seed, 40) })
+	if did.crashes < 40 || did.failures < 40 || did.torn < 10 || did.snapshots < 40 {
+		t.Errorf("too few faults to tell anything: %+v", did)
 	}
+	t.Logf("%+v", did)
 }
 
 // Same seed, same messages: the core has no other source of chance or time.
@@ -138,7 +153,7 @@ func TestSameSeedSameTrace(t *testing.T) {
 	for seed := range uint64(4) {
 		var traces [2][]string
 		for i := range traces {
-			t.Run("run", func(t *testing.T) { traces[i] = chaos(t, seed, 25) })
+			t.Run("run", func(t *testing.T) { traces[i] = chaos(t, seed, 25, new(faults)) })
 		}
 		if len(traces[0]) < 100 {
 			t.Fatalf("seed %d: only %d messages", seed, len(traces[0]))
@@ -255,17 +270,21 @@ func TestFalseAlarmIsHarmless(t *testing.T) {
 func TestStallDoesNotCampaign(t *testing.T) {
 	c := newCluster(t, 7, nil)
 	l := c.elect()
-	term := l.core.Status().Term
 	f := c.nodes[(slices.Index(members, l.id)+1)%3]
-	for range 10 {
+	for i := range 20 {
 		core := f.core
 		f.core = nil // receives nothing
-		c.run(5 * time.Second)
-		f.core, f.due = core, c.now
+		c.run(time.Duration(i) * 100 * time.Millisecond)
+		// The first thing that happens to it is a message, and what it does
+		// then counts the whole pause as time.
+		f.core, f.due = core, c.now+time.Hour
+		from := len(c.trace)
 		c.run(time.Second)
-	}
-	if s := c.leader().core.Status(); s.Term != term {
-		t.Errorf("term went from %d to %d", term, s.Term)
+		for _, m := range c.trace[from:] {
+			if strings.Contains(m, "Vote") {
+				t.Fatalf("after a pause of %d00ms: %.100s", i, m)
+			}
+		}
 	}
 }
 

@@ -658,3 +658,81 @@ func TestQueueIsBounded(t *testing.T) {
 		t.Errorf("dropped %d of 5000 small messages", d)
 	}
 }
+
+// Where the member's address cannot be dialled, the daemon that came first is
+// the member, until its connection is gone.
+func TestFirstComerIsTheMember(t *testing.T) {
+	ca := authority(t)
+	la := listen(t)
+	nowhere := listen(t)
+	addr := nowhere.Addr().String()
+	nowhere.Close()
+	a := startPeer(t, "primary", la, map[draas.MemberID]string{"dr": addr}, identity(t, ca, ca, "primary", valid()), nil)
+	files := identity(t, ca, ca, "dr", valid())
+	peers := map[draas.MemberID]string{"primary": la.Addr().String()}
+	first := startPeer(t, "dr", listen(t), peers, files, nil)
+	eventually(t, "the first is in", func() bool { return first.peer("primary").Connected && a.peer("dr").Inbound })
+	before := a.downs() // dialled and refused before the peer was heard
+	second := startPeer(t, "dr", listen(t), peers, files, nil)
+	eventually(t, "the second is refused", func() bool { return errors.Is(second.peer("primary").Err, quorum.ErrDuplicate) })
+	refused := a.Refused() // meanwhile the first member dials in vain as often
+	eventually(t, "it has tried for a while", func() bool { return a.Refused() >= refused+3 })
+	if a.downs() > before {
+		t.Error("a peer that is heard was reported lost because its address refuses")
+	}
+	first.stop()
+	eventually(t, "the second is let in", func() bool { return second.peer("primary").Connected })
+	if a.downs() == before {
+		t.Error("the loss of the first was not reported")
+	}
+}
+
+// A member cannot pass itself off as another, neither when it calls nor when it
+// is called.
+func TestMemberCannotImpersonateAnother(t *testing.T) {
+	ca := authority(t)
+	la, fake := listen(t), listen(t)
+	a := startPeer(t, "primary", la, map[draas.MemberID]string{"dr": fake.Addr().String(), "witness": "127.0.0.1:1"},
+		identity(t, ca, ca, "primary", valid()), nil)
+	files := identity(t, ca, ca, "witness", valid())
+	cert, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Called: it answers at the address of dr, in the name of dr.
+	server := tls.NewListener(fake, &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequestClientCert})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer server.Close()
+	wg.Go(func() {
+		for {
+			conn, err := server.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write(quorum.Hello(true, testCluster, "dr", "primary"))
+			conn.Close()
+		}
+	})
+	eventually(t, "refused", func() bool { return errors.Is(a.peer("dr").Err, quorum.ErrNotMember) })
+	// Calling: in the name of dr, of the called one, and for somebody else.
+	for _, h := range [][2]draas.MemberID{{"dr", "primary"}, {"primary", "primary"}, {"witness", "dr"}} {
+		before := a.Refused()
+		conn, err := tls.Dial("tcp", la.Addr().String(), &tls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write(quorum.Hello(false, testCluster, h[0], h[1])); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn)
+		if err != nil || len(answer) < 6 || answer[4] != 3 {
+			t.Errorf("%s calling %s was answered %q, %v", h[0], h[1], answer, err)
+		}
+		conn.Close()
+		eventually(t, "counted", func() bool { return a.Refused() > before })
+	}
+}

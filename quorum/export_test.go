@@ -5,6 +5,8 @@ import (
 	"hash/crc32"
 
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/draasd/draas"
 )
 
 // Journal opens the log alone, for tests that damage it.
@@ -57,4 +59,14 @@ func WithVersion(data []byte, meta ClusterMeta, version uint16) []byte {
 	data[8], data[9] = byte(version>>8), byte(version)
 	binary.BigEndian.PutUint32(data[size-4:], crc32.Checksum(data[:size-4], castagnoli))
 	return data
+}
+
+// Hello is the frame that opens a connection, or with welcome the answer to it.
+func Hello(welcome bool, cluster ClusterID, from, to draas.MemberID) []byte {
+	kind := frameHello
+	if welcome {
+		kind = frameWelcome
+	}
+	payload := hello{protocolVersion, cluster, 99, from, to}.encode()
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(payload)+1)), append([]byte{byte(kind)}, payload...)...)
 }
