@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/quorum"
 	"github.com/draasd/draas/quorum/quorumtest"
@@ -179,7 +177,6 @@ func (d *daemon) commit(t testing.TB, number uint64, size int) time.Duration {
 }
 
 func TestRealClusterSurvivesItsLeader(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	all := startDaemons(t)
 	l := leaderOf(t, all)
 	for i := range uint64(20) {
