@@ -256,7 +256,7 @@ func memberRow(s *api.Status, m api.MemberStatus) []string {
 	file := "same"
 	switch {
 	case !m.Started:
-		file = "never started"
+		file = "-" // a warning says so
 	case !m.SameConfig:
 		file, mark = "DIFFERS", markDisagree
 	}
