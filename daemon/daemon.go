@@ -306,10 +306,8 @@ func (d *Daemon) look(l *loop) {
 
 // wire connects the main loop with what carries out its commands.
 func (d *Daemon) wire(ctx context.Context, group *errgroup.Group, link *guardLink, effects map[draas.ServiceID]map[string]runbook.Effect) {
-	steps := &executor{effects: effects, self: d.self.ID, log: d.log, running: make(map[stepID]context.CancelFunc),
-		done: func(service draas.ServiceID, epoch draas.Epoch, step, evidence string) {
-			d.loop.post(func(l *loop) { l.replica.StepDone(service, epoch, step, evidence) })
-		}}
+	steps := &executor{effects: effects, log: d.log, running: make(map[stepID]context.CancelFunc),
+		ended: func(r runbook.Record) { d.loop.post(func(l *loop) { l.replica.StepEnded(r) }) }}
 	group.Go(func() error { <-ctx.Done(); steps.wait(); return nil })
 	if link != nil {
 		group.Go(func() error { link.run(ctx); return nil })

@@ -6,10 +6,15 @@ import (
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/config"
 	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/runbook"
 )
 
-// stepDNS is the effect that moves the users of scheme dns.
-const stepDNS = "dns"
+// stepDNS is the effect that moves the users of scheme dns, and stepTimeout
+// what one attempt at it may take: the embedded provider promises less.
+const (
+	stepDNS     = "dns"
+	stepTimeout = 5 * time.Second
+)
 
 // startWarm and startCold are how long a site may take to answer after its
 // activation: behind a fence that only opens, or when its service has to be
@@ -49,7 +54,7 @@ func servicePolicy(s *config.Service) failover.ServicePolicy {
 		Confirm:       s.Timing.Confirm,
 		Hold:          s.Timing.Hold,
 		Start:         startWarm,
-		Steps:         []string{stepDNS},
+		Steps:         []runbook.Step{{Name: stepDNS, Effect: stepDNS, Timeout: stepTimeout}},
 	}
 	if !p.Warm {
 		p.Start = startCold

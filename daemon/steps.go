@@ -14,13 +14,12 @@ import (
 // stepRetry is the pause between two attempts at a step.
 const stepRetry = 100 * time.Millisecond
 
-// executor carries out the effects of moves. Each runs until it was observed
-// done or the decision does not want it any more.
+// executor carries out the steps of moves. Each runs until it has ended or
+// the decision does not want it any more.
 type executor struct {
 	effects map[draas.ServiceID]map[string]runbook.Effect
-	self    draas.MemberID
 	log     *slog.Logger
-	done    func(service draas.ServiceID, epoch draas.Epoch, step, evidence string)
+	ended   func(runbook.Record)
 
 	mu      sync.Mutex
 	running map[stepID]context.CancelFunc
@@ -29,8 +28,9 @@ type executor struct {
 
 type stepID struct {
 	service draas.ServiceID
-	epoch   draas.Epoch
+	token   runbook.Token
 	step    string
+	release bool
 }
 
 // follow starts the steps that are wanted and not running, and ends those
@@ -40,14 +40,15 @@ func (x *executor) follow(ctx context.Context, steps []failover.StepCommand) {
 	defer x.mu.Unlock()
 	wanted := make(map[stepID]bool, len(steps))
 	for _, s := range steps {
-		id := stepID{s.Service, s.Epoch, s.Step}
+		op := s.Due.Op
+		id := stepID{op.Service, op.Token, op.Step, s.Release}
 		wanted[id] = true
 		if _, running := x.running[id]; running {
 			continue
 		}
-		effect := x.effects[s.Service][s.Step]
+		effect := x.effects[op.Service][s.Due.Step.Effect]
 		if effect == nil {
-			x.log.Error("no effect has this name: the policy in force is another file's", "service", s.Service, "step", s.Step)
+			x.log.Error("no effect has this name: the policy in force is another file's", "service", op.Service, "effect", s.Due.Step.Effect)
 			x.running[id] = func() {}
 			continue
 		}
@@ -74,17 +75,23 @@ func (x *executor) wait() {
 }
 
 func (x *executor) run(ctx context.Context, effect runbook.Effect, s failover.StepCommand) {
-	op := runbook.Op{Service: s.Service, Token: runbook.Token{Epoch: s.Epoch}, Kind: runbook.Kind(s.Move.Kind),
-		From: s.Move.From, To: s.Move.To, Step: s.Step, Member: x.self}
-	log := x.log.With("service", s.Service, "epoch", s.Epoch, "step", s.Step)
+	op := s.Due.Op
+	log := x.log.With("service", op.Service, "epoch", op.Token.Epoch, "step", op.Step)
 	lastErr := ""
 	for ctx.Err() == nil {
-		attempt, cancel := context.WithTimeout(ctx, effect.Promise().Worst)
-		res := runbook.RunStep(attempt, effect, op)
+		attempt, cancel := context.WithTimeout(ctx, s.Due.Step.Timeout)
+		var res runbook.Result
+		if s.Release {
+			res = runbook.ReleaseStep(attempt, effect, op)
+		} else {
+			res = runbook.RunStep(attempt, effect, op)
+		}
 		cancel()
-		if res.Outcome == runbook.OutcomeDone {
-			log.Info("step done", "evidence", res.Evidence)
-			x.done(s.Service, s.Epoch, s.Step, res.Evidence)
+		switch res.Outcome {
+		case runbook.OutcomeDone, runbook.OutcomeReleased, runbook.OutcomeRefused:
+			log.Info("step ended", "outcome", res.Outcome, "evidence", res.Evidence, "err", res.Err)
+			x.ended(runbook.Record{Service: op.Service, Move: op.Token, Step: op.Step, Member: op.Member,
+				Outcome: res.Outcome, Evidence: res.Evidence})
 			return
 		}
 		if ctx.Err() == nil && res.Err != nil && res.Err.Error() != lastErr {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/runbook"
 )
 
 // ActionKind names what is to be done.
@@ -22,8 +23,8 @@ const (
 	// ActionTake: Member proposes EventActivate for Epoch as soon as the old
 	// permit is over, by release or by waiting out the lease.
 	ActionTake ActionKind = "take"
-	// ActionStep: Member carries out the effect named Step at Epoch and says
-	// EventDone when it was observed done.
+	// ActionStep: Member carries out Due, or gives it up when Release is set,
+	// and says EventDone with how it ended.
 	ActionStep ActionKind = "step"
 	// ActionTimer: every member measures After on its own clock and says
 	// EventDue.
@@ -40,6 +41,8 @@ type Action struct {
 	Site    draas.SiteID
 	Epoch   draas.Epoch
 	Step    string
+	Due     *runbook.Due
+	Release bool
 	Timer   string
 	Mark    uint64
 	After   time.Duration
@@ -54,16 +57,17 @@ type actionKey struct {
 	epoch       draas.Epoch
 	step, timer string
 	mark        uint64
+	release     bool
 }
 
 func (a Action) key() actionKey {
-	return actionKey{a.Kind, a.Member, a.Service, a.Epoch, a.Step, a.Timer, a.Mark}
+	return actionKey{a.Kind, a.Member, a.Service, a.Epoch, a.Step, a.Timer, a.Mark, a.Release}
 }
 
 // Duties lists what stands to be done for one service, in a fixed order. It
 // depends on the state alone: a member that restarts has the same duties.
 func (s State) Duties(id draas.ServiceID) []Action {
-	sv, policy := s.Services[id], s.Policy.Services[id]
+	sv := s.Services[id]
 	if sv == nil {
 		return nil
 	}
@@ -77,14 +81,7 @@ func (s State) Duties(id draas.ServiceID) []Action {
 	if sv.Phase == PhaseFencing {
 		out = append(out, Action{Kind: ActionTake, Member: sv.Move.To.Member(), Service: id, Site: sv.Move.To, Epoch: sv.Move.Epoch})
 	}
-	if sv.Phase == PhaseRedirecting {
-		for _, name := range policy.Steps {
-			if _, done := sv.Move.Steps[name]; !done {
-				out = append(out, Action{Kind: ActionStep, Member: sv.Move.To.Member(), Service: id, Site: sv.Move.To, Epoch: sv.Epoch, Step: name})
-				break
-			}
-		}
-	}
+	out = append(out, sv.stepDuties(id)...)
 	for _, name := range [...]string{timerConfirm, timerRetarget, timerHold, timerStart} {
 		if t, set := sv.Timers[name]; set {
 			out = append(out, Action{Kind: ActionTimer, Service: id, Timer: name, Mark: t.Mark, After: t.After})

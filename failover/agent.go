@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/runbook"
 )
 
 // AgentConfig says who the agent is.
@@ -52,7 +53,7 @@ type Agent struct {
 	started  map[timerKey]time.Duration      // timers being measured
 	pending  map[string]proposal             // proposals under way
 	extended map[draas.ServiceID]permit      // last handed to the guard
-	finished map[stepKey]string              // steps observed done
+	finished map[stepKey]runbook.Record      // steps that ended
 }
 
 type permit struct {
@@ -76,6 +77,7 @@ type stepKey struct {
 	service draas.ServiceID
 	epoch   draas.Epoch
 	step    string
+	release bool
 }
 
 type proposal struct {
@@ -98,7 +100,7 @@ func NewAgent(cfg AgentConfig, now draas.Reading) *Agent {
 		started:   make(map[timerKey]time.Duration),
 		pending:   make(map[string]proposal),
 		extended:  make(map[draas.ServiceID]permit),
-		finished:  make(map[stepKey]string),
+		finished:  make(map[stepKey]runbook.Record),
 	}
 }
 
@@ -212,9 +214,11 @@ func (a *Agent) FenceClosed(id draas.ServiceID, epoch draas.Epoch) {
 	a.closed[id], a.fresh = max(a.closed[id], epoch), true
 }
 
-// StepDone tells that an effect was observed done.
-func (a *Agent) StepDone(id draas.ServiceID, epoch draas.Epoch, step, evidence string) {
-	a.finished[stepKey{id, epoch, step}], a.fresh = evidence, true
+// StepEnded tells how a step ended that was commanded: done, refused for
+// good, or released.
+func (a *Agent) StepEnded(r runbook.Record) {
+	key := stepKey{r.Service, r.Move.Epoch, r.Step, r.Outcome == runbook.OutcomeReleased}
+	a.finished[key], a.fresh = r, true
 }
 
 // Greeted reports whether this run's own hello has been applied: all that was

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/runbook"
 )
 
 const ms = time.Millisecond
@@ -16,16 +17,17 @@ const ms = time.Millisecond
 // Which members can append is a knob; guards do what they are told at once
 // and close by themselves.
 type cluster struct {
-	t       *testing.T
-	now     time.Duration
-	log     []Event
-	ids     []draas.MemberID
-	agents  map[draas.MemberID]*Agent
-	dead    map[draas.MemberID]bool // neither applies nor proposes
-	gates   map[draas.MemberID]*gate
-	stuck   map[draas.MemberID]bool // the guard does not answer
-	applied map[draas.MemberID]int
-	actions []Action
+	t        *testing.T
+	now      time.Duration
+	log      []Event
+	ids      []draas.MemberID
+	agents   map[draas.MemberID]*Agent
+	dead     map[draas.MemberID]bool // neither applies nor proposes
+	gates    map[draas.MemberID]*gate
+	stuck    map[draas.MemberID]bool // the guard does not answer
+	applied  map[draas.MemberID]int
+	actions  []Action
+	released bool // some step was given up
 	// steps answers an effect; nil means done at once.
 	steps func(draas.MemberID, StepCommand) bool
 }
@@ -47,7 +49,7 @@ func testPolicy() Policy {
 		},
 		Services: map[draas.ServiceID]ServicePolicy{"shop": {
 			Home: "primary", Sites: []draas.SiteID{"primary", "dr"}, Automatic: true, Fence: draas.FencePath,
-			Confirmations: 2, Warm: true, Renew: 400 * ms, Hold: time.Minute, Start: time.Second, Steps: []string{"dns"},
+			Confirmations: 2, Warm: true, Renew: 400 * ms, Hold: time.Minute, Start: time.Second, Steps: []runbook.Step{{Name: "dns", Effect: "dns", Timeout: time.Second}},
 			Lease: draas.Lease{Length: 2 * time.Second, Drift: 0.1, Margin: 150 * ms},
 		}},
 		Retarget: 3 * time.Second,
@@ -156,7 +158,11 @@ func (c *cluster) round() {
 		}
 		for _, s := range cmds.Steps {
 			if c.steps == nil || c.steps(id, s) {
-				a.StepDone(s.Service, s.Epoch, s.Step, "seen")
+				r := runbook.Record{Service: s.Due.Op.Service, Move: s.Due.Op.Token, Step: s.Due.Op.Step, Member: id, Outcome: runbook.OutcomeDone, Evidence: "seen"}
+				if s.Release {
+					r.Outcome, c.released = runbook.OutcomeReleased, true
+				}
+				a.StepEnded(r)
 			}
 		}
 	}

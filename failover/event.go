@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/runbook"
 )
 
 // Version is the version of Step. It travels with every hello, so that all
@@ -58,7 +59,7 @@ type Event struct {
 	Request  *Request                        `json:"request,omitempty"`
 	Timer    string                          `json:"timer,omitempty"`
 	Mark     uint64                          `json:"mark,omitempty"`
-	Step     string                          `json:"step,omitempty"`
+	Done     *runbook.Record                 `json:"done,omitempty"`
 	Evidence string                          `json:"evidence,omitempty"`
 }
 
@@ -85,19 +86,16 @@ type Observation struct {
 }
 
 // MoveKind tells the paths of a move apart.
-type MoveKind string
+type MoveKind = runbook.Kind
 
 // The kinds of move.
 const (
-	MoveActivate   MoveKind = "activate"   // the first activation
-	MoveFailover   MoveKind = "failover"   // unplanned: waits for the lease if it must
-	MoveSwitchover MoveKind = "switchover" // planned: the old holder hands over, or nothing happens
-	MoveFailback   MoveKind = "failback"   // planned, to the home site
-	MoveUndo       MoveKind = "undo"       // back, because the target of a move failed
+	MoveActivate   = runbook.Activate   // the first activation
+	MoveFailover   = runbook.Failover   // unplanned: waits for the lease if it must
+	MoveSwitchover = runbook.Switchover // planned: the old holder hands over, or nothing happens
+	MoveFailback   = runbook.Failback   // planned, to the home site
+	MoveUndo       = runbook.Undo       // back, because the target of a move failed
 )
-
-// Planned reports whether the move needs the old holder's cooperation.
-func (k MoveKind) Planned() bool { return k == MoveSwitchover || k == MoveFailback }
 
 // Request is an operator's wish.
 type Request struct {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/runbook"
 )
 
 func TestNobodyIsActiveBeforeActivate(t *testing.T) {
@@ -273,6 +274,12 @@ func TestNewSiteFailsWhileVerifying(t *testing.T) {
 		t.Fatalf("undone before the new site had its time to start\n%s", c.story())
 	}
 	c.run(1500 * ms)
+	if left := c.service("shop").Left; len(left) != 0 {
+		t.Errorf("the replaced move's steps were not released: %+v", left)
+	}
+	if !c.released {
+		t.Error("nobody was asked to release the replaced move's steps")
+	}
 	c.seeAll("primary", draas.Healthy, "dr", "witness")
 	c.until(PhaseNormal, 2*time.Second)
 	if sv := c.service("shop"); sv.Epoch != 3 || sv.Last.Kind != MoveUndo {
@@ -349,7 +356,7 @@ func TestStaleEntriesAreVoid(t *testing.T) {
 		{Kind: EventActivate, By: "primary", Incarnation: inc, Service: "shop", Epoch: 3},
 		{Kind: EventRelease, By: "primary", Incarnation: inc, Service: "shop", Epoch: 1},
 		{Kind: EventRelease, By: "primary", Incarnation: inc, Service: "shop", Epoch: 2},
-		{Kind: EventDone, By: "primary", Incarnation: inc, Service: "shop", Epoch: 2, Step: "dns"},
+		{Kind: EventDone, By: "primary", Incarnation: inc, Service: "shop", Epoch: 2, Done: &runbook.Record{Service: "shop", Move: runbook.Token{Epoch: 2}, Step: "dns", Member: "primary", Outcome: runbook.OutcomeDone}},
 		{Kind: EventObserved, By: "dr", Incarnation: 99, Observed: []Observation{{Service: "shop", Site: "dr", Verdict: draas.Failed}}},
 		{Kind: EventDue, By: "witness", Incarnation: s.Members["witness"].Incarnation, Service: "shop", Timer: timerStart, Mark: 1},
 	} {

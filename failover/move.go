@@ -2,6 +2,7 @@ package failover
 
 import (
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/runbook"
 )
 
 // startMove revokes the permit in force, if there is one, and begins to move
@@ -9,7 +10,9 @@ import (
 // that come after it in the log are void.
 func (s *step) startMove(id draas.ServiceID, m Move) {
 	sv := s.service(id)
+	s.giveUp(sv)
 	m.From, m.Epoch = sv.Active, sv.Epoch+1
+	m.plan(id, s.s.Policy.Services[id].Steps)
 	sv.Times.Decided = s.e.At
 	sv.Revoked, sv.Released = sv.Active != "", sv.Active == ""
 	sv.Move = &m
@@ -81,6 +84,7 @@ func (s *step) turnBack(id draas.ServiceID) {
 	was := sv.Move
 	sv.Move = &Move{Kind: MoveUndo, From: was.From, To: to, Epoch: was.Epoch, Operator: was.Operator, Reasons: reasons,
 		Reason: string(was.To) + " did not take over"}
+	sv.Move.plan(id, s.s.Policy.Services[id].Steps)
 	if was.Kind.Planned() && !sv.Released {
 		sv.Move.Reason = string(was.From) + " did not hand over in time"
 	}
@@ -141,7 +145,7 @@ func (s *step) activate() {
 // moved watches over a move whose new site is active: are the users moved,
 // and does it answer from outside?
 func (s *step) moved(id draas.ServiceID) {
-	sv, policy := s.s.Services[id], s.s.Policy.Services[id]
+	sv := s.s.Services[id]
 	v := s.s.judge(id, sv.Active)
 	if v.Verdict == draas.Failed {
 		if _, starting := sv.Timers[timerStart]; !starting {
@@ -150,10 +154,8 @@ func (s *step) moved(id draas.ServiceID) {
 		return
 	}
 	if sv.Phase == PhaseRedirecting {
-		for _, name := range policy.Steps {
-			if _, done := sv.Move.Steps[name]; !done {
-				return
-			}
+		if runbook.Next(sv.Move.Plan, sv.Move.Journal).Status != runbook.Finished {
+			return
 		}
 		s.service(id).Times.Redirected = s.e.At
 		s.enter(id, PhaseVerifying, "users are being sent to %s", sv.Active)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/runbook"
 )
 
 // Policy is the part of failover.toml that decisions rest on. It stands in
@@ -44,7 +45,9 @@ type ServicePolicy struct {
 	// Start is how long a site may take after its activation until it
 	// answers; before that, its failure does not undo the move.
 	Start time.Duration `json:"start"`
-	Steps []string      `json:"steps"` // effects that move the users, by name
+	// Steps are the effects that move the users, in order; who carries them
+	// out follows from the move.
+	Steps []runbook.Step `json:"steps"`
 }
 
 // Member finds a member's policy.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/runbook"
 )
 
 // Phase is where a service stands.
@@ -71,10 +72,11 @@ type ServiceState struct {
 	Revoked bool `json:"revoked,omitempty"`
 	// Released says that the holder of Epoch has closed and said so.
 	Released bool `json:"released,omitempty"`
-	// Marks times the phases of the present trouble or move.
+	// Times marks the phases of the present trouble or move.
 	Times  Times            `json:"times"`
 	Move   *Move            `json:"move,omitempty"`
 	Last   *Move            `json:"last,omitempty"` // the last completed move
+	Left   []Leftover       `json:"left,omitempty"` // plans to be released
 	Timers map[string]Timer `json:"timers,omitempty"`
 	// Views holds each vantage's observation of each site.
 	Views map[draas.SiteID]map[draas.MemberID]Observation `json:"views,omitempty"`
@@ -97,16 +99,18 @@ type Times struct {
 
 // Move is a change of the active site under way, or the last one made.
 type Move struct {
-	Kind     MoveKind          `json:"kind"`
-	From     draas.SiteID      `json:"from,omitempty"`
-	To       draas.SiteID      `json:"to"`
-	Epoch    draas.Epoch       `json:"epoch"` // the one it grants
-	Operator string            `json:"operator,omitempty"`
-	Reason   string            `json:"reason,omitempty"`
-	Reasons  []Reason          `json:"reasons,omitempty"`
-	Evidence string            `json:"evidence,omitempty"` // why the old permit was over
-	Steps    map[string]string `json:"steps,omitempty"`    // done steps and their evidence
-	Times    Times             `json:"times"`
+	Kind     MoveKind     `json:"kind"`
+	From     draas.SiteID `json:"from,omitempty"`
+	To       draas.SiteID `json:"to"`
+	Epoch    draas.Epoch  `json:"epoch"` // the one it grants
+	Operator string       `json:"operator,omitempty"`
+	Reason   string       `json:"reason,omitempty"`
+	Reasons  []Reason     `json:"reasons,omitempty"`
+	Evidence string       `json:"evidence,omitempty"` // why the old permit was over
+	// Plan is what moves the users, and Journal what became of it.
+	Plan    runbook.Plan    `json:"plan"`
+	Journal runbook.Journal `json:"journal,omitempty"`
+	Times   Times           `json:"times"`
 }
 
 // Timer is a duration that somebody's clock has to measure. Mark is the index
@@ -158,7 +162,6 @@ func (s *ServiceState) clone() *ServiceState {
 	}
 	if s.Move != nil {
 		m := *s.Move
-		m.Steps = maps.Clone(m.Steps)
 		c.Move = &m
 	}
 	return &c

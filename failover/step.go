@@ -2,7 +2,6 @@ package failover
 
 import (
 	"fmt"
-	"maps"
 	"time"
 
 	"github.com/draasd/draas"
@@ -268,18 +267,4 @@ func (s *step) settle(id draas.ServiceID) {
 			return
 		}
 	}
-}
-
-// done journals a step of the move.
-func (s *step) done() {
-	sv := s.service(s.e.Service)
-	if sv == nil || sv.Phase != PhaseRedirecting || sv.Epoch != s.e.Epoch || sv.Active.Member() != s.e.By {
-		return
-	}
-	steps := maps.Clone(sv.Move.Steps)
-	if steps == nil {
-		steps = make(map[string]string)
-	}
-	steps[s.e.Step] = s.e.Evidence
-	sv.Move.Steps = steps
 }

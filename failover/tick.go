@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/runbook"
 )
 
 // Commands is what a tick asks the caller to do. Proposals go to the log;
@@ -30,12 +31,11 @@ type Close struct {
 	Epoch   draas.Epoch
 }
 
-// StepCommand asks for an effect of the present move.
+// StepCommand asks for a step of the present move, or to give up one of a
+// move that was replaced.
 type StepCommand struct {
-	Service draas.ServiceID
-	Move    Move
-	Epoch   draas.Epoch
-	Step    string
+	Due     runbook.Due
+	Release bool
 }
 
 // Tick says what is to be proposed and commanded now. It is called after
@@ -214,14 +214,14 @@ func (a *Agent) permitOver(id draas.ServiceID) time.Duration {
 }
 
 func (a *Agent) runStep(c *Commands, duty Action, now draas.Reading) {
-	evidence, done := a.finished[stepKey{duty.Service, duty.Epoch, duty.Step}]
-	if !done {
-		c.Steps = append(c.Steps, StepCommand{Service: duty.Service, Move: *a.state.Services[duty.Service].Move, Epoch: duty.Epoch, Step: duty.Step})
+	rec, ended := a.finished[stepKey{duty.Service, duty.Epoch, duty.Step, duty.Release}]
+	if !ended {
+		c.Steps = append(c.Steps, StepCommand{Due: *duty.Due, Release: duty.Release})
 		return
 	}
-	a.propose(c, fmt.Sprintf("done %s %d %s", duty.Service, duty.Epoch, duty.Step), now, func() Event {
+	a.propose(c, fmt.Sprintf("done %s %d %s %t", duty.Service, duty.Epoch, duty.Step, duty.Release), now, func() Event {
 		e := a.event(EventDone, now)
-		e.Service, e.Epoch, e.Step, e.Evidence = duty.Service, duty.Epoch, duty.Step, evidence
+		e.Service, e.Epoch, e.Done = duty.Service, duty.Epoch, &rec
 		return e
 	})
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/runbook"
 )
 
 // Replica is one member's copy of the decision: the replicated log, the state
@@ -112,10 +113,8 @@ func (r *Replica) FenceClosed(service draas.ServiceID, epoch draas.Epoch) {
 	r.agent.FenceClosed(service, epoch)
 }
 
-// StepDone tells that an effect was observed done.
-func (r *Replica) StepDone(service draas.ServiceID, epoch draas.Epoch, step, evidence string) {
-	r.agent.StepDone(service, epoch, step, evidence)
-}
+// StepEnded tells how a step ended that was commanded.
+func (r *Replica) StepEnded(rec runbook.Record) { r.agent.StepEnded(rec) }
 
 // Request proposes an operator's request and returns the ID by which its
 // record can be told among the actions. The error says that it could not even

@@ -32,6 +32,9 @@ const (
 	Undo       Kind = "undo"       // a new epoch that takes back an unfinished move
 )
 
+// Planned reports whether the move needs the old holder's cooperation.
+func (k Kind) Planned() bool { return k == Switchover || k == Failback }
+
 // Token orders the activations of a service: by generation, then by epoch.
 // The generation grows only after a forced takeover by one of two sites
 // (DESIGN.md, section 4); it is zero until then.

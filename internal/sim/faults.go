@@ -8,6 +8,7 @@ import (
 	"github.com/draasd/draas/failover"
 	"github.com/draasd/draas/quorum"
 	"github.com/draasd/draas/quorum/quorumtest"
+	"github.com/draasd/draas/runbook"
 )
 
 // drift is rho: the simulated clocks stay within it, and reach it.
@@ -23,7 +24,7 @@ func policy() failover.Policy {
 		},
 		Services: map[draas.ServiceID]failover.ServicePolicy{service: {
 			Home: "primary", Sites: []draas.SiteID{"primary", "dr"}, Automatic: true, Fence: draas.FenceKernel,
-			Confirmations: 2, Warm: true, Renew: 400 * ms, Hold: 4 * time.Second, Start: time.Second, Steps: []string{"dns"},
+			Confirmations: 2, Warm: true, Renew: 400 * ms, Hold: 4 * time.Second, Start: time.Second, Steps: []runbook.Step{{Name: "dns", Effect: "dns", Timeout: time.Second}},
 			// No margin: the simulated fence closes at once.
 			Lease: draas.Lease{Length: 2 * time.Second, Drift: drift},
 		}},

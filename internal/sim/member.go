@@ -8,6 +8,7 @@ import (
 	"github.com/draasd/draas/failover"
 	"github.com/draasd/draas/quorum"
 	"github.com/draasd/draas/quorum/quorumtest"
+	"github.com/draasd/draas/runbook"
 )
 
 // member is one machine: its clocks, its disk, its guard, and a daemon that
@@ -37,7 +38,7 @@ type member struct {
 
 	gate gate
 	see  map[seen]*streak
-	done map[draas.Epoch]bool
+	done map[runbook.Record]bool
 }
 
 // gate is the guard and its fence: it outlives the daemon, not the machine.
@@ -76,7 +77,7 @@ func (m *member) start() {
 	m.incarnation = draas.Incarnation(m.w.rng.Uint64() | 1)
 	m.frozen, m.inbox, m.published = false, nil, 0
 	m.see = make(map[seen]*streak)
-	m.done = make(map[draas.Epoch]bool)
+	m.done = make(map[runbook.Record]bool)
 	replica, err := quorum.OpenReplica(m.w.coreConfig(m), failover.AgentConfig{
 		Self: m.id, Incarnation: m.incarnation, Boot: bootName(m), Policy: policy(), Resend: 200 * ms,
 	}, m.reading())
@@ -167,14 +168,19 @@ func (m *member) command(c failover.Commands) {
 		m.w.after(m.w.between(0, 20*ms), func() { m.shut(x, run) })
 	}
 	for _, x := range c.Steps {
-		if m.done[x.Epoch] {
+		rec := runbook.Record{Service: x.Due.Op.Service, Move: x.Due.Op.Token, Step: x.Due.Op.Step, Member: m.id,
+			Outcome: runbook.OutcomeDone, Evidence: "seen"}
+		if x.Release {
+			rec.Outcome = runbook.OutcomeReleased
+		}
+		if m.done[rec] {
 			continue
 		}
-		m.done[x.Epoch] = true
+		m.done[rec] = true
 		run := m.run
 		m.w.after(m.w.between(1*ms, 30*ms), func() {
 			if m.run == run && m.daemon != nil {
-				m.daemon.StepDone(x.Service, x.Epoch, x.Step, "seen")
+				m.daemon.StepEnded(rec)
 				m.process()
 			}
 		})
