@@ -24,7 +24,7 @@ func TestMoves(t *testing.T) {
 	}{
 		{"switchover", "switchover shop dr", func(f *fakeDaemon) { f.watches = [][]*api.Status{stages(failover.MoveSwitchover)} }, exitOK},
 		{"switchover-anywhere", "switchover shop", func(f *fakeDaemon) { f.watches = [][]*api.Status{stages(failover.MoveSwitchover)} }, exitOK},
-		{"switchover-late", "switchover shop", func(f *fakeDaemon) { f.watches = [][]*api.Status{stages(failover.MoveSwitchover)[5:]} }, exitOK},
+		{"switchover-late", "switchover shop", func(f *fakeDaemon) { f.watches = [][]*api.Status{stages(failover.MoveSwitchover)[6:]} }, exitOK},
 		{"switchover-undone", "switchover shop dr", func(f *fakeDaemon) { f.watches = [][]*api.Status{undone()} }, exitFailed},
 		{"switchover-refused", "switchover shop dr", func(f *fakeDaemon) { f.answer = refusal() }, exitFailed},
 		{"switchover-overtaken", "switchover shop dr", func(f *fakeDaemon) { f.watches = [][]*api.Status{stages(failover.MoveFailover)[1:]} }, exitFailed},
@@ -208,7 +208,7 @@ func TestWatch(t *testing.T) {
 		trouble.Warnings = []string{"no leader"}
 		trouble.Leader = ""
 		// The daemon is lost after the first two; the next watch goes on.
-		f.watches = [][]*api.Status{{healthyStatus(), healthyStatus()}, {trouble, healthyStatus(), stages(failover.MoveSwitchover)[5]}}
+		f.watches = [][]*api.Status{{healthyStatus(), healthyStatus()}, {trouble, healthyStatus(), stages(failover.MoveSwitchover)[6]}}
 		watched(t, f, c, "shop: elsewhere")
 		c.golden(t, "watch-lines", f)
 	})

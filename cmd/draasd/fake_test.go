@@ -18,6 +18,7 @@ import (
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/runbook"
 )
 
 // fakeDaemon answers the control API on a unix socket from fixed values.
@@ -137,18 +138,21 @@ func stages(kind failover.MoveKind) []*api.Status {
 	}
 	active := m
 	active.Evidence = "primary released epoch 3"
+	failed := active
+	failed.Journal = runbook.Journal{"dns": {Outcome: runbook.OutcomeFailed, Attempts: 1, Evidence: "dr 203.0.113.10:53: epoch=3"}}
 	sent := active
-	sent.Steps = map[string]string{"dns": "dr 203.0.113.10:53: epoch=4 site=dr A 203.0.113.20"}
-	done := sent
-	done.Times = failover.Times{Decided: noon, Released: after(4), Activated: after(5), Redirected: after(9), Verified: after(120)}
+	sent.Journal = done("dr 203.0.113.10:53: epoch=4 site=dr A 203.0.113.20")
+	complete := sent
+	complete.Times = failover.Times{Decided: noon, Released: after(4), Activated: after(5), Redirected: after(9), Verified: after(120)}
 	return []*api.Status{
 		healthyStatus(), // the member that is asked may be behind
 		at(failover.PhaseFencing, "primary", 3, m),
 		at(failover.PhaseFencing, "primary", 3, m),
 		at(failover.PhaseRedirecting, "dr", 4, active),
+		at(failover.PhaseRedirecting, "dr", 4, failed),
 		at(failover.PhaseVerifying, "dr", 4, sent),
 		with(healthyStatus(), func(sv *api.ServiceStatus) {
-			sv.Phase, sv.Active, sv.Epoch, sv.Last = failover.PhaseElsewhere, "dr", 4, &done
+			sv.Phase, sv.Active, sv.Epoch, sv.Last = failover.PhaseElsewhere, "dr", 4, &complete
 		}),
 	}
 }

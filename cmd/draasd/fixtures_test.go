@@ -6,6 +6,7 @@ import (
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/runbook"
 )
 
 // noon is when everything in the fixtures happens.
@@ -52,9 +53,20 @@ func lastMove() *failover.Move {
 			{Code: failover.ReasonPlanned, OK: true, Text: "dr can hand over"},
 			{Code: failover.ReasonTarget, OK: true, Text: "primary is ready: it sees its own shop healthy"}},
 		Evidence: "dr released epoch 2",
-		Steps:    map[string]string{"dns": "dr 203.0.113.10:53: epoch=3 site=primary A 198.51.100.20"},
+		Plan:     dnsPlan(runbook.Failback, "dr", "primary", 3),
+		Journal:  done("dr 203.0.113.10:53: epoch=3 site=primary A 198.51.100.20"),
 		Times: failover.Times{Decided: after(-86400000), Released: after(-86399997), Activated: after(-86399996),
 			Redirected: after(-86399890), Verified: after(-86399880)}}
+}
+
+// dnsPlan is the plan of a move of shop.
+func dnsPlan(kind runbook.Kind, from, to draas.SiteID, epoch draas.Epoch) runbook.Plan {
+	return runbook.Plan{Service: "shop", Move: runbook.Token{Epoch: epoch}, Kind: kind, From: from, To: to,
+		Steps: []runbook.Step{{Name: "dns", Effect: "dns", Member: to.Member(), Timeout: 2 * time.Second}}}
+}
+
+func done(evidence string) runbook.Journal {
+	return runbook.Journal{"dns": {Outcome: runbook.OutcomeDone, Attempts: 1, WasDone: true, Evidence: evidence}}
 }
 
 // lostStatus is seen by dr when the primary site is gone: the move to dr

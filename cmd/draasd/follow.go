@@ -11,6 +11,7 @@ import (
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/runbook"
 )
 
 // watchAgain is the pause before a lost watch is taken up again.
@@ -34,7 +35,7 @@ type tracker struct {
 	to    draas.SiteID // empty until it is seen
 
 	phase failover.Phase
-	steps map[string]bool
+	steps map[string]runbook.Outcome
 	turn  string // the move as it is now, when it is not the one asked for
 }
 
@@ -93,18 +94,19 @@ func (t *tracker) moving(sv api.ServiceStatus, m *failover.Move) []string {
 	return lines
 }
 
-// newSteps lists the steps that were observed done since the last look.
+// newSteps tells what became of the steps since the last look.
 func (t *tracker) newSteps(m *failover.Move) []string {
 	var lines []string
-	for _, name := range sortedKeys(m.Steps) {
-		if t.steps[name] {
+	for _, name := range sortedKeys(m.Journal) {
+		e := m.Journal[name]
+		if t.steps[name] == e.Outcome {
 			continue
 		}
 		if t.steps == nil {
-			t.steps = make(map[string]bool)
+			t.steps = make(map[string]runbook.Outcome)
 		}
-		t.steps[name] = true
-		lines = append(lines, fmt.Sprintf("step %s: %s", name, m.Steps[name]))
+		t.steps[name] = e.Outcome
+		lines = append(lines, fmt.Sprintf("step %s %s: %s", name, e.Outcome, e.Evidence))
 	}
 	return lines
 }

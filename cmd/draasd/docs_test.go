@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/runbook"
+)
+
+const docs = "../../docs/"
+
+// apiExamples are the bodies in docs/api.md, the longest lists cut short.
+func apiExamples() map[string]any {
+	status := lostStatus()
+	status.Services[0].Last = nil
+	status.Services[0].Move.Reasons = clauses()[:1]
+	status.Services[0].Move.Plan = dnsPlan(runbook.Failover, "primary", "dr", 4)
+	status.Warnings = []string{"shop: fence at dr: not confirmed closed"}
+	status.Reported[0].Fences[0].Error = "not confirmed closed"
+	why := whyShop()
+	why.Now = why.Now[:4]
+	why.Decisions = why.Decisions[:1]
+	why.Decisions[0].Reasons = why.Decisions[0].Reasons[:1]
+	history := records()[:2]
+	history[1].Text = "failover of shop from dr to primary is complete"
+	history[1].Move = &failover.Move{Kind: failover.MoveFailover, From: "dr", To: "primary", Epoch: 3, Reasons: clauses()[:1],
+		Evidence: "dr released epoch 2",
+		Plan:     dnsPlan(runbook.Failover, "dr", "primary", 3), Journal: lastMove().Journal,
+		Times: failover.Times{Suspected: after(-62500), Failed: after(-62460), Decided: after(-62459), Released: after(-60500), Activated: after(-60400),
+			Redirected: after(-60390), Verified: after(-60000)}}
+	return map[string]any{
+		"error":   api.Error{Error: `not found: there is no service "shpo" in the policy in force`},
+		"status":  status,
+		"why":     why,
+		"history": history,
+		"request": api.Request{Service: "shop", Site: "dr", Request: failover.Request{
+			Move: failover.MoveSwitchover, Operator: "ada", Reason: "kernel update at primary", Expect: 3}},
+		"accepted": accepted(failover.MoveSwitchover),
+		"refused":  refusal(),
+	}
+}
+
+var exampleBlock = regexp.MustCompile("(?s)<!-- example: ([a-z]+) -->\n```json\n(.*?)```\n")
+
+// The examples in docs/api.md are what the types encode to.
+func TestAPIExamples(t *testing.T) {
+	path := docs + "api.md"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := apiExamples()
+	got := exampleBlock.ReplaceAllFunc(text, func(block []byte) []byte {
+		name := string(exampleBlock.FindSubmatch(block)[1])
+		v, known := examples[name]
+		if !known {
+			t.Errorf("%s: there is no example %q, or it is shown twice", path, name)
+			return block
+		}
+		delete(examples, name)
+		var b bytes.Buffer
+		fmt.Fprintf(&b, "<!-- example: %s -->\n```json\n", name)
+		if err := writeJSON(&b, v, "  "); err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString("```\n")
+		return b.Bytes()
+	})
+	for name := range examples {
+		t.Errorf("%s does not show the example %q", path, name)
+	}
+	compare(t, path, got)
+}
+
+// Every field that crosses the API, and every path, stands in docs/api.md.
+func TestAPIDescribed(t *testing.T) {
+	text, err := os.ReadFile(docs + "api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{api.PathStatus, api.PathWatch, api.PathWhy, api.PathHistory, api.PathRequest} {
+		if !regexp.MustCompile(`(?m)^## (GET|POST) ` + path + `(\?|$)`).Match(text) {
+			t.Errorf("docs/api.md has no section on %s", path)
+		}
+	}
+	fields := make(map[string]bool)
+	for _, v := range []any{api.Status{}, api.Why{}, api.Request{}, api.Answer{}, api.Error{}} {
+		jsonFields(reflect.TypeOf(v), fields)
+	}
+	for _, name := range sortedKeys(fields) {
+		if !bytes.Contains(text, []byte(`"`+name+`"`)) && !bytes.Contains(text, []byte("`"+name+"`")) {
+			t.Errorf("docs/api.md does not mention the field %q", name)
+		}
+	}
+}
+
+// jsonFields gathers the names of all fields of a type, and of those below it.
+func jsonFields(t reflect.Type, into map[string]bool) {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		jsonFields(t.Elem(), into)
+	case reflect.Struct:
+		for f := range t.Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if name != "" {
+				into[name] = true
+			}
+			if f.IsExported() && t.PkgPath() != "time" {
+				jsonFields(f.Type, into)
+			}
+		}
+	}
+}
+
+var (
+	shellBlock = regexp.MustCompile("(?s)```sh\n(.*?)```")
+	invocation = regexp.MustCompile(`^(?:sudo (?:-u \S+ )?)?(?:\S*/)?draasd ([^|;&>#]*)`)
+)
+
+// Every draasd command that the documents tell people to type is one that
+// there is, with flags and arguments that it takes.
+func TestDocumentedCommands(t *testing.T) {
+	p := &program{stdout: io.Discard, stderr: io.Discard}
+	files, err := filepath.Glob(docs + "*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("find documents: %v", err)
+	}
+	for _, file := range append(files, "../../README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range shellBlock.FindAllSubmatch(text, -1) {
+			script := strings.ReplaceAll(string(block[1]), "\\\n", " ")
+			for line := range strings.Lines(script) {
+				if m := invocation.FindStringSubmatch(strings.TrimSpace(line)); m != nil {
+					checkInvocation(t, p, filepath.Base(file), m[1])
+				}
+			}
+		}
+	}
+	for _, c := range p.commands() {
+		checkInvocation(t, p, "help "+c.name, strings.TrimPrefix(c.example, "draasd "))
+	}
+}
+
+func checkInvocation(t *testing.T, p *program, where, line string) {
+	t.Helper()
+	args := words(line)
+	c := find(p.commands(), args[0])
+	if c == nil {
+		if args[0] != "help" {
+			t.Errorf("%s: there is no command draasd %s", where, args[0])
+		}
+		return
+	}
+	if c.bind == nil {
+		return
+	}
+	f := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	c.bind(p, f)
+	args, err := parse(f, args[1:])
+	if err != nil || len(args) < c.min || len(args) > c.max {
+		t.Errorf("%s: draasd %s: arguments %q, want %s (%v)", where, line, args, c.line(), err)
+	}
+}
+
+// words splits a command line, with single quotes.
+func words(line string) []string {
+	var out []string
+	for i, part := range strings.Split(line, "'") {
+		if i%2 == 1 {
+			out = append(out, part)
+		} else {
+			out = append(out, strings.Fields(part)...)
+		}
+	}
+	return out
+}
+
+// Nothing of an example is lost on the way through its type.
+func TestExamplesAreRead(t *testing.T) {
+	for name, v := range apiExamples() {
+		data, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back := reflect.New(reflect.TypeOf(v))
+		dec := json.NewDecoder(bytes.NewReader(data))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(back.Interface()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if got := back.Elem().Interface(); !reflect.DeepEqual(got, v) {
+			t.Errorf("%s: read %+v, want %+v", name, got, v)
+		}
+	}
+}
