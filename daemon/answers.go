@@ -144,7 +144,7 @@ func (d *Daemon) effects() (map[draas.ServiceID]map[string]runbook.Effect, error
 		conf := dns.EmbeddedConfig{Applied: d.answers.authority.WaitFor}
 		for _, m := range d.cfg.Members {
 			if m.Role == draas.RoleSite && m.DNS != "" {
-				conf.Servers = append(conf.Servers, dns.Server{Site: m.ID.Site(), Address: reachable(m.DNS)})
+				conf.Servers = append(conf.Servers, dns.Server{Site: m.ID.Site(), Address: d.authorityOf(d.cfg.DNS[key], m)})
 			}
 		}
 		for _, s := range d.cfg.Services {
@@ -161,6 +161,18 @@ func (d *Daemon) effects() (map[draas.ServiceID]map[string]runbook.Effect, error
 		}
 	}
 	return out, nil
+}
+
+// authorityOf is where a site's authority is asked: our own where it listens,
+// another site's where the zone says that resolvers find it, so that what is
+// observed is what they see.
+func (d *Daemon) authorityOf(z config.Zone, m config.Member) string {
+	if addrs := z.NSAddress[m.ID.Site()]; m.ID != d.self.ID && len(addrs) > 0 {
+		if at, err := netip.ParseAddrPort(m.DNS); err == nil {
+			return netip.AddrPortFrom(addrs[0], at.Port()).String()
+		}
+	}
+	return reachable(m.DNS)
 }
 
 // reachable is where to ask a server that listens on the address: one that

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -51,8 +52,10 @@ func RunGuard(ctx context.Context, o GuardOptions) error {
 	group.Go(func() error {
 		select {
 		case <-g.Ready():
-			log.Info("guard ready: every fence is closed until draasd renews a permit", "socket", c.Guard, "services", len(entries))
-			return o.Notify.Ready()
+			if err := o.Notify.Ready(); err != nil {
+				log.Warn("cannot tell the service manager", "err", err)
+			}
+			return watchGuard(ctx, c.Guard, o.Notify)
 		case <-ctx.Done():
 			return nil
 		}
@@ -61,6 +64,34 @@ func RunGuard(ctx context.Context, o GuardOptions) error {
 		return err
 	}
 	return nil
+}
+
+// watchGuard tells the service manager that the guard answers, as draasd would
+// ask it.
+func watchGuard(ctx context.Context, socket string, n Notifier) error {
+	every := n.WatchdogInterval()
+	if every <= 0 {
+		return nil
+	}
+	client := fence.Dial(socket)
+	defer client.Close()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		ask, cancel := context.WithTimeout(ctx, every/2)
+		_, err := client.Status(ask)
+		cancel()
+		if err == nil {
+			// If the service manager cannot be told it ends us, and starts a
+			// guard that it can hear.
+			_ = n.Alive()
+		}
+	}
 }
 
 func guardEntries(c *config.Config, site draas.SiteID, log *slog.Logger) ([]fence.Entry, error) {
