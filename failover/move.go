@@ -193,7 +193,9 @@ func (s *step) complete(id draas.ServiceID) {
 	sv.Last, sv.Move, sv.Times = &m, nil, Times{}
 	delete(sv.Timers, timerStart)
 	delete(sv.Timers, timerHold)
-	if policy.Hold > 0 && m.Kind != MoveActivate && m.Kind != MoveUndo {
+	// Against flapping, which people do not do: a move that somebody asked for
+	// as a planned one, or the undoing of one, holds nothing off.
+	if policy.Hold > 0 && m.Kind == MoveFailover {
 		s.timer(sv, timerHold, policy.Hold)
 	}
 	s.record(Record{Kind: RecordDone, Service: id, Phase: sv.Phase, Epoch: sv.Epoch, Text: describe(id, m) + " is complete", Move: &m})
