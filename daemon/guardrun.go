@@ -52,6 +52,7 @@ func RunGuard(ctx context.Context, o GuardOptions) error {
 	group.Go(func() error {
 		select {
 		case <-g.Ready():
+			log.Info("guard ready: every fence is closed until draasd renews a permit", "socket", c.Guard, "services", len(entries))
 			if err := o.Notify.Ready(); err != nil {
 				log.Warn("cannot tell the service manager", "err", err)
 			}
