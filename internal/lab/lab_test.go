@@ -111,11 +111,15 @@ func TestShippedFiles(t *testing.T) {
 	t.Logf("dr serves after %v", time.Since(killed).Round(10*time.Millisecond))
 	users.resolve("203.0.113.20", "2001:db8:2::20", "203.0.113.10:53")
 
-	for _, name := range []string{"dr " + run, "dr " + guard, "witness " + run} {
-		services[name].waitFor(15*time.Second, "WATCHDOG=1")
+	comeBack(t, primary, users)
+	slapd(t, primary, "active") // no person has moved ldap
+
+	ends := []*service{services["dr "+run], services["dr "+guard], services["witness "+run]}
+	for _, s := range ends {
+		s.waitFor(15*time.Second, "WATCHDOG=1")
 	}
-	for _, name := range []string{"dr " + run, "dr " + guard, "witness " + run} {
-		services[name].stop()
+	for _, s := range ends {
+		s.stop()
 	}
 	users.wait(time.Second, "")
 }
@@ -223,6 +227,21 @@ func startAll(t *testing.T, members map[string]*machine) map[string]*service {
 		s.waitFor(10*time.Second, "READY=1")
 	}
 	return services
+}
+
+// comeBack starts the units of the lost site again, over what was left of them,
+// and looks for long enough to hear both watchdogs that no user gets in.
+func comeBack(t *testing.T, m *machine, u *users) {
+	t.Helper()
+	g := m.start(guard)
+	g.waitFor(10*time.Second, "READY=1")
+	d := m.start(run)
+	d.waitFor(10*time.Second, "READY=1")
+	wait(t, 15*time.Second, "watchdogs at "+m.name, func() bool {
+		u.look() // fails the test if two answer
+		return g.has("WATCHDOG=1") && d.has("WATCHDOG=1")
+	})
+	u.wait(time.Second, "dr")
 }
 
 // activate says where the service is, as soon as the members have a leader to

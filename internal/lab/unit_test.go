@@ -127,6 +127,7 @@ func (m *machine) start(name string) *service {
 	m.t.Helper()
 	u := m.unit(name)
 	socket := "/run/systemd/notify-" + name
+	_ = os.Remove(m.path(socket)) // of an earlier start
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.path(socket), Net: "unixgram"})
 	if err != nil {
 		m.t.Fatal(err)
@@ -196,10 +197,14 @@ func (s *service) waitFor(limit time.Duration, notification string) {
 			s.m.t.Fatalf("%s: %s ended: %v", s.m.name, s.name, s.err)
 		default:
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.told[notification] > 0
+		return s.has(notification)
 	})
+}
+
+func (s *service) has(notification string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told[notification] > 0
 }
 
 func (s *service) kill() {
