@@ -173,6 +173,11 @@ func TestRealResolver(t *testing.T) {
 	answers := 0
 	eventually(t, "three lifetimes of the record go by", func() bool {
 		answers++
+		// Names that are in no cache, so that unbound soon finds out that the
+		// primary answers again.
+		if got := ask(fmt.Sprintf("n%d.example.org.", answers)); got != "NXDOMAIN " {
+			t.Fatalf("a name that does not exist: %s", got)
+		}
 		if got := sorted(ask("shop.example.org.")); got != atDR {
 			t.Fatalf("with an authority out of touch: %s", got)
 		}
