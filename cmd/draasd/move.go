@@ -99,6 +99,18 @@ func (m *mover) look(ctx context.Context, c *api.Client, id draas.ServiceID) (ap
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	s, err := c.Status(ctx, true)
+	// A daemon that has only just started knows no service before a majority
+	// has met: some moments later it does.
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for waited := time.Duration(0); err == nil && len(s.Services) == 0 && waited < startTime; waited += lookAgain {
+		select {
+		case <-ctx.Done():
+			return api.ServiceStatus{}, ctx.Err()
+		case <-tick.C:
+		}
+		s, err = c.Status(ctx, true)
+	}
 	if err != nil {
 		return api.ServiceStatus{}, err
 	}
@@ -107,6 +119,13 @@ func (m *mover) look(ctx context.Context, c *api.Client, id draas.ServiceID) (ap
 	}
 	return api.ServiceStatus{}, noService(s, id)
 }
+
+// startTime is how long a cluster may take to meet after its daemons have
+// started, and lookAgain how often that is looked at.
+const (
+	startTime = 5 * time.Second
+	lookAgain = 100 * time.Millisecond
+)
 
 func serviceOf(s *api.Status, id draas.ServiceID) (api.ServiceStatus, bool) {
 	for _, sv := range s.Services {
@@ -123,7 +142,7 @@ func noService(s *api.Status, id draas.ServiceID) error {
 		names = append(names, string(sv.ID))
 	}
 	if len(names) == 0 {
-		return fmt.Errorf("there is no service %q: %s knows none yet", id, s.Self)
+		return fmt.Errorf("%s knows no service yet: no majority of the members has met; start the others, or look at draasd status", s.Self)
 	}
 	return fmt.Errorf("there is no service %q%s (services: %s)", id, didYouMean(string(id), names), strings.Join(names, ", "))
 }
