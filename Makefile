@@ -5,6 +5,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 SEEDS       ?= 200
 SEED        ?=
 T           ?= 30s
+BUSY        ?= 10m
+RUNS        ?= 50
 BIN         := bin
 
 .PHONY: all build demo test check setup sim bench fuzz clean
@@ -36,9 +38,11 @@ check:
 sim:
 	$(GO) run ./internal/sim/cmd/sim -seeds $(SEEDS) $(if $(SEED),-seed $(SEED))
 
+# One package at a time: they measure. BUSY is how long both cores are kept
+# busy beside a cluster that must not move, RUNS how often each disaster is made.
 bench: build
-	$(GO) test -run '^$$' -bench . -benchmem ./...
-	$(BIN)/draasd demo --bench
+	DRAAS_BUSY=$(BUSY) $(GO) test -p 1 -timeout 60m -run '^$$' -bench . -benchmem ./...
+	$(BIN)/draasd demo --bench --bench-runs $(RUNS)
 
 # Every fuzz target in turn, T each.
 fuzz:

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 // lab is a cluster of three members with guards and web servers, all in this
 // process, on loopback addresses.
 type lab struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	base int
 	log  *slog.Logger
@@ -45,7 +45,7 @@ type part struct {
 	ended  chan error
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	l := &lab{t: t, dir: filepath.Join(t.TempDir(), "lab"), base: freeBase(t), parts: make(map[string]*part)}
 	level := slog.LevelInfo
@@ -66,7 +66,7 @@ func newLab(t *testing.T) *lab {
 	return l
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Logf("%s", p[:len(p)-1])
@@ -75,7 +75,7 @@ func (w testWriter) Write(p []byte) (int, error) {
 
 // freeBase finds a free range of ports below those that the kernel gives to
 // outgoing connections, so that none of those takes one of them meanwhile.
-func freeBase(t *testing.T) int {
+func freeBase(t testing.TB) int {
 	t.Helper()
 	for range 200 {
 		if base := 10000 + 50*rand.IntN(400); allFree(base) {

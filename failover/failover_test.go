@@ -2,12 +2,10 @@ package failover
 
 import (
 	"encoding/json"
-	"reflect"
 	"testing"
 	"time"
 
 	"github.com/draasd/draas"
-	"github.com/draasd/draas/runbook"
 )
 
 func TestNobodyIsActiveBeforeActivate(t *testing.T) {
@@ -301,74 +299,6 @@ func TestTwoOperatorsInOppositeDirections(t *testing.T) {
 	c.request("dr", "primary", Request{Move: MoveFailover, Operator: "bob", Expect: 1})
 	c.run(100 * ms)
 	c.mustRefuse(ReasonEpoch)
-}
-
-// A daemon that restarts on the same boot goes on; on another boot it waits a
-// lease first: the machine it was copied from may still run.
-func TestRestartOfTheActiveMember(t *testing.T) {
-	for _, tc := range []struct {
-		boot     string
-		min, max time.Duration
-	}{{"boot-primary", 0, 100 * ms}, {"another", 2100 * ms, 2400 * ms}} {
-		t.Run(tc.boot, func(t *testing.T) {
-			c := active(t, nil)
-			*c.gates["primary"] = gate{}
-			c.start("primary", testPolicy(), tc.boot)
-			start := c.now
-			for !c.open("primary") && c.now < start+5*time.Second {
-				c.run(10 * ms)
-			}
-			if took := c.now - start; took < tc.min || took > tc.max {
-				t.Errorf("serves again after %v, want %v to %v", took, tc.min, tc.max)
-			}
-		})
-	}
-}
-
-// A second daemon with the same identity: the first one's entries are void
-// from then on, and it says why it stops.
-func TestSecondDaemonWithOneIdentity(t *testing.T) {
-	c := active(t, nil)
-	first := c.agents["primary"]
-	c.start("primary", testPolicy(), "clone")
-	c.run(200 * ms)
-	for _, e := range c.log[first.State().Index:] {
-		first.Apply(e, c.reading())
-	}
-	if first.Superseded() == nil {
-		t.Fatal("the first daemon does not notice the second")
-	}
-	if got := first.Tick(c.reading()); len(got.Propose)+len(got.Extend) != 0 {
-		t.Errorf("it still wants %+v", got)
-	}
-}
-
-// Late entries of an old holder change nothing.
-func TestStaleEntriesAreVoid(t *testing.T) {
-	c := active(t, nil)
-	c.seeAll("primary", draas.Failed, "primary", "dr", "witness")
-	c.until(PhaseVerifying, time.Second)
-	s := c.agents["witness"].State()
-	inc := s.Members["primary"].Incarnation
-	for _, e := range []Event{
-		{Kind: EventRenew, By: "primary", Incarnation: inc, Permits: map[draas.ServiceID]draas.Epoch{"shop": 1}},
-		{Kind: EventActivate, By: "primary", Incarnation: inc, Service: "shop", Epoch: 2},
-		{Kind: EventActivate, By: "primary", Incarnation: inc, Service: "shop", Epoch: 3},
-		{Kind: EventRelease, By: "primary", Incarnation: inc, Service: "shop", Epoch: 1},
-		{Kind: EventRelease, By: "primary", Incarnation: inc, Service: "shop", Epoch: 2},
-		{Kind: EventDone, By: "primary", Incarnation: inc, Service: "shop", Epoch: 2, Done: &runbook.Record{Service: "shop", Move: runbook.Token{Epoch: 2}, Step: "dns", Member: "primary", Outcome: runbook.OutcomeDone}},
-		{Kind: EventObserved, By: "dr", Incarnation: 99, Observed: []Observation{{Service: "shop", Site: "dr", Verdict: draas.Failed}}},
-		{Kind: EventDue, By: "witness", Incarnation: s.Members["witness"].Incarnation, Service: "shop", Timer: timerStart, Mark: 1},
-	} {
-		e.Index = s.Index + 1
-		next, actions, renewed := apply(s, e)
-		if len(renewed) != 0 || len(actions) != 0 {
-			t.Errorf("%s: renewed %v, due %v", e.Kind, renewed, actions)
-		}
-		if !reflect.DeepEqual(next.Services["shop"], s.Services["shop"]) {
-			t.Errorf("%s changed the service", e.Kind)
-		}
-	}
 }
 
 // Step never changes the state that it was given, and a state survives being

@@ -2,7 +2,9 @@ package quorum
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/draasd/draas"
@@ -27,12 +29,11 @@ type Replica struct {
 	now   draas.Reading // of the Process or Open under way
 	// actions has become due since the last Process.
 	actions []failover.Action
-	// broken is why the state machine cannot go on.
-	broken error
-	index  uint64
-	ranked uint64 // index at which the order of leaders was last said
-	leader draas.MemberID
-	tickAt time.Duration // boot clock: when the agent wants its next Tick
+	log     *slog.Logger
+	index   uint64
+	ranked  uint64 // index at which the order of leaders was last said
+	leader  draas.MemberID
+	tickAt  time.Duration // boot clock: when the agent wants its next Tick
 	// What the last Tick wants closed and carried out: it stands until the
 	// next.
 	shut  []failover.Close
@@ -51,23 +52,24 @@ type Output struct {
 // OpenReplica opens the log and replays it. core.Machine is set by this
 // function.
 func OpenReplica(core CoreConfig, agent failover.AgentConfig, now draas.Reading) (*Replica, error) {
-	r := &Replica{self: agent.Self, agent: failover.NewAgent(agent, now), now: now}
+	r := &Replica{self: agent.Self, log: core.Log, agent: failover.NewAgent(agent, now), now: now}
 	core.Machine = r
 	c, err := OpenCore(core)
 	if err != nil {
 		return nil, err
 	}
 	r.core = c
-	return r, r.broken
+	return r, nil
 }
 
 // Apply implements Machine.
 func (r *Replica) Apply(index uint64, data []byte) {
 	e, err := failover.Decode(data)
 	if err != nil {
-		// Every member reads the same bytes, so all stop here, rather than
-		// going on with different states.
-		r.broken = fmt.Errorf("apply entry %d: %w", index, err)
+		// Every member reads the same bytes and passes the same entry over. To
+		// stop instead would stop all of them, and again at every start.
+		r.log.Error("entry of the log is not understood and passed over", "index", index, "err", err)
+		r.index = index
 		return
 	}
 	e.Index, r.index = index, index
@@ -130,7 +132,7 @@ func (r *Replica) Request(service draas.ServiceID, site draas.SiteID, req failov
 func (r *Replica) propose(e failover.Event) error {
 	data, err := e.Encode()
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
 	if err := r.core.Propose(data); err != nil {
 		return fmt.Errorf("propose %s: %w", e.Kind, err)
@@ -157,9 +159,6 @@ func (r *Replica) Process(now draas.Reading) (Output, error) {
 		if err != nil {
 			return out, err
 		}
-		if r.broken != nil {
-			return out, r.broken
-		}
 		if err := r.agent.Superseded(); err != nil {
 			return out, err
 		}
@@ -181,8 +180,10 @@ func (r *Replica) Process(now draas.Reading) (Output, error) {
 		}
 		for _, e := range c.Propose {
 			// Without a leader nothing can be proposed; the agent proposes
-			// again by itself.
-			_ = r.propose(e)
+			// again by itself. What is too large will never fit.
+			if err := r.propose(e); errors.Is(err, ErrTooLarge) {
+				return out, fmt.Errorf("%w: are there more services in failover.toml than one decision can hold?", err)
+			}
 		}
 	}
 	messages, err := r.core.Process()

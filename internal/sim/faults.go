@@ -6,6 +6,7 @@ import (
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/fence"
 	"github.com/draasd/draas/quorum"
 	"github.com/draasd/draas/quorum/quorumtest"
 	"github.com/draasd/draas/runbook"
@@ -186,7 +187,7 @@ func (w *World) faultHost() {
 	m.crash(0)
 	m.run++
 	m.down = true
-	m.gate = gate{}
+	m.gate = fence.Ledger{}
 	w.after(w.between(time.Second, 8*time.Second), func() { w.powerOn(m) })
 }
 
@@ -198,7 +199,7 @@ func (w *World) powerOn(m *member) {
 	m.down = false
 	m.boot++
 	m.base = w.between(time.Second, time.Hour)
-	m.gate = gate{}
+	m.gate = fence.Ledger{}
 	m.start()
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/fence"
 	"github.com/draasd/draas/quorum"
 	"github.com/draasd/draas/quorum/quorumtest"
 	"github.com/draasd/draas/runbook"
@@ -36,16 +37,11 @@ type member struct {
 	failed      error
 	published   draas.Epoch // what this run's DNS answers are of
 
-	gate gate
+	// gate is the guard's decision and its fence, which closes at once: it
+	// outlives the daemon, not the machine.
+	gate fence.Ledger
 	see  map[seen]*streak
 	done map[runbook.Record]bool
-}
-
-// gate is the guard and its fence: it outlives the daemon, not the machine.
-type gate struct {
-	epoch    draas.Epoch
-	ended    draas.Epoch
-	deadline draas.Deadline
 }
 
 type seen struct {
@@ -68,7 +64,7 @@ func (m *member) running() bool { return m.daemon != nil && !m.frozen && !m.down
 
 // gateOpen reports whether users can reach the service's site now.
 func (m *member) gateOpen() bool {
-	return m.role == draas.RoleSite && !m.down && !m.gate.deadline.Passed(m.reading())
+	return m.role == draas.RoleSite && !m.down && m.gate.Live(m.reading())
 }
 
 // start boots the daemon from what is on the disk.
@@ -187,16 +183,15 @@ func (m *member) command(c failover.Commands) {
 	}
 }
 
-// extend is the guard's receipt of a later deadline: what fence.Guard does,
-// with the same rules.
+// extend is the guard's receipt of a later deadline.
 func (m *member) extend(x failover.Extend) {
-	if m.down || x.Epoch <= m.gate.ended || x.Epoch < m.gate.epoch || x.Deadline.Passed(m.reading()) {
+	if m.down {
 		return
 	}
-	if x.Epoch == m.gate.epoch && x.Deadline.Boot <= m.gate.deadline.Boot {
+	if err := m.gate.Extend(m.reading(), x.Epoch, x.Deadline); err != nil {
+		m.w.note("%s guard refuses: %v", m.id, err)
 		return
 	}
-	m.gate.epoch, m.gate.deadline = x.Epoch, x.Deadline
 	m.w.note("%s guard open for epoch %d until +%v", m.id, x.Epoch, x.Deadline.Left(m.reading()))
 }
 
@@ -204,11 +199,11 @@ func (m *member) shut(x failover.Close, run int) {
 	if m.down {
 		return
 	}
-	m.gate.ended = max(m.gate.ended, x.Epoch)
-	if m.gate.epoch <= x.Epoch && !m.gate.deadline.Passed(m.reading()) {
-		m.gate.deadline = draas.Deadline{}
-		m.w.note("%s guard closed for epoch %d", m.id, x.Epoch)
+	if err := m.gate.Close(x.Epoch); err != nil {
+		m.w.note("%s guard refuses: %v", m.id, err)
+		return
 	}
+	m.w.note("%s guard closed for epoch %d", m.id, x.Epoch)
 	if m.run == run && m.daemon != nil {
 		m.daemon.FenceClosed(x.Service, x.Epoch)
 		m.process()
