@@ -79,11 +79,13 @@ func TestStaleEntriesAreVoid(t *testing.T) {
 
 // What a vantage said before it went out of reach is old news.
 func TestVantageOutOfReachDoesNotCount(t *testing.T) {
-	c := active(t, nil)
+	c := active(t, func(p *Policy) {
+		p.Members = append(p.Members, MemberPolicy{"second", draas.RoleWitness, "south"})
+	})
 	c.seeAll("primary", draas.Failed, "witness")
 	c.run(200 * ms)
 	c.dead["witness"] = true
-	for _, m := range []draas.MemberID{"primary", "dr"} {
+	for _, m := range []draas.MemberID{"primary", "dr", "second"} {
 		c.see(m, Observation{Peer: "witness", Verdict: draas.Failed})
 	}
 	c.run(200 * ms)
@@ -92,6 +94,8 @@ func TestVantageOutOfReachDoesNotCount(t *testing.T) {
 	if sv := c.service("shop"); sv.Epoch != 1 {
 		t.Fatalf("moved on the word of a dead vantage\n%s", c.story())
 	}
+	c.seeAll("primary", draas.Failed, "second")
+	c.until(PhaseVerifying, 5*time.Second)
 }
 
 // What the log itself makes sure of while a move waits, whatever a member
