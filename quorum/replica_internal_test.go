@@ -58,12 +58,12 @@ func turn(t *testing.T, process func() (Output, error), until func() bool) {
 func TestUnknownEntryIsPassedOver(t *testing.T) {
 	r, log, process := alone(t, failover.Policy{Digest: "d"})
 	turn(t, process, r.Greeted)
-	for _, garbage := range []string{"{", "", `{"kind":"hello"}`, strings.Repeat("x", 1000)} {
+	for _, garbage := range []string{"{", `{"kind":"hello"}`, strings.Repeat("x", 1000)} {
 		if err := r.core.Propose([]byte(garbage)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	turn(t, process, func() bool { return strings.Count(log.String(), "passed over") == 4 })
+	turn(t, process, func() bool { return strings.Count(log.String(), "passed over") == 3 })
 	if _, err := r.Request("none", "", failover.Request{Move: failover.MoveSwitchover}, draas.Reading{Boot: 2 * time.Hour}); err != nil {
 		t.Fatal(err)
 	}
