@@ -30,7 +30,13 @@ type udpRelay struct {
 	wg     sync.WaitGroup
 
 	mu      sync.Mutex
-	clients map[netip.AddrPort]*net.UDPConn
+	clients map[netip.AddrPort]*udpClient
+}
+
+// udpClient is a client's way to the target and back.
+type udpClient struct {
+	up   *net.UDPConn
+	used time.Time // when a datagram of the client's last went this way
 }
 
 // relayUDP starts a relay; both addresses are literal.
@@ -47,7 +53,7 @@ func relayUDP(listen, target string, v *valve) (*udpRelay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start relay: %w", err)
 	}
-	r := &udpRelay{target: to, valve: v, conn: conn, clients: make(map[netip.AddrPort]*net.UDPConn)}
+	r := &udpRelay{target: to, valve: v, conn: conn, clients: make(map[netip.AddrPort]*udpClient)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.wg.Go(r.serve)
 	return r, nil
@@ -60,8 +66,8 @@ func (r *udpRelay) close() {
 	r.cancel()
 	_ = r.conn.Close() // to unblock the reader
 	r.mu.Lock()
-	for _, up := range r.clients {
-		_ = up.Close() // as above
+	for _, c := range r.clients {
+		_ = c.up.Close() // as above
 	}
 	r.mu.Unlock()
 	r.wg.Wait()
@@ -82,53 +88,56 @@ func (r *udpRelay) serve() {
 		if err != nil || !r.passing() {
 			continue // an error is that of an earlier datagram
 		}
-		up, err := r.upstream(from)
-		if err != nil {
-			continue
-		}
-		// A refusal of an earlier datagram: to the client it is a loss.
-		_, _ = up.Write(buf[:n])
+		r.forward(from, buf[:n])
 	}
 }
 
-// upstream is the socket by which a client's datagrams go on.
-func (r *udpRelay) upstream(client netip.AddrPort) (*net.UDPConn, error) {
+// forward sends a client's datagram on. It holds the lock to the end, so that
+// the way is not given up as idle in between: the answer would be lost.
+func (r *udpRelay) forward(client netip.AddrPort, datagram []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if up := r.clients[client]; up != nil {
-		return up, nil
+	c := r.clients[client]
+	if c == nil {
+		if len(r.clients) >= udpClients || r.ctx.Err() != nil {
+			return
+		}
+		up, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(r.target))
+		if err != nil {
+			return // lost, as on a network without room
+		}
+		c = &udpClient{up: up}
+		r.clients[client] = c
+		r.wg.Go(func() { r.back(client, c) })
 	}
-	if len(r.clients) >= udpClients || r.ctx.Err() != nil {
-		return nil, fmt.Errorf("carry datagram of %s: too many clients", client)
-	}
-	up, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(r.target))
-	if err != nil {
-		return nil, fmt.Errorf("carry datagram of %s: %w", client, err)
-	}
-	r.clients[client] = up
-	r.wg.Go(func() { r.back(client, up) })
-	return up, nil
+	c.used = time.Now()
+	// A refusal of an earlier datagram: to the client it is a loss.
+	_, _ = c.up.Write(datagram)
 }
 
-// back carries the answers to a client until none comes for a while.
-func (r *udpRelay) back(client netip.AddrPort, up *net.UDPConn) {
-	defer func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.clients, client)
-		_ = up.Close() // nothing is in flight that matters
-	}()
+// idle gives a client's way up, unless it was used meanwhile.
+func (r *udpRelay) idle(client netip.AddrPort, c *udpClient) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(c.used) < udpIdle && r.ctx.Err() == nil {
+		return false
+	}
+	delete(r.clients, client)
+	_ = c.up.Close() // nothing is in flight that matters
+	return true
+}
+
+// back carries the answers to a client until it has asked nothing for a while.
+func (r *udpRelay) back(client netip.AddrPort, c *udpClient) {
 	buf := make([]byte, 4<<10) // DNS over UDP stays below
 	for {
-		if up.SetReadDeadline(time.Now().Add(udpIdle)) != nil {
-			return
-		}
-		n, err := up.Read(buf)
-		if err != nil {
-			return
-		}
-		if r.passing() {
+		_ = c.up.SetReadDeadline(time.Now().Add(udpIdle)) // of a closed socket: Read says so
+		n, err := c.up.Read(buf)
+		switch {
+		case err == nil && r.passing():
 			_, _ = r.conn.WriteToUDPAddrPort(buf[:n], client) // a loss, to the client
+		case err != nil && r.idle(client, c):
+			return
 		}
 	}
 }
