@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas/measure"
+	"github.com/draasd/draas/rto"
 )
 
 // target is what a disaster's RTO should be with the fast profile; zero means
@@ -32,7 +33,7 @@ func targets() []target {
 func writeBench(out io.Writer, runs []RunResult, planned int) {
 	rows := [][]string{{"disaster", "met", "runs", "median", "target", "p90", "max", "target", "stalls", "longest stall"}}
 	for _, t := range targets() {
-		var rto []time.Duration
+		var taken []time.Duration
 		var all stalls
 		n := 0
 		for i := range runs {
@@ -44,19 +45,19 @@ func writeBench(out io.Writer, runs []RunResult, planned int) {
 			all.Count += run.stalls.Count
 			all.Longest = max(all.Longest, run.stalls.Longest)
 			if run.RTO != nil {
-				rto = append(rto, time.Duration(*run.RTO))
+				taken = append(taken, time.Duration(*run.RTO))
 			}
 		}
-		if len(rto) == 0 {
+		if len(taken) == 0 {
 			continue
 		}
-		median, most := percentile(rto, 50), slices.Max(rto)
+		median, most := rto.Percentile(taken, 50), slices.Max(taken)
 		met := "yes"
-		if median > t.median || t.max > 0 && most > t.max || len(rto) < n {
+		if median > t.median || t.max > 0 && most > t.max || len(taken) < n {
 			met = "no"
 		}
 		row := []string{string(t.disaster), met, strconv.Itoa(n), duration(median), duration(t.median),
-			duration(percentile(rto, 90)), duration(most), "", strconv.Itoa(all.Count), duration(all.Longest)}
+			duration(rto.Percentile(taken, 90)), duration(most), "", strconv.Itoa(all.Count), duration(all.Longest)}
 		if t.max > 0 {
 			row[7] = duration(t.max)
 		}

@@ -103,21 +103,6 @@ func TestBenchTable(t *testing.T) {
 	golden(t, "bench.txt", out.Bytes())
 }
 
-func TestPercentile(t *testing.T) {
-	var v []time.Duration
-	for i := range 20 {
-		v = append(v, time.Duration(20-i))
-	}
-	for p, want := range map[float64]time.Duration{50: 10, 90: 18, 99: 20, 100: 20, 5: 1, 1: 1} {
-		if got := percentile(v, p); got != want {
-			t.Errorf("percentile %v is %d, want %d", p, got, want)
-		}
-	}
-	if got := percentile(v[:1], 50); got != 20 {
-		t.Errorf("the median of one is %d", got)
-	}
-}
-
 // A report of rtotest becomes a run's figures.
 func TestTake(t *testing.T) {
 	start := time.Date(2026, 11, 21, 4, 0, 0, 0, time.UTC)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas/measure"
+	"github.com/draasd/draas/rto"
 )
 
 // writeTable writes a row per run, and below them the median and the maximum
@@ -20,7 +21,7 @@ func (r *Result) writeTable(out io.Writer) {
 		rows = append(rows, r.Runs[i].row())
 	}
 	if r.alike() {
-		rows = append(rows, r.summary("median", func(v []time.Duration) time.Duration { return percentile(v, 50) }),
+		rows = append(rows, r.summary("median", func(v []time.Duration) time.Duration { return rto.Percentile(v, 50) }),
 			r.summary("max", slices.Max[[]time.Duration]))
 	}
 	writeRows(out, rows, 2)
@@ -95,13 +96,6 @@ func (r *Result) summary(name string, of func([]time.Duration) time.Duration) []
 		return append(row, "", "", "", "", ms(measure.Millis(of(dual))))
 	}
 	return append(row, "", "", strconv.Itoa(failed), strconv.Itoa(wrong), ms(measure.Millis(of(dual))))
-}
-
-// percentile is the nearest-rank percentile p, above 0 and up to 100.
-func percentile(v []time.Duration, p float64) time.Duration {
-	s := slices.Sorted(slices.Values(v))
-	n := int(float64(len(s))*p/100 + 0.999999)
-	return s[max(n, 1)-1]
 }
 
 // ms is a time in milliseconds, with one decimal below ten.
