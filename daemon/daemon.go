@@ -69,6 +69,10 @@ func New(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	policy := policyOf(c)
+	if err := policy.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.ConfigPath, err)
+	}
 	if o.Clock == nil {
 		o.Clock = fence.SystemClock{}
 	}

@@ -165,3 +165,23 @@ func TestPlannedTargetWaitsForTheHandover(t *testing.T) {
 		}
 	}
 }
+
+func TestPolicyWithoutASoundPlan(t *testing.T) {
+	p := testPolicy()
+	if err := p.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*ServicePolicy){
+		"one site":          func(s *ServicePolicy) { s.Sites = s.Sites[:1] },
+		"step twice":        func(s *ServicePolicy) { s.Steps = append(s.Steps, s.Steps[0]) },
+		"step without time": func(s *ServicePolicy) { s.Steps = []runbook.Step{{Name: "dns", Effect: "dns"}} },
+	} {
+		bad := testPolicy()
+		s := bad.Services["shop"]
+		change(&s)
+		bad.Services["shop"] = s
+		if bad.Validate() == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}

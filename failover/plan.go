@@ -1,6 +1,8 @@
 package failover
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -30,6 +32,25 @@ func (m *Move) plan(id draas.ServiceID, steps []runbook.Step) {
 		}
 		m.Plan.Steps = append(m.Plan.Steps, s)
 	}
+}
+
+// Validate reports services whose moves would have no sound plan: better at
+// the start than in the middle of a disaster.
+func (p *Policy) Validate() error {
+	var errs []error
+	for _, id := range slices.Sorted(maps.Keys(p.Services)) {
+		s := p.Services[id]
+		if len(s.Sites) < 2 {
+			errs = append(errs, fmt.Errorf("service %s has %d sites, two are needed to move", id, len(s.Sites)))
+			continue
+		}
+		m := Move{Kind: MoveFailover, From: s.Sites[0], To: s.Sites[1], Epoch: 1}
+		m.plan(id, s.Steps)
+		if err := m.Plan.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("plan of %s: %w", id, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // done journals how a step of a move ended.
