@@ -62,7 +62,6 @@ type View struct {
 // goroutines.
 type Authority struct {
 	cfg   Config
-	zones []*zone
 	log   *slog.Logger
 	stats counters
 
@@ -74,10 +73,12 @@ type Authority struct {
 	leases atomic.Pointer[map[string]draas.Deadline]
 
 	mu       sync.Mutex
-	decided  map[draas.ServiceID]dns.Decision  // answered now
-	seen     map[draas.ServiceID]runbook.Token // highest token published
-	refusals map[string]string                 // name to reason, as logged
-	changed  chan struct{}                     // closed at each publication
+	zones    []*zone
+	until    map[draas.ServiceID]draas.Deadline // as Lease was told last
+	decided  map[draas.ServiceID]dns.Decision   // answered now
+	seen     map[draas.ServiceID]runbook.Token  // highest token published
+	refusals map[string]string                  // name to reason, as logged
+	changed  chan struct{}                      // closed at each publication
 }
 
 // New validates the configuration and returns an authority that answers
@@ -104,8 +105,21 @@ func New(cfg Config) (*Authority, error) {
 	if cfg.Workers < 0 || cfg.MaxConns < 0 || cfg.IdleTimeout < 0 {
 		errs = append(errs, errors.New("negative Workers, MaxConns or IdleTimeout"))
 	}
+	zones, err := newZones(cfg.Zones)
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return nil, fmt.Errorf("dns authority: %w", err)
+	}
+	a.zones = zones
+	a.warnOfGaps()
+	return a, nil
+}
+
+// newZones validates zones each by itself and against each other.
+func newZones(configs []Zone) ([]*zone, error) {
+	var zones []*zone
+	var errs []error
 	seen := make(map[string]bool)
-	for _, zc := range cfg.Zones {
+	for _, zc := range configs {
 		z, err := newZone(zc)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("zone %s: %w", zc.Name, err))
@@ -115,24 +129,58 @@ func New(cfg Config) (*Authority, error) {
 			errs = append(errs, fmt.Errorf("zone %s: given twice", z.name))
 		}
 		seen[z.name] = true
-		a.zones = append(a.zones, z)
+		zones = append(zones, z)
 	}
 	if len(errs) == 0 {
-		errs = append(errs, a.misplaced(), a.tryAll())
+		errs = append(errs, misplaced(zones), tryAll(zones))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("dns authority: %w", err)
+	return zones, errors.Join(errs...)
+}
+
+// CheckZones reports whether SetZones would take these zones.
+func CheckZones(zones []Zone) error {
+	if _, err := newZones(zones); err != nil {
+		return fmt.Errorf("dns authority: %w", err)
 	}
+	return nil
+}
+
+// SetZones replaces the zones while queries are answered: what was published
+// before is answered from the new ones at once. If a zone is not valid nothing
+// changes.
+func (a *Authority) SetZones(configs []Zone) error {
+	zones, err := newZones(configs)
+	if err != nil {
+		return fmt.Errorf("dns authority: %w", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.table.Load() != nil {
+		t, err := buildTable(zones, a.decided)
+		if err != nil {
+			return fmt.Errorf("dns authority: %w", err)
+		}
+		// The bounds of new names stand before the names do.
+		before := a.zones
+		a.zones = append(slices.Clone(before), zones...)
+		if err := a.bound(); err != nil {
+			a.zones = before
+			return fmt.Errorf("dns authority: %w", err)
+		}
+		a.table.Store(t)
+		a.logRefusals(t.refusals)
+	}
+	a.zones = zones
 	a.warnOfGaps()
-	return a, nil
+	return nil
 }
 
 // misplaced reports services of a zone that lie in another zone below it.
-func (a *Authority) misplaced() error {
+func misplaced(zones []*zone) error {
 	var errs []error
-	for _, z := range a.zones {
+	for _, z := range zones {
 		for _, n := range z.services {
-			for _, o := range a.zones {
+			for _, o := range zones {
 				if o != z && mdns.IsSubDomain(z.name, o.name) && mdns.IsSubDomain(o.name, n.Name) {
 					errs = append(errs, fmt.Errorf("zone %s: service %s: %s lies in zone %s", z.name, n.Service, n.Name, o.name))
 				}
@@ -144,9 +192,9 @@ func (a *Authority) misplaced() error {
 
 // tryAll packs every answer for every site once, so that publishing cannot
 // fail for the data's sake.
-func (a *Authority) tryAll() error {
+func tryAll(zones []*zone) error {
 	sites := map[draas.SiteID]bool{}
-	for _, z := range a.zones {
+	for _, z := range zones {
 		for _, n := range z.services {
 			for site := range n.Targets {
 				sites[site] = true
@@ -155,16 +203,16 @@ func (a *Authority) tryAll() error {
 	}
 	for _, site := range slices.Sorted(maps.Keys(sites)) {
 		all := make(map[draas.ServiceID]dns.Decision)
-		for _, z := range a.zones {
+		for _, z := range zones {
 			for _, n := range z.services {
 				all[n.Service] = dns.Decision{Token: runbook.Token{Generation: 1 << 63, Epoch: 1 << 63}, Site: site}
 			}
 		}
-		if _, err := buildTable(a.zones, all); err != nil {
+		if _, err := buildTable(zones, all); err != nil {
 			return fmt.Errorf("with all services at %s: %w", site, err)
 		}
 	}
-	_, err := buildTable(a.zones, nil)
+	_, err := buildTable(zones, nil)
 	return err
 }
 

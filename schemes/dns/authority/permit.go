@@ -20,6 +20,15 @@ var lapsed = &answer{rcode: mdns.RcodeServerFailure, reason: "this site's permit
 // that knows better: the answer would lead to a closed fence. It replaces what
 // was told before; a service that is left out has no such bound.
 func (a *Authority) Lease(until map[draas.ServiceID]draas.Deadline) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.until = maps.Clone(until)
+	return a.bound()
+}
+
+// bound applies the bounds to the names of the zones. a.mu is held.
+func (a *Authority) bound() error {
+	until := a.until
 	names := make(map[string]draas.Deadline, 2*len(until))
 	for _, z := range a.zones {
 		for _, n := range z.services {
