@@ -30,7 +30,24 @@ type ServiceID string
 // Epoch numbers the activations of a service. It only grows. Zero means that
 // the service was never activated. It is the fencing token: receivers refuse
 // an epoch below one they have seen.
+//
+// Its upper 32 bits are the generation: it grows when a survivor of a lost
+// majority starts the cluster anew, so that whatever the old cluster may have
+// granted unseen is below. It is zero until then.
 type Epoch uint64
+
+// EpochOf is epoch n of a generation.
+func EpochOf(generation uint32, n uint32) Epoch { return Epoch(generation)<<32 | Epoch(n) }
+
+// Generation is the generation that the epoch belongs to.
+func (e Epoch) Generation() uint32 { return uint32(e >> 32) }
+
+func (e Epoch) String() string {
+	if g := e.Generation(); g != 0 {
+		return fmt.Sprintf("%d.%d", g, uint32(e))
+	}
+	return fmt.Sprintf("%d", uint64(e))
+}
 
 // Incarnation tells two runs of a member's daemon apart. It is drawn at random
 // at each start; zero means unknown.
@@ -97,17 +114,31 @@ const (
 	FenceExec    FenceKind = "exec"    // commands of the operator's
 	FenceSystemd FenceKind = "systemd" // stops and starts a unit
 	FenceKernel  FenceKind = "kernel"  // nftables drops the service's ports
+	FenceDevice  FenceKind = "device"  // others switch the site's hosts off
 )
 
-// OutlivesDaemon reports whether the fence closes by itself when the daemon
-// that renews it is killed or stopped.
+// OutlivesDaemon reports whether the old site is stopped also when the daemon
+// that renews its permit is killed or stopped: by the guard, or by others.
 func (k FenceKind) OutlivesDaemon() bool {
 	switch k {
-	case FencePath, FenceExec, FenceSystemd, FenceKernel:
+	case FencePath, FenceExec, FenceSystemd, FenceKernel, FenceDevice:
 		return true
 	}
 	return false
 }
+
+// LeaseLoss says what a site does when its permit ends unrenewed.
+type LeaseLoss string
+
+// What a site can do when its permit ends.
+const (
+	// LeaseLossFence closes the site: nobody serves until it is decided anew.
+	LeaseLossFence LeaseLoss = "fence"
+	// LeaseLossServe serves on, for those to whom a needless stop is worse
+	// than the risk. The end of the lease then proves nothing, so that a
+	// take-over needs a device fence or a person's word.
+	LeaseLossServe LeaseLoss = "serve"
+)
 
 // Sentinel errors that cross packages.
 var (

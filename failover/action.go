@@ -1,6 +1,8 @@
 package failover
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/draasd/draas"
@@ -23,6 +25,9 @@ const (
 	// ActionTake: Member proposes EventActivate for Epoch as soon as the old
 	// permit is over, by release or by waiting out the lease.
 	ActionTake ActionKind = "take"
+	// ActionFence: Member has a device switch Site off, confirms that it is, and
+	// says so with EventFenced for Epoch.
+	ActionFence ActionKind = "fence"
 	// ActionStep: Member carries out Due, or gives it up when Release is set,
 	// and says EventDone with how it ended.
 	ActionStep ActionKind = "step"
@@ -81,11 +86,23 @@ func (s State) Duties(id draas.ServiceID) []Action {
 	if sv.Phase == PhaseFencing {
 		out = append(out, Action{Kind: ActionTake, Member: sv.Move.To.Member(), Service: id, Site: sv.Move.To, Epoch: sv.Move.Epoch})
 	}
+	if s.fenceDue(id) {
+		out = append(out, Action{Kind: ActionFence, Member: sv.Move.To.Member(), Service: id, Site: sv.Active, Epoch: sv.Epoch})
+	}
 	out = append(out, sv.stepDuties(id)...)
-	for _, name := range [...]string{timerConfirm, timerRetarget, timerHold, timerStart} {
-		if t, set := sv.Timers[name]; set {
-			out = append(out, Action{Kind: ActionTimer, Service: id, Timer: name, Mark: t.Mark, After: t.After})
-		}
+	for _, name := range slices.Sorted(maps.Keys(sv.Timers)) {
+		t := sv.Timers[name]
+		out = append(out, Action{Kind: ActionTimer, Service: id, Timer: name, Mark: t.Mark, After: t.After})
 	}
 	return out
+}
+
+// fenceDue: a device has to prove what the lease cannot; a planned move first
+// gives the old holder the time to stop in order.
+func (s *State) fenceDue(id draas.ServiceID) bool {
+	sv := s.Services[id]
+	if sv.Phase != PhaseFencing || s.proven(id) || !slices.Contains(s.rules(id).Devices, sv.Active) {
+		return false
+	}
+	return sv.Released || !sv.Move.Kind.Planned()
 }

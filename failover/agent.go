@@ -54,6 +54,16 @@ type Agent struct {
 	pending  map[string]proposal             // proposals under way
 	extended map[draas.ServiceID]permit      // last handed to the guard
 	finished map[stepKey]runbook.Record      // steps that ended
+
+	lags       map[draas.ServiceID]Lag   // how far this site's copies are behind
+	off        map[draas.ServiceID]proof // what devices have switched off
+	generation uint32                    // of the cluster, as the core knows it
+}
+
+// proof is that the holder of an epoch is off.
+type proof struct {
+	epoch    draas.Epoch
+	evidence string
 }
 
 type permit struct {
@@ -101,6 +111,8 @@ func NewAgent(cfg AgentConfig, now draas.Reading) *Agent {
 		pending:   make(map[string]proposal),
 		extended:  make(map[draas.ServiceID]permit),
 		finished:  make(map[stepKey]runbook.Record),
+		lags:      make(map[draas.ServiceID]Lag),
+		off:       make(map[draas.ServiceID]proof),
 	}
 }
 
@@ -137,6 +149,8 @@ func (a *Agent) Apply(e Event, now draas.Reading) []Action {
 				a.grant(id, epoch, e.ID)
 			}
 		}
+	case EventPolicy, EventVersion:
+		a.linger(before, now)
 	case EventActivate:
 		was, is := before.Services[e.Service], next.Services[e.Service]
 		if was != nil && is.Epoch != was.Epoch && is.Active.Member() == e.By {
@@ -172,6 +186,16 @@ func (a *Agent) applyHello(e Event, before State, mine bool, now draas.Reading) 
 	if old := before.Members[a.cfg.Self]; old != nil && old.Boot != a.cfg.Boot {
 		for _, p := range a.state.Policy.Services {
 			a.serveAfter = max(a.serveAfter, now.Boot+p.Lease.Wait())
+		}
+	}
+}
+
+// linger notes, when the rules have changed, that permits granted under the
+// old lease run by it until they are renewed.
+func (a *Agent) linger(before State, now draas.Reading) {
+	for id, old := range before.Policy.Services {
+		if a.state.Policy.Services[id].Lease != old.Lease {
+			a.over[id] = now.Boot + max(old.Lease.Wait(), a.state.Policy.Services[id].Lease.Wait())
 		}
 	}
 }
@@ -221,6 +245,31 @@ func (a *Agent) StepEnded(r runbook.Record) {
 	a.finished[key], a.fresh = r, true
 }
 
+// Offer takes another file's policy in place of the one that this member was
+// started with. It is in force when the log says so, for all at once.
+func (a *Agent) Offer(p Policy) {
+	a.cfg.Policy, a.fresh = p, true
+}
+
+// Lag takes how far this site's copy of a service's data is behind.
+func (a *Agent) Lag(id draas.ServiceID, l Lag) {
+	if was, known := a.lags[id]; !known || was != l {
+		a.lags[id], a.fresh = l, true
+	}
+}
+
+// DeviceOff tells that a device was seen to have the holder of the epoch off.
+func (a *Agent) DeviceOff(id draas.ServiceID, epoch draas.Epoch, evidence string) {
+	a.off[id], a.fresh = proof{epoch, evidence}, true
+}
+
+// Generation tells the cluster's generation.
+func (a *Agent) Generation(n uint32) {
+	if n != a.generation {
+		a.generation, a.fresh = n, true
+	}
+}
+
 // Greeted reports whether this run's own hello has been applied: all that was
 // committed before this run started has been applied too.
 func (a *Agent) Greeted() bool { return a.greeted }
@@ -229,9 +278,10 @@ func (a *Agent) Greeted() bool { return a.greeted }
 // Next has not passed, a Tick would say nothing new.
 func (a *Agent) Fresh() bool { return a.fresh }
 
-// Permit is the permit that this site holds for the service and may serve
-// under at the reading, if any.
+// Permit is the permit that this site holds for the service, or for the group
+// that it is part of, and may serve under at the reading, if any.
 func (a *Agent) Permit(id draas.ServiceID, now draas.Reading) (draas.Epoch, draas.Deadline, bool) {
+	id = a.state.unitOf(id)
 	p, held := a.permits[id]
 	if !held || p.deadline.Passed(now) || !a.holds(id, p.epoch) {
 		return 0, draas.Deadline{}, false

@@ -12,7 +12,11 @@ import (
 
 // Version is the version of Step. It travels with every hello, so that all
 // members know by which rules the others decide.
-const Version = 1
+//
+// Version 1 is that of issue 2's daemons. Version 2 knows all that stands
+// behind ServicePolicy.HoldMax, and the events offer, version, lag, fenced and
+// generation.
+const Version = 2
 
 // MaxEvent bounds one encoded event in bytes. A policy of a hundred services
 // takes some 40 KiB.
@@ -32,6 +36,12 @@ const (
 	EventRelease  EventKind = "release"  // the old holder is closed, for good
 	EventActivate EventKind = "activate" // a site takes the next epoch
 	EventDone     EventKind = "done"     // a step of a move was observed done
+
+	EventOffer      EventKind = "offer"      // a running daemon has read another file
+	EventVersion    EventKind = "version"    // all members can step by a newer version
+	EventLag        EventKind = "lag"        // how far a site's copy is behind
+	EventFenced     EventKind = "fenced"     // a device has the old site off, confirmed
+	EventGeneration EventKind = "generation" // a survivor started the cluster anew
 )
 
 // Event is one entry of the replicated log. Only the fields of its kind are
@@ -60,7 +70,11 @@ type Event struct {
 	Timer    string                          `json:"timer,omitempty"`
 	Mark     uint64                          `json:"mark,omitempty"`
 	Done     *runbook.Record                 `json:"done,omitempty"`
-	Evidence string                          `json:"evidence,omitempty"`
+	Lag      *Lag                            `json:"lag,omitempty"`
+	Version  int                             `json:"version,omitempty"`
+	// Generation is the cluster's, of EventGeneration.
+	Generation uint32 `json:"generation,omitempty"`
+	Evidence   string `json:"evidence,omitempty"`
 }
 
 // Hello is what a daemon says of itself when it starts.
@@ -97,14 +111,43 @@ const (
 	MoveUndo       = runbook.Undo       // back, because the target of a move failed
 )
 
-// Request is an operator's wish.
+// Ask is a request that moves nothing.
+type Ask string
+
+// What can be asked for beside moves.
+const (
+	AskPause       Ask = "pause"       // no automatic move, for a time and a reason
+	AskResume      Ask = "resume"      // ends a pause
+	AskAcknowledge Ask = "acknowledge" // ends the hold, and forgets moves and failures that let it grow
+)
+
+// MaxPause bounds a pause: what is paused for longer is not meant to be
+// automatic.
+const MaxPause = 30 * 24 * time.Hour
+
+// Request is an operator's wish: a move, or what Ask names.
 type Request struct {
-	Move     MoveKind `json:"move"`
+	Move     MoveKind `json:"move,omitempty"`
+	Ask      Ask      `json:"ask,omitempty"`
 	Operator string   `json:"operator,omitempty"`
 	Reason   string   `json:"reason,omitempty"`
 	// Expect is the epoch that the operator saw; a request made on an older
 	// view is refused. Zero asks for no such check.
 	Expect draas.Epoch `json:"expect,omitempty"`
+	// For is how long a pause lasts.
+	For time.Duration `json:"for_ns,omitempty"`
+	// AllowDataLoss lets this one move go to a site whose copy is too far
+	// behind, or of which that is not known.
+	AllowDataLoss bool `json:"allow_data_loss,omitempty"`
+	// Vouch is the operator's word that the old site does not serve and will
+	// not, where neither the lease nor a device can prove it.
+	Vouch bool `json:"vouch,omitempty"`
+}
+
+// Lag is how far a site's copy of a service is behind the active site's.
+type Lag struct {
+	Known  bool          `json:"known"` // false: it could not be found out
+	Behind time.Duration `json:"behind_ns"`
 }
 
 // Encode writes the event as it stands in the log.

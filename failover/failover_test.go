@@ -145,7 +145,7 @@ func TestWhatForbidsAnAutomaticMove(t *testing.T) {
 		change     func(*Policy)
 	}{
 		{"automatic is off", ReasonAutomatic, func(p *Policy) { s := p.Services["shop"]; s.Automatic = false; p.Services["shop"] = s }},
-		{"no fence that outlives the daemon", ReasonFence, func(p *Policy) { s := p.Services["shop"]; s.Fence = draas.FenceNone; p.Services["shop"] = s }},
+		{"no fence that outlives the daemon", ReasonProof, func(p *Policy) { s := p.Services["shop"]; s.Fence = draas.FenceNone; p.Services["shop"] = s }},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
@@ -156,7 +156,7 @@ func TestWhatForbidsAnAutomaticMove(t *testing.T) {
 			if sv := c.service("shop"); sv.Epoch != 1 {
 				t.Fatal("moved all the same")
 			}
-			c.request("dr", "", Request{Move: MoveFailover, Operator: "ann", Expect: 1})
+			c.request("dr", "", Request{Move: MoveFailover, Operator: "ann", Expect: 1, Vouch: true})
 			c.until(PhaseVerifying, 5*time.Second)
 		})
 	}

@@ -18,22 +18,65 @@ type verdict struct {
 // judge counts the vantages on a service at a site, each failure domain once
 // (rule 5: no verdict from one failure domain).
 func (s *State) judge(id draas.ServiceID, site draas.SiteID) verdict {
-	sv, policy := s.Services[id], s.Policy.Services[id]
+	parts := s.parts(id)
+	v := s.judgePart(id, parts[0], site)
+	for _, part := range parts[1:] {
+		v = v.and(s.judgePart(id, part, site))
+	}
+	return v
+}
+
+// and is the verdict of two parts of a group: as bad as the worse, as well
+// known as the less known.
+func (v verdict) and(o verdict) verdict {
+	v.outside = v.outside && o.outside
+	v.domains = max(v.domains, o.domains)
+	a, b := v.reasons, o.reasons
+	switch {
+	case v.Verdict == draas.Failed && o.Verdict != draas.Failed:
+		b = asEvidence(b)
+	case v.Verdict != draas.Failed && o.Verdict == draas.Failed:
+		a = asEvidence(a)
+	}
+	v.reasons = append(a, b...)
+	if worse := [...]int{draas.Unknown: 1, draas.Healthy: 0, draas.Suspect: 2, draas.Failed: 3}; worse[o.Verdict] > worse[v.Verdict] {
+		v.Verdict = o.Verdict
+	}
+	return v
+}
+
+// asEvidence: that one part of a group is well does not speak against a move
+// that another part needs.
+func asEvidence(reasons []Reason) []Reason {
+	for i := range reasons {
+		if reasons[i].Code == ReasonQuorum {
+			reasons[i].Code = ReasonVantage
+		}
+	}
+	return reasons
+}
+
+func (s *State) judgePart(id, part draas.ServiceID, site draas.SiteID) verdict {
+	sv, policy, views := s.Services[id], s.Policy.Services[id], s.views(id, part)
+	where := string(site)
+	if part != id {
+		where = string(part) + " at " + where
+	}
 	var v verdict
 	var failed []string
 	suspect, healthy := false, false
 	for _, m := range s.Policy.Members {
-		o, seen := sv.Views[site][m.ID]
+		o, seen := views[site][m.ID]
 		own := m.ID == site.Member()
 		if !seen || (!own && o.Epoch != sv.Epoch) {
-			v.reasons = append(v.reasons, no(ReasonVantage, "%s has not looked at %s yet", m.ID, site))
+			v.reasons = append(v.reasons, no(ReasonVantage, "%s has not looked at %s yet", m.ID, where))
 			continue
 		}
 		if why := s.discounted(m.ID, site, o.Verdict); why != "" {
 			v.reasons = append(v.reasons, no(ReasonVantage, "%s says %s, not counted: %s", m.ID, o.Verdict, why))
 			continue
 		}
-		v.reasons = append(v.reasons, Reason{ReasonVantage, o.Verdict == draas.Failed, sees(m.ID, site, o)})
+		v.reasons = append(v.reasons, Reason{ReasonVantage, o.Verdict == draas.Failed, sees(m.ID, where, o)})
 		switch o.Verdict {
 		case draas.Failed:
 			if !slices.Contains(failed, m.Domain) {
@@ -49,7 +92,7 @@ func (s *State) judge(id draas.ServiceID, site draas.SiteID) verdict {
 	}
 	v.domains = len(failed)
 	v.reasons = append(v.reasons, Reason{ReasonQuorum, v.domains >= policy.Confirmations,
-		fmt.Sprintf("%d of %d failure domains needed say that %s failed", v.domains, policy.Confirmations, site)})
+		fmt.Sprintf("%d of %d failure domains needed say that %s failed", v.domains, policy.Confirmations, where)})
 	switch {
 	case v.domains >= policy.Confirmations:
 		v.Verdict = draas.Failed
@@ -61,8 +104,8 @@ func (s *State) judge(id draas.ServiceID, site draas.SiteID) verdict {
 	return v
 }
 
-func sees(m draas.MemberID, site draas.SiteID, o Observation) string {
-	text := fmt.Sprintf("%s sees %s %s", m, site, o.Verdict)
+func sees(m draas.MemberID, where string, o Observation) string {
+	text := fmt.Sprintf("%s sees %s %s", m, where, o.Verdict)
 	if o.Class != "" && o.Verdict != draas.Healthy {
 		text += " (" + o.Class + ")"
 	}
@@ -119,8 +162,7 @@ func (s *State) down(m draas.MemberID) (bool, []draas.MemberID) {
 
 // fit says whether a site could take the service over now.
 func (s *State) fit(id draas.ServiceID, site draas.SiteID) Reason {
-	sv, policy := s.Services[id], s.Policy.Services[id]
-	member := s.Members[site.Member()]
+	policy, member := s.rules(id), s.Members[site.Member()]
 	if !policy.has(site) {
 		return no(ReasonTarget, "%s does not run at %s", id, site)
 	}
@@ -133,32 +175,42 @@ func (s *State) fit(id draas.ServiceID, site draas.SiteID) Reason {
 	if !policy.Warm {
 		return ok(ReasonTarget, "%s is reachable; its service starts when it is activated", site)
 	}
-	o, seen := sv.Views[site][site.Member()]
-	if !seen || o.Verdict == draas.Unknown {
-		return no(ReasonTarget, "%s has not yet looked at its own %s", site, id)
-	}
-	if o.Verdict != draas.Healthy {
-		text := sees(site.Member(), site, o)
-		if o.Detail != "" {
-			text += ": " + o.Detail
+	for _, part := range s.parts(id) {
+		o, seen := s.views(id, part)[site][site.Member()]
+		if !seen || o.Verdict == draas.Unknown {
+			return no(ReasonTarget, "%s has not yet looked at its own %s", site, part)
 		}
-		return no(ReasonTarget, "%s", text)
+		if o.Verdict != draas.Healthy {
+			where := string(site)
+			if part != id {
+				where = string(part) + " at " + where
+			}
+			text := sees(site.Member(), where, o)
+			if o.Detail != "" {
+				text += ": " + o.Detail
+			}
+			return no(ReasonTarget, "%s", text)
+		}
 	}
 	return ok(ReasonTarget, "%s is ready: it sees its own %s healthy", site, id)
 }
 
-// target picks the site to move to: the first fit one in the file's order.
-func (s *State) target(id draas.ServiceID, not draas.SiteID) (draas.SiteID, []Reason) {
+// target picks the site that an automatic move goes to: the first in the
+// file's order that is fit, and for which every further clause speaks.
+func (s *State) target(id draas.ServiceID, not draas.SiteID, clauses ...func(draas.SiteID) Reason) (draas.SiteID, []Reason) {
 	var reasons []Reason
 	for _, site := range s.Policy.Services[id].Sites {
 		if site == not {
 			continue
 		}
-		r := s.fit(id, site)
-		if r.OK {
-			return site, []Reason{r}
+		mine := []Reason{s.fit(id, site)}
+		for _, clause := range clauses {
+			mine = append(mine, clause(site))
 		}
-		reasons = append(reasons, r)
+		if allOK(mine) {
+			return site, mine
+		}
+		reasons = append(reasons, mine...)
 	}
 	// Rule 7: when everything looks dead, change nothing and say so.
 	return "", append(reasons, no(ReasonStatic, "no other site is fit: nothing is changed"))

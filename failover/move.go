@@ -1,6 +1,8 @@
 package failover
 
 import (
+	"fmt"
+
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/runbook"
 )
@@ -11,12 +13,12 @@ import (
 func (s *step) startMove(id draas.ServiceID, m Move) {
 	sv := s.service(id)
 	s.giveUp(sv)
-	m.From, m.Epoch = sv.Active, sv.Epoch+1
+	m.From, m.Epoch = sv.Active, s.s.next(sv)
 	m.plan(id, s.s.Policy.Services[id].Steps)
 	sv.Times.Decided = s.e.At
-	sv.Revoked, sv.Released = sv.Active != "", sv.Active == ""
+	sv.Revoked, sv.Released, sv.Fenced = sv.Active != "", sv.Active == "", false
 	sv.Move = &m
-	delete(sv.Timers, timerConfirm)
+	calm(sv)
 	delete(sv.Timers, timerRetarget)
 	delete(sv.Timers, timerStart)
 	s.record(Record{Kind: RecordDecision, Service: id, Phase: sv.Phase, Epoch: m.Epoch,
@@ -47,8 +49,8 @@ func describe(id draas.ServiceID, m Move) string {
 // fencing watches over a move whose new site is not active yet.
 func (s *step) fencing(id draas.ServiceID) {
 	sv := s.s.Services[id]
-	waitsForHolder := sv.Move.Kind.Planned() && !sv.Released
-	if s.s.fit(id, sv.Move.To).OK && !waitsForHolder {
+	waits := sv.Move.Kind.Planned() && !sv.Released || !s.s.proven(id)
+	if s.s.fit(id, sv.Move.To).OK && !waits {
 		if _, set := sv.Timers[timerRetarget]; set {
 			delete(s.service(id).Timers, timerRetarget)
 		}
@@ -67,7 +69,13 @@ func (s *step) turnBack(id draas.ServiceID) {
 		return
 	}
 	to := sv.Move.From
-	var reasons []Reason
+	reasons := []Reason{s.s.paused(id)}
+	if !reasons[0].OK {
+		s.refuse(id, "turning the move back", reasons)
+		s.timer(sv, timerRetarget, s.s.Policy.Retarget)
+		return
+	}
+	reasons = nil
 	if to != "" {
 		reasons = append(reasons, s.s.fit(id, to))
 	}
@@ -81,12 +89,15 @@ func (s *step) turnBack(id draas.ServiceID) {
 		s.timer(sv, timerRetarget, s.s.Policy.Retarget)
 		return
 	}
-	was := sv.Move
+	was, proven := sv.Move, s.s.proven(id)
 	sv.Move = &Move{Kind: MoveUndo, From: was.From, To: to, Epoch: was.Epoch, Operator: was.Operator, Reasons: reasons,
 		Reason: string(was.To) + " did not take over"}
 	sv.Move.plan(id, s.s.Policy.Services[id].Steps)
-	if was.Kind.Planned() && !sv.Released {
+	switch {
+	case was.Kind.Planned() && !sv.Released:
 		sv.Move.Reason = string(was.From) + " did not hand over in time"
+	case !proven:
+		sv.Move.Reason = "no device confirmed in time that " + string(was.From) + " is off"
 	}
 	s.record(Record{Kind: RecordDecision, Service: id, Phase: sv.Phase, Epoch: sv.Move.Epoch,
 		Text: describe(id, *sv.Move), Reasons: reasons})
@@ -105,6 +116,17 @@ func (s *step) release() {
 		Text: string(sv.Active) + " is closed and has released its permit"})
 }
 
+// fenced: a device has switched the old site off, and it was seen to be off.
+func (s *step) fenced() {
+	sv := s.service(s.e.Service)
+	if sv == nil || sv.Phase != PhaseFencing || !sv.Revoked || sv.Fenced || sv.Epoch != s.e.Epoch || sv.Move.To.Member() != s.e.By {
+		return
+	}
+	sv.Fenced = true
+	s.record(Record{Kind: RecordPhase, Service: s.e.Service, Phase: sv.Phase, Epoch: sv.Epoch,
+		Text: fmt.Sprintf("%s is off, confirmed by %s: %s", sv.Active, s.e.By, s.e.Evidence)})
+}
+
 // activate grants the next epoch. Who proposes it has waited on its own clock
 // or seen the release; here the log makes sure that there is one, and that a
 // planned move was a handover.
@@ -115,7 +137,7 @@ func (s *step) activate() {
 		return
 	}
 	m := sv.Move
-	if m.Kind.Planned() && !sv.Released {
+	if m.Kind.Planned() && !sv.Released || !s.s.proven(id) {
 		return
 	}
 	m.Evidence = s.e.Evidence
@@ -125,17 +147,21 @@ func (s *step) activate() {
 		s.refuse(id, "activation of "+string(m.To), []Reason{r})
 		return
 	}
-	sv.Active, sv.Epoch, sv.Revoked, sv.Released = m.To, m.Epoch, false, false
+	sv.Active, sv.Epoch, sv.Revoked, sv.Released, sv.Fenced = m.To, m.Epoch, false, false, false
+	// Copies are behind the site that is active now, and nobody has said how far.
+	sv.Linger, sv.Lags = 0, nil
 	sv.Times.Activated = s.e.At
 	delete(sv.Timers, timerRetarget)
 	if policy := s.s.Policy.Services[id]; policy.Start > 0 {
 		sv.Timers[timerStart] = Timer{Mark: s.e.Index, After: policy.Start}
 	}
 	// What others saw of the new site was seen of its closed fence.
-	for site, views := range sv.Views {
-		for member := range views {
-			if member != site.Member() {
-				delete(views, member)
+	for _, part := range s.s.parts(id) {
+		for site, views := range s.s.views(id, part) {
+			for member := range views {
+				if member != site.Member() {
+					delete(views, member)
+				}
 			}
 		}
 	}
@@ -169,8 +195,10 @@ func (s *step) moved(id draas.ServiceID) {
 // undo turns an unfinished move around: its new site failed. A new epoch, and
 // not held off (orchestrator#1296).
 func (s *step) undo(id draas.ServiceID, v verdict) {
-	sv, policy := s.s.Services[id], s.s.Policy.Services[id]
-	reasons := append(v.reasons, fenceReason(policy.Fence))
+	sv, policy := s.s.Services[id], s.s.rules(id)
+	// The data-loss guard does not stand against it: what was written at a site
+	// that was never seen well from outside is what is lost.
+	reasons := append(v.reasons, s.s.proof(id, false), s.s.paused(id))
 	to, why := s.s.target(id, sv.Active)
 	reasons = append(reasons, why...)
 	if !policy.Automatic {
@@ -186,18 +214,13 @@ func (s *step) undo(id draas.ServiceID, v verdict) {
 }
 
 func (s *step) complete(id draas.ServiceID) {
-	sv, policy := s.service(id), s.s.Policy.Services[id]
+	sv := s.service(id)
 	sv.Times.Verified = s.e.At
 	m := *sv.Move
 	m.Times = sv.Times
 	sv.Last, sv.Move, sv.Times = &m, nil, Times{}
 	delete(sv.Timers, timerStart)
-	delete(sv.Timers, timerHold)
-	// Against flapping, which people do not do: a move that somebody asked for
-	// as a planned one, or the undoing of one, holds nothing off.
-	if policy.Hold > 0 && m.Kind == MoveFailover {
-		s.timer(sv, timerHold, policy.Hold)
-	}
+	s.hold(id, m)
 	s.record(Record{Kind: RecordDone, Service: id, Phase: sv.Phase, Epoch: sv.Epoch, Text: describe(id, m) + " is complete", Move: &m})
 	s.enter(id, s.settled(id), "%s serves under epoch %d", sv.Active, sv.Epoch)
 }

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"slices"
 	"time"
 
 	"github.com/draasd/draas"
@@ -41,7 +42,29 @@ type ServicePolicy struct {
 	Lease   draas.Lease   `json:"lease"`
 	Renew   time.Duration `json:"renew"`
 	Confirm time.Duration `json:"confirm"` // how long a failure must last
-	Hold    time.Duration `json:"hold"`    // no automatic move after a completed one
+	// Hold is how long no automatic move follows a completed unplanned one. It
+	// doubles with each that nobody has acknowledged, up to HoldMax.
+	Hold    time.Duration `json:"hold"`
+	HoldMax time.Duration `json:"hold_max,omitempty"`
+	// LeastOutage is the outage worth a failover: shorter ones are sat out.
+	LeastOutage time.Duration `json:"least_outage,omitempty"`
+	// Restart is how long a restart at the active site may take: while its
+	// daemon can be reached, that is cheaper than a move.
+	Restart time.Duration `json:"restart,omitempty"`
+	// A site where the service failed Flaps times is no target of an automatic
+	// move; one failure is forgotten for every Steady without another. Zero
+	// Flaps: no damping.
+	Flaps  int           `json:"flaps,omitempty"`
+	Steady time.Duration `json:"steady,omitempty"`
+	// MaxLoss is how far behind a site's copy may be when it takes over; zero:
+	// no such guard.
+	MaxLoss     time.Duration   `json:"max_loss,omitempty"`
+	OnLeaseLoss draas.LeaseLoss `json:"on_lease_loss,omitempty"` // empty: fence
+	// Devices are the sites that others can switch off.
+	Devices []draas.SiteID `json:"devices,omitempty"`
+	// Parts are the services of a group, which move together under the group's
+	// epoch. Empty: the service itself.
+	Parts []draas.ServiceID `json:"parts,omitempty"`
 	// Start is how long a site may take after its activation until it
 	// answers; before that, its failure does not undo the move.
 	Start time.Duration `json:"start"`
@@ -60,11 +83,25 @@ func (p *Policy) Member(id draas.MemberID) (MemberPolicy, bool) {
 	return MemberPolicy{}, false
 }
 
-func (p ServicePolicy) has(site draas.SiteID) bool {
-	for _, s := range p.Sites {
-		if s == site {
-			return true
+// PartsOf lists the services that a unit of decision is made of: those of a
+// group, or the service itself.
+func (p *Policy) PartsOf(unit draas.ServiceID) []draas.ServiceID {
+	if parts := p.Services[unit].Parts; len(parts) > 0 {
+		return parts
+	}
+	return []draas.ServiceID{unit}
+}
+
+// UnitOf is the unit that decides for a service: its group, or itself.
+func (p *Policy) UnitOf(service draas.ServiceID) draas.ServiceID {
+	for unit, s := range p.Services {
+		if slices.Contains(s.Parts, service) {
+			return unit
 		}
 	}
-	return false
+	return service
+}
+
+func (p ServicePolicy) has(site draas.SiteID) bool {
+	return slices.Contains(p.Sites, site)
 }

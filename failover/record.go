@@ -33,6 +33,13 @@ const (
 	ReasonEpoch     = "epoch"     // the request's view is current
 	ReasonPlanned   = "handover"  // the old holder can hand over
 	ReasonPermit    = "permit"    // the old permit is over
+
+	ReasonPause   = "pause"        // somebody paused automatic moves
+	ReasonOutage  = "least_outage" // too short an outage to be worth a move
+	ReasonRestart = "restart"      // a restart would be cheaper
+	ReasonFlaps   = "flaps"        // the target's service keeps failing
+	ReasonLoss    = "data_loss"    // how far the target's copy is behind
+	ReasonProof   = "proof"        // what shows that the old site does not serve
 )
 
 // RecordKind tells records apart.
@@ -46,6 +53,12 @@ const (
 	RecordDone     RecordKind = "done"     // a move ended
 	RecordMember   RecordKind = "member"   // a daemon started or was replaced
 	RecordPolicy   RecordKind = "policy"   // the rules changed
+
+	RecordPause       RecordKind = "pause"       // automatic moves are paused
+	RecordResume      RecordKind = "resume"      // they are not any more
+	RecordAcknowledge RecordKind = "acknowledge" // somebody knows of the last moves
+	RecordFlaps       RecordKind = "flaps"       // a site's service keeps failing
+	RecordCluster     RecordKind = "cluster"     // a new version or generation is in force
 )
 
 // Record is one line of history: every decision and every refusal leaves one.

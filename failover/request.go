@@ -14,14 +14,22 @@ func (s *step) request() {
 		return
 	}
 	sv := s.service(id)
-	if sv == nil {
-		s.record(Record{Kind: RecordRefusal, Service: id, Text: fmt.Sprintf("%s refused", r.Move),
+	what := string(r.Move)
+	if r.Ask != "" && s.s.Version >= 2 {
+		what = string(r.Ask)
+	}
+	if sv == nil || s.s.Policy.Services[id].Sites == nil {
+		s.record(Record{Kind: RecordRefusal, Service: id, Text: what + " refused",
 			Reasons: []Reason{no(ReasonPhase, "there is no service %q in the policy in force", id)}})
 		return
 	}
 	reasons := []Reason{ok(ReasonOperator, "%s asked for it", operator(r))}
 	if r.Expect != 0 && r.Expect != sv.Epoch {
 		reasons = append(reasons, no(ReasonEpoch, "the request was made at epoch %d, now it is %d: look again", r.Expect, sv.Epoch))
+	}
+	if r.Ask != "" && s.s.Version >= 2 {
+		s.ask(id, r, reasons)
+		return
 	}
 	to := s.e.Site
 	if r.Move == MoveFailback {
@@ -33,12 +41,15 @@ func (s *step) request() {
 	case MoveSwitchover, MoveFailback:
 		reasons = append(reasons, s.mayPlan(sv, id, &to)...)
 	case MoveFailover:
-		reasons = append(reasons, s.mayForce(sv, id, &to)...)
+		reasons = append(reasons, s.mayForce(sv, id, &to, r)...)
 	default:
 		reasons = append(reasons, no(ReasonPhase, "%q is no move that can be asked for", r.Move))
 	}
 	if to != "" {
 		reasons = append(reasons, s.s.fit(id, to))
+	}
+	if to != "" && r.Move != MoveActivate && s.s.Version >= 2 {
+		reasons = append(reasons, s.risks(id, to, r)...)
 	}
 	if !allOK(reasons) {
 		s.refuse(id, string(r.Move), reasons)
@@ -49,7 +60,78 @@ func (s *step) request() {
 		return
 	}
 	sv.Times = Times{}
-	s.startMove(id, Move{Kind: r.Move, To: to, Operator: operator(r), Reason: r.Reason, Reasons: reasons})
+	s.startMove(id, Move{Kind: r.Move, To: to, Operator: operator(r), Reason: r.Reason, Reasons: reasons, Vouched: s.vouched(r)})
+}
+
+func (s *step) vouched(r *Request) bool { return r.Vouch && s.s.Version >= 2 }
+
+// risks are the clauses that an operator's word can outweigh: what would be
+// lost, what shows that the old site does not serve, and whether the target
+// keeps failing, which an operator who names it is only told.
+func (s *step) risks(id draas.ServiceID, to draas.SiteID, r *Request) []Reason {
+	flaps := s.s.flapping(id, to)
+	flaps.OK = true
+	reasons := []Reason{flaps}
+	if sv := s.s.Services[id]; to != sv.Active {
+		reasons = append(reasons, s.s.loss(id, to, r.AllowDataLoss))
+	}
+	if r.Move == MoveFailover {
+		reasons = append(reasons, s.s.proof(id, r.Vouch))
+	}
+	return reasons
+}
+
+// ask answers what moves nothing.
+func (s *step) ask(id draas.ServiceID, r *Request, reasons []Reason) {
+	sv := s.service(id)
+	switch {
+	case r.Move != "":
+		reasons = append(reasons, no(ReasonPhase, "a request is for a move or for %s, not for both", r.Ask))
+	case r.Ask == AskPause && (r.For <= 0 || r.For > MaxPause):
+		reasons = append(reasons, no(ReasonPause, "a pause lasts more than nothing and at most %v, not %v", MaxPause, r.For))
+	case r.Ask == AskPause && r.Reason == "":
+		reasons = append(reasons, no(ReasonPause, "a pause needs a reason: others will ask for it"))
+	case r.Ask == AskResume && sv.Pause == nil:
+		reasons = append(reasons, no(ReasonPause, "automatic moves of %s are not paused", id))
+	case r.Ask != AskPause && r.Ask != AskResume && r.Ask != AskAcknowledge:
+		reasons = append(reasons, no(ReasonPhase, "%q is nothing that can be asked for", r.Ask))
+	}
+	if !allOK(reasons) {
+		s.refuse(id, string(r.Ask), reasons)
+		return
+	}
+	switch r.Ask {
+	case AskPause:
+		sv.Pause = &Pause{Operator: operator(r), Reason: r.Reason, For: r.For, Since: s.e.At}
+		delete(sv.Timers, timerPause)
+		s.timer(sv, timerPause, r.For)
+		s.record(Record{Kind: RecordPause, Service: id, Phase: sv.Phase, Epoch: sv.Epoch, Reasons: reasons,
+			Text: fmt.Sprintf("%s paused automatic moves of %s for %v: %s", operator(r), id, r.For, r.Reason)})
+	case AskResume:
+		s.unpause(id, sv, fmt.Sprintf("%s ended the pause of %s", operator(r), id))
+	case AskAcknowledge:
+		s.acknowledge(id, sv, r)
+	}
+}
+
+// acknowledge: somebody knows of the last moves and failures; they hold
+// nothing off any more, and the next hold is the shortest again.
+func (s *step) acknowledge(id draas.ServiceID, sv *ServiceState, r *Request) {
+	moves := sv.Unacked
+	sv.Unacked = 0
+	delete(sv.Timers, timerHold)
+	for site := range sv.Flaps {
+		delete(sv.Timers, timerSteady+string(site))
+	}
+	sv.Flaps = nil
+	text := fmt.Sprintf("%s acknowledged the state of %s", operator(r), id)
+	if moves > 0 {
+		text += fmt.Sprintf(" and %d automatic moves", moves)
+	}
+	if r.Reason != "" {
+		text += ": " + r.Reason
+	}
+	s.record(Record{Kind: RecordAcknowledge, Service: id, Phase: sv.Phase, Epoch: sv.Epoch, Text: text})
 }
 
 func operator(r *Request) string {
@@ -95,7 +177,11 @@ func (s *step) mayPlan(sv *ServiceState, id draas.ServiceID, to *draas.SiteID) [
 // mayForce: an operator's failover needs no verdict, but the old permit is
 // waited out all the same. During a move that is stuck before its activation
 // it turns the move to another site.
-func (s *step) mayForce(sv *ServiceState, id draas.ServiceID, to *draas.SiteID) []Reason {
+func (s *step) mayForce(sv *ServiceState, id draas.ServiceID, to *draas.SiteID, r *Request) []Reason {
+	if sv.Phase == PhaseFencing && s.vouched(r) && !s.s.proven(id) && (*to == "" || *to == sv.Move.To) {
+		*to = sv.Move.To
+		return []Reason{ok(ReasonPhase, "the move to %s waits for a proof that %s does not serve", sv.Move.To, sv.Active)}
+	}
 	if sv.Phase == PhaseFencing && *to != "" && *to != sv.Move.To {
 		return []Reason{ok(ReasonPhase, "the move to %s has not been activated yet", sv.Move.To)}
 	}
@@ -143,7 +229,7 @@ func (s *step) redirectMove(id draas.ServiceID, to draas.SiteID, reasons []Reaso
 	sv := s.service(id)
 	was := sv.Move
 	sv.Move = &Move{Kind: MoveFailover, From: was.From, To: to, Epoch: was.Epoch, Operator: operator(s.e.Request),
-		Reason: s.e.Request.Reason, Reasons: reasons}
+		Reason: s.e.Request.Reason, Reasons: reasons, Vouched: s.vouched(s.e.Request)}
 	sv.Move.plan(id, s.s.Policy.Services[id].Steps)
 	delete(sv.Timers, timerRetarget)
 	s.record(Record{Kind: RecordDecision, Service: id, Phase: sv.Phase, Epoch: was.Epoch, Text: describe(id, *sv.Move), Reasons: reasons})

@@ -45,7 +45,12 @@ func (p Phase) Moving() bool {
 // before the first event. It is a value: Step never changes the one it is
 // given.
 type State struct {
-	Index    uint64                            `json:"index"`
+	Index uint64 `json:"index"`
+	// Version is the version of Step that all members step by; zero is 1.
+	Version int `json:"version,omitempty"`
+	// Generation grows when a survivor of a lost majority starts anew.
+	Generation uint32 `json:"generation,omitempty"`
+
 	At       time.Time                         `json:"at"` // stamp of the latest event
 	Policy   Policy                            `json:"policy"`
 	Members  map[draas.MemberID]*MemberState   `json:"members"`
@@ -79,10 +84,48 @@ type ServiceState struct {
 	Left   []Leftover       `json:"left,omitempty"` // plans to be released
 	Timers map[string]Timer `json:"timers,omitempty"`
 	// Views holds each vantage's observation of each site.
-	Views map[draas.SiteID]map[draas.MemberID]Observation `json:"views,omitempty"`
+	Views Views `json:"views,omitempty"`
+	// Parts holds the views of the services of a group; Views is empty then.
+	Parts map[draas.ServiceID]Views `json:"parts,omitempty"`
+	// Fenced says that a device has the holder of the revoked Epoch off.
+	Fenced bool `json:"fenced,omitempty"`
+	// Pause stands while automatic moves are paused.
+	Pause *Pause `json:"pause,omitempty"`
+	// Unacked counts the automatic moves completed since the last
+	// acknowledgement.
+	Unacked int `json:"unacked,omitempty"`
+	// Flaps counts, for each site, failures not yet forgotten.
+	Flaps map[draas.SiteID]int `json:"flaps,omitempty"`
+	// Lags is how far each site's copy is behind, as of when the active site
+	// was last well.
+	Lags map[draas.SiteID]Lag `json:"lags,omitempty"`
+	// Counted says that the clocks of the present failure were started.
+	Counted bool `json:"counted,omitempty"`
+	// Linger is how long a permit of an earlier policy may outlast one of the
+	// present: lease of then and now, each as a successor waits it out.
+	Linger time.Duration `json:"linger_ns,omitempty"`
 	// Refused is the outcome of the latest evaluation that moved nothing,
 	// kept so that the same refusal is recorded once.
 	Refused string `json:"refused,omitempty"`
+}
+
+// Views are the observations of a service: of each site, by each vantage.
+type Views map[draas.SiteID]map[draas.MemberID]Observation
+
+func (v Views) clone() Views {
+	c := make(Views, len(v))
+	for site, views := range v {
+		c[site] = maps.Clone(views)
+	}
+	return c
+}
+
+// Pause says who wants no automatic moves, why and for how long.
+type Pause struct {
+	Operator string        `json:"operator"`
+	Reason   string        `json:"reason"`
+	For      time.Duration `json:"for_ns"`
+	Since    time.Time     `json:"since"` // the proposer's stamp, for people
 }
 
 // Times are the proposers' stamps of the turning points of a move, for the
@@ -107,6 +150,8 @@ type Move struct {
 	Reason   string       `json:"reason,omitempty"`
 	Reasons  []Reason     `json:"reasons,omitempty"`
 	Evidence string       `json:"evidence,omitempty"` // why the old permit was over
+	// Vouched: the operator vouched that the old site does not serve.
+	Vouched bool `json:"vouched,omitempty"`
 	// Plan is what moves the users, and Journal what became of it.
 	Plan    runbook.Plan    `json:"plan"`
 	Journal runbook.Journal `json:"journal,omitempty"`
@@ -126,6 +171,10 @@ const (
 	timerRetarget = "retarget" // a move's target or old holder keeps it waiting
 	timerHold     = "hold"     // no automatic move yet
 	timerStart    = "start"    // a site just activated is coming up
+	timerOutage   = "outage"   // the least outage worth a failover
+	timerRestart  = "restart"  // a restart would be cheaper
+	timerPause    = "pause"    // a pause ends
+	timerSteady   = "steady "  // and a site: one failure there is forgotten
 )
 
 func (s State) clone() State {
@@ -156,10 +205,14 @@ func (s *ServiceState) clone() *ServiceState {
 	if c.Timers == nil {
 		c.Timers = make(map[string]Timer)
 	}
-	c.Views = make(map[draas.SiteID]map[draas.MemberID]Observation, len(s.Views))
-	for site, views := range s.Views {
-		c.Views[site] = maps.Clone(views)
+	c.Views = s.Views.clone()
+	if s.Parts != nil {
+		c.Parts = make(map[draas.ServiceID]Views, len(s.Parts))
+		for part, views := range s.Parts {
+			c.Parts[part] = views.clone()
+		}
 	}
+	c.Flaps, c.Lags = maps.Clone(s.Flaps), maps.Clone(s.Lags)
 	if s.Move != nil {
 		m := *s.Move
 		c.Move = &m
@@ -170,6 +223,65 @@ func (s *ServiceState) clone() *ServiceState {
 // ServiceIDs lists the services in a fixed order.
 func (s State) ServiceIDs() []draas.ServiceID {
 	return slices.Sorted(maps.Keys(s.Services))
+}
+
+// rules is the policy of a unit as the version in force reads it: what an
+// earlier version does not know, nobody goes by.
+func (s *State) rules(id draas.ServiceID) ServicePolicy {
+	p := s.Policy.Services[id]
+	if s.Version >= 2 {
+		return p
+	}
+	if p.Fence == draas.FenceDevice {
+		p.Fence = draas.FenceNone
+	}
+	p.HoldMax, p.LeastOutage, p.Restart, p.Flaps, p.Steady, p.MaxLoss = 0, 0, 0, 0, 0, 0
+	p.OnLeaseLoss, p.Devices, p.Parts = "", nil, nil
+	return p
+}
+
+// parts lists the services that a unit is made of.
+func (s *State) parts(id draas.ServiceID) []draas.ServiceID {
+	if parts := s.rules(id).Parts; len(parts) > 0 {
+		return parts
+	}
+	return []draas.ServiceID{id}
+}
+
+// views are the observations of one part of a unit.
+func (s *State) views(id, part draas.ServiceID) Views {
+	if part == id {
+		return s.Services[id].Views
+	}
+	return s.Services[id].Parts[part]
+}
+
+// next is the epoch that the next move of the service grants.
+func (s *State) next(sv *ServiceState) draas.Epoch {
+	return max(sv.Epoch+1, draas.EpochOf(s.Generation, 1))
+}
+
+// leaseProves reports whether the end of a lease shows that the old site does
+// not serve any more: something closes it there.
+func (s *State) leaseProves(id draas.ServiceID) bool {
+	if s.Version < 2 {
+		return true
+	}
+	p := s.rules(id)
+	return p.Fence.OutlivesDaemon() && p.Fence != draas.FenceDevice && p.OnLeaseLoss != draas.LeaseLossServe
+}
+
+// proven reports whether it is certain that the old site does not serve, or
+// will be when its lease has been waited out.
+func (s *State) proven(id draas.ServiceID) bool {
+	sv, policy := s.Services[id], s.rules(id)
+	switch {
+	case s.leaseProves(id), sv.Active == "", sv.Fenced, sv.Move.Vouched, sv.Move.To == sv.Active:
+		return true
+	}
+	// Who was told to close and has, does not serve; but where only others can
+	// switch the site off, nothing has closed.
+	return sv.Released && policy.Fence != draas.FenceDevice
 }
 
 // Holder is the site whose member may renew a permit for the service, and the

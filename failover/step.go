@@ -2,7 +2,6 @@ package failover
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/draasd/draas"
 )
@@ -93,6 +92,26 @@ func (s *step) dispatch() {
 		s.activate()
 	case EventDone:
 		s.done()
+	case EventVersion:
+		s.version()
+	case EventOffer, EventLag, EventFenced, EventGeneration:
+		// A member of version 1 passes these over, and so must all.
+		if s.s.Version >= 2 {
+			s.dispatchNewer()
+		}
+	}
+}
+
+func (s *step) dispatchNewer() {
+	switch s.e.Kind {
+	case EventOffer:
+		s.offer()
+	case EventLag:
+		s.lag()
+	case EventFenced:
+		s.fenced()
+	case EventGeneration:
+		s.generation()
 	}
 }
 
@@ -108,82 +127,6 @@ func (s *step) service(id draas.ServiceID) *ServiceState {
 	sv := old.clone()
 	s.s.Services[id], s.touched[id] = sv, sv
 	return sv
-}
-
-func (s *step) hello() {
-	if s.e.Hello == nil {
-		return
-	}
-	old := s.s.Members[s.e.By]
-	if old != nil && old.Incarnation == s.e.Incarnation {
-		return // said twice
-	}
-	m := &MemberState{Incarnation: s.e.Incarnation, Boot: s.e.Hello.Boot, Digest: s.e.Hello.Digest,
-		Version: s.e.Hello.Version, Peers: make(map[draas.MemberID]Observation)}
-	s.s.Members[s.e.By] = m
-	text := fmt.Sprintf("%s started", s.e.By)
-	if old != nil {
-		text = fmt.Sprintf("%s restarted", s.e.By)
-		if old.Boot != m.Boot {
-			text += " on a freshly booted or another machine"
-		}
-	}
-	// What the earlier run saw is old: the new one looks for itself.
-	for id := range s.s.Services {
-		sv := s.service(id)
-		for _, views := range sv.Views {
-			delete(views, s.e.By)
-		}
-	}
-	s.record(Record{Kind: RecordMember, Member: s.e.By, Text: text})
-}
-
-// policy takes over the rules: the first ones at once, others when every
-// member has been started with the same file.
-func (s *step) policy() {
-	p := s.e.Policy
-	if p == nil || p.Digest == s.s.Policy.Digest {
-		return
-	}
-	if s.s.Policy.Digest != "" {
-		for _, m := range p.Members {
-			if st := s.s.Members[m.ID]; st == nil || st.Digest != p.Digest {
-				return
-			}
-		}
-		for _, sv := range s.s.Services {
-			if sv.Phase.Moving() {
-				return // in the middle of a move nobody changes the rules
-			}
-		}
-	}
-	s.s.Policy = *p
-	for id := range p.Services {
-		if s.s.Services[id] == nil {
-			s.s.Services[id] = &ServiceState{Phase: PhaseInactive}
-		}
-	}
-	s.record(Record{Kind: RecordPolicy, Text: fmt.Sprintf("policy %.12s proposed by %s is in force", p.Digest, s.e.By)})
-}
-
-func (s *step) observed() {
-	for _, o := range s.e.Observed {
-		switch {
-		case o.Peer != "":
-			m := s.s.Members[s.e.By].clone()
-			m.Peers[o.Peer] = o
-			s.s.Members[s.e.By] = m
-		default:
-			sv := s.service(o.Service)
-			if sv == nil || !s.s.Policy.Services[o.Service].has(o.Site) {
-				continue
-			}
-			if sv.Views[o.Site] == nil {
-				sv.Views[o.Site] = make(map[draas.MemberID]Observation)
-			}
-			sv.Views[o.Site][s.e.By] = o
-		}
-	}
 }
 
 // renew says which permits the renewal holds good for: those of the epoch in
@@ -202,32 +145,6 @@ func (s *step) renew() {
 		if held && site.Member() == s.e.By && current == epoch {
 			s.renewed[id] = epoch
 		}
-	}
-}
-
-func (s *step) due() {
-	sv := s.service(s.e.Service)
-	if sv == nil {
-		return
-	}
-	t, set := sv.Timers[s.e.Timer]
-	if !set || t.Mark != s.e.Mark {
-		return
-	}
-	delete(sv.Timers, s.e.Timer)
-	switch s.e.Timer {
-	case timerConfirm:
-		if sv.Phase == PhaseSuspect {
-			s.enter(s.e.Service, PhaseConfirmed, "the failure has lasted long enough")
-		}
-	case timerRetarget:
-		s.turnBack(s.e.Service)
-	}
-}
-
-func (s *step) timer(sv *ServiceState, name string, after time.Duration) {
-	if _, set := sv.Timers[name]; !set {
-		sv.Timers[name] = Timer{Mark: s.e.Index, After: after}
 	}
 }
 

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/draasd/draas"
@@ -15,6 +16,15 @@ type Commands struct {
 	Extend  []Extend
 	Close   []Close
 	Steps   []StepCommand
+	Fence   []FenceCommand
+}
+
+// FenceCommand asks for a device to switch a site off, to confirm that it is
+// off, and to say so with DeviceOff. It is repeated while it stands.
+type FenceCommand struct {
+	Service draas.ServiceID // the unit of decision
+	Site    draas.SiteID
+	Epoch   draas.Epoch // the one that the site held
 }
 
 // Extend asks the guard to keep a service's fence open until the deadline.
@@ -50,8 +60,10 @@ func (a *Agent) Tick(now draas.Reading) Commands {
 		a.proposeHello(&c, now)
 		return c
 	}
-	a.proposePolicy(&c, now)
+	a.proposeGeneration(&c, now)
+	a.proposeRules(&c, now)
 	a.proposeViews(&c, now)
+	a.proposeLags(&c, now)
 	live := make(map[timerKey]bool)
 	for _, id := range a.serviceIDs() {
 		for _, duty := range a.state.Duties(id) {
@@ -63,6 +75,8 @@ func (a *Agent) Tick(now draas.Reading) Commands {
 				a.take(&c, duty, now)
 			case duty.Kind == ActionStep:
 				a.runStep(&c, duty, now)
+			case duty.Kind == ActionFence:
+				a.fence(&c, duty, now)
 			}
 		}
 		a.guardDuty(&c, id, now)
@@ -102,25 +116,79 @@ func (a *Agent) proposeHello(c *Commands, now draas.Reading) {
 	})
 }
 
-// proposePolicy proposes this member's file when nobody's is in force, or
-// when every member was started with it.
-func (a *Agent) proposePolicy(c *Commands, now draas.Reading) {
-	if a.cfg.Policy.Digest == a.state.Policy.Digest {
+// proposeRules proposes this member's file when nobody's is in force, or when
+// the members that can be heard have the same; tells of a file read since the
+// start; and a newer version of Step when all can step by it.
+func (a *Agent) proposeRules(c *Commands, now draas.Reading) {
+	p := a.cfg.Policy
+	me := a.state.Members[a.cfg.Self]
+	if a.state.Version >= 2 && me.Digest != p.Digest {
+		a.propose(c, "offer "+p.Digest, now, func() Event {
+			e := a.event(EventOffer, now)
+			e.Hello = &Hello{Boot: a.cfg.Boot, Digest: p.Digest, Version: Version}
+			return e
+		})
+	}
+	if p.Digest != a.state.Policy.Digest {
+		if a.state.Version >= 2 && me.Digest != p.Digest || !a.state.agreed(&p) {
+			return
+		}
+		a.propose(c, "policy "+p.Digest, now, func() Event {
+			e := a.event(EventPolicy, now)
+			e.Policy = &p
+			return e
+		})
 		return
 	}
-	if a.state.Policy.Digest != "" {
-		for _, m := range a.cfg.Policy.Members {
-			if st := a.state.Members[m.ID]; st == nil || st.Digest != a.cfg.Policy.Digest {
-				return
-			}
-		}
+	if v := a.state.capable(); v > max(a.state.Version, 1) {
+		a.propose(c, fmt.Sprintf("version %d", v), now, func() Event {
+			e := a.event(EventVersion, now)
+			e.Version, e.Policy = v, &p
+			return e
+		})
 	}
-	a.propose(c, "policy", now, func() Event {
-		e := a.event(EventPolicy, now)
-		p := a.cfg.Policy
-		e.Policy = &p
+}
+
+// proposeGeneration tells the log of the cluster's new start.
+func (a *Agent) proposeGeneration(c *Commands, now draas.Reading) {
+	if a.generation <= a.state.Generation {
+		return
+	}
+	a.propose(c, fmt.Sprintf("generation %d", a.generation), now, func() Event {
+		e := a.event(EventGeneration, now)
+		e.Generation = a.generation
 		return e
 	})
+}
+
+// proposeLags brings the log's idea of the copies at this site up to date. It
+// is told of what decides, not of each second.
+func (a *Agent) proposeLags(c *Commands, now draas.Reading) {
+	for _, id := range a.serviceIDs() {
+		l, asked := a.lags[id]
+		policy, sv := a.state.rules(id), a.state.Services[id]
+		if !asked || policy.MaxLoss == 0 || sv.Active == "" || sv.Active == a.ownSite() || !policy.has(a.ownSite()) {
+			continue
+		}
+		was, told := sv.Lags[a.ownSite()]
+		if told && !worthTelling(was, l, policy.MaxLoss) {
+			continue
+		}
+		a.propose(c, fmt.Sprintf("lag %s %d %t %v", id, sv.Epoch, l.Known, l.Behind), now, func() Event {
+			e := a.event(EventLag, now)
+			e.Service, e.Site, e.Epoch, e.Lag = id, a.ownSite(), sv.Epoch, &l
+			return e
+		})
+	}
+}
+
+// worthTelling: another answer to whether the site may take over, or another
+// figure by a quarter of what is allowed.
+func worthTelling(was, now Lag, allowed time.Duration) bool {
+	if was.Known != now.Known {
+		return true
+	}
+	return now.Known && ((was.Behind <= allowed) != (now.Behind <= allowed) || (was.Behind-now.Behind).Abs() > allowed/4)
 }
 
 // proposeViews brings the log's idea of what this member sees up to date.
@@ -152,11 +220,11 @@ func (a *Agent) known(k viewKey, o Observation) Observation {
 	if k.peer != "" {
 		return a.state.Members[a.cfg.Self].Peers[k.peer]
 	}
-	sv := a.state.Services[k.service]
-	if sv == nil || !a.state.Policy.Services[k.service].has(k.site) {
+	id := a.state.unitOf(k.service)
+	if a.state.Services[id] == nil || !a.state.Policy.Services[id].has(k.site) || !slices.Contains(a.state.parts(id), k.service) {
 		return o
 	}
-	return sv.Views[k.site][a.cfg.Self]
+	return a.state.views(id, k.service)[k.site][a.cfg.Self]
 }
 
 func (a *Agent) measure(c *Commands, duty Action, live map[timerKey]bool, now draas.Reading) {
@@ -182,16 +250,22 @@ func (a *Agent) take(c *Commands, duty Action, now draas.Reading) {
 	sv := a.state.Services[duty.Service]
 	evidence := ""
 	switch {
-	case sv.Active == "":
+	case !a.state.proven(duty.Service):
+		return
+	case sv.Active == "" && sv.Epoch == 0:
 		evidence = "it was never active"
+	case sv.Fenced:
+		evidence = fmt.Sprintf("%s is off, confirmed", sv.Active)
 	case sv.Released:
 		evidence = fmt.Sprintf("%s released epoch %d", sv.Active, sv.Epoch)
 	case sv.Active == a.ownSite():
 		evidence = fmt.Sprintf("it held epoch %d itself", sv.Epoch)
 	case sv.Move.Kind.Planned():
 		return
-	case now.Boot < a.permitOver(duty.Service):
+	case a.state.leaseProves(duty.Service) && now.Boot < a.permitOver(duty.Service):
 		return
+	case sv.Move.Vouched:
+		evidence = fmt.Sprintf("%s vouches that %s does not serve", sv.Move.Operator, sv.Active)
 	default:
 		evidence = fmt.Sprintf("the permit of epoch %d is over: %v waited out since its last renewal",
 			sv.Epoch, a.state.Policy.Services[duty.Service].Lease.Wait())
@@ -210,7 +284,20 @@ func (a *Agent) permitOver(id draas.ServiceID) time.Duration {
 	if at, known := a.over[id]; known {
 		return at
 	}
-	return a.born.Boot + a.state.Policy.Services[id].Lease.Wait()
+	return a.born.Boot + max(a.state.Policy.Services[id].Lease.Wait(), a.state.Services[id].Linger)
+}
+
+func (a *Agent) fence(c *Commands, duty Action, now draas.Reading) {
+	off, ended := a.off[duty.Service]
+	if !ended || off.epoch != duty.Epoch {
+		c.Fence = append(c.Fence, FenceCommand{duty.Service, duty.Site, duty.Epoch})
+		return
+	}
+	a.propose(c, fmt.Sprintf("fenced %s %d", duty.Service, duty.Epoch), now, func() Event {
+		e := a.event(EventFenced, now)
+		e.Service, e.Site, e.Epoch, e.Evidence = duty.Service, duty.Site, duty.Epoch, off.evidence
+		return e
+	})
 }
 
 func (a *Agent) runStep(c *Commands, duty Action, now draas.Reading) {
@@ -238,12 +325,20 @@ func (a *Agent) guardDuty(c *Commands, id draas.ServiceID, now draas.Reading) {
 		p := a.permits[id]
 		if p.epoch == epoch && !p.deadline.Passed(now) && p != a.extended[id] {
 			a.extended[id] = p
-			c.Extend = append(c.Extend, Extend{id, epoch, p.deadline})
+			for _, part := range a.state.parts(id) {
+				c.Extend = append(c.Extend, Extend{part, epoch, p.deadline})
+			}
 		}
 		return
 	}
-	if a.closed[id] < sv.Epoch {
-		c.Close = append(c.Close, Close{id, sv.Epoch})
+	open := false
+	for _, part := range a.state.parts(id) {
+		if a.closed[part] < sv.Epoch {
+			c.Close = append(c.Close, Close{part, sv.Epoch})
+			open = true
+		}
+	}
+	if open {
 		return
 	}
 	if sv.Active == a.ownSite() && sv.Revoked && !sv.Released {
@@ -318,7 +413,7 @@ func (a *Agent) Next(now draas.Reading) time.Duration {
 						at(due)
 					}
 				}
-			case duty.Kind == ActionTake && duty.Member == a.cfg.Self:
+			case duty.Kind == ActionTake && duty.Member == a.cfg.Self && a.state.proven(id):
 				if over := a.permitOver(id); over > now.Boot {
 					at(over)
 				}

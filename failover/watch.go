@@ -9,7 +9,7 @@ import (
 
 // watch holds a settled service against what the vantages see of it.
 func (s *step) watch(id draas.ServiceID) {
-	sv, policy := s.s.Services[id], s.s.Policy.Services[id]
+	sv, policy := s.s.Services[id], s.s.rules(id)
 	v := s.s.judge(id, sv.Active)
 	switch {
 	case sv.Phase != PhaseSuspect && sv.Phase != PhaseConfirmed:
@@ -18,13 +18,14 @@ func (s *step) watch(id draas.ServiceID) {
 			s.enter(id, PhaseSuspect, "%s", inWords(v))
 		}
 	case v.Verdict == draas.Healthy || v.Verdict == draas.Unknown:
-		delete(s.service(id).Timers, timerConfirm)
+		calm(s.service(id))
 		s.service(id).Times = Times{}
 		s.enter(id, s.settled(id), "nobody sees a failure any more")
 	case sv.Phase == PhaseSuspect && v.Verdict == draas.Failed:
 		if sv.Times.Failed.IsZero() {
 			s.service(id).Times.Failed = s.e.At
 		}
+		s.count(id)
 		if policy.Confirm <= 0 {
 			s.enter(id, PhaseConfirmed, "%s", inWords(v))
 		} else {
@@ -66,15 +67,17 @@ func (s *step) decide(id draas.ServiceID, v verdict) {
 
 // clauses are all that an automatic move has to pass, and where it would go.
 func (s *State) clauses(id draas.ServiceID, v verdict) ([]Reason, draas.SiteID) {
-	sv, policy := s.Services[id], s.Policy.Services[id]
+	sv, policy := s.Services[id], s.rules(id)
 	reasons := v.reasons
 	if policy.Automatic {
 		reasons = append(reasons, ok(ReasonAutomatic, "automatic moves are on"))
 	} else {
 		reasons = append(reasons, no(ReasonAutomatic, "automatic = false: run draasd failover %s", id))
 	}
-	reasons = append(reasons, fenceReason(policy.Fence), s.sameConfig(), s.held(id))
-	to, why := s.target(id, sv.Active)
+	reasons = append(reasons, s.proof(id, false), s.sameConfig(), s.paused(id), s.held(id), s.worth(id), s.cheaper(id))
+	to, why := s.target(id, sv.Active,
+		func(site draas.SiteID) Reason { return s.flapping(id, site) },
+		func(site draas.SiteID) Reason { return s.loss(id, site, false) })
 	return append(reasons, why...), to
 }
 
@@ -83,14 +86,6 @@ func fenceReason(k draas.FenceKind) Reason {
 		return ok(ReasonFence, "fence %s closes the old site without its daemon", k)
 	}
 	return no(ReasonFence, "fence %s does not outlive the daemon: no automatic unplanned move", k)
-}
-
-func (s *State) held(id draas.ServiceID) Reason {
-	sv := s.Services[id]
-	if t, set := sv.Timers[timerHold]; set {
-		return no(ReasonHold, "a completed move holds further automatic ones off for %v after it", t.After)
-	}
-	return ok(ReasonHold, "no recent completed move holds it off")
 }
 
 // refuse records why something wanted is not done, once for the same reasons.

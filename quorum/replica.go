@@ -34,10 +34,9 @@ type Replica struct {
 	ranked  uint64 // index at which the order of leaders was last said
 	leader  draas.MemberID
 	tickAt  time.Duration // boot clock: when the agent wants its next Tick
-	// What the last Tick wants closed and carried out: it stands until the
-	// next.
-	shut  []failover.Close
-	steps []failover.StepCommand
+	// What the last Tick wants closed, switched off and carried out: it stands
+	// until the next.
+	wanted failover.Commands
 }
 
 // Output is what Process asks the caller to do, in this order: what it tells
@@ -118,6 +117,18 @@ func (r *Replica) FenceClosed(service draas.ServiceID, epoch draas.Epoch) {
 // StepEnded tells how a step ended that was commanded.
 func (r *Replica) StepEnded(rec runbook.Record) { r.agent.StepEnded(rec) }
 
+// Offer takes another file's policy: it is in force when the log says so, for
+// all members at once.
+func (r *Replica) Offer(p failover.Policy) { r.agent.Offer(p) }
+
+// Lag takes how far this site's copy of a service is behind.
+func (r *Replica) Lag(service draas.ServiceID, l failover.Lag) { r.agent.Lag(service, l) }
+
+// DeviceOff tells that a device was seen to have the holder of the epoch off.
+func (r *Replica) DeviceOff(service draas.ServiceID, epoch draas.Epoch, evidence string) {
+	r.agent.DeviceOff(service, epoch, evidence)
+}
+
 // Request proposes an operator's request and returns the ID by which its
 // record can be told among the actions. The error says that it could not even
 // be proposed.
@@ -174,7 +185,7 @@ func (r *Replica) Process(now draas.Reading) (Output, error) {
 		c := r.agent.Tick(now)
 		r.tickAt = now.Boot + r.agent.Next(now)
 		out.Commands.Extend = append(out.Commands.Extend, c.Extend...)
-		r.shut, r.steps = c.Close, c.Steps
+		r.wanted = failover.Commands{Close: c.Close, Steps: c.Steps, Fence: c.Fence}
 		if len(c.Propose) == 0 {
 			break
 		}
@@ -192,7 +203,7 @@ func (r *Replica) Process(now draas.Reading) (Output, error) {
 	}
 	out.Messages = append(out.Messages, messages...)
 	out.Actions, r.actions = r.actions, nil
-	out.Commands.Close, out.Commands.Steps = r.shut, r.steps
+	out.Commands.Close, out.Commands.Steps, out.Commands.Fence = r.wanted.Close, r.wanted.Steps, r.wanted.Fence
 	out.Changed = r.index != before
 	return out, nil
 }
