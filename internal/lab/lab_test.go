@@ -111,7 +111,7 @@ func TestShippedFiles(t *testing.T) {
 	slapd(t, primary, "active") // no person has moved ldap
 	// A probe of every 10 s may begin anywhere in them.
 	wait(t, 15*time.Second, "dr looks at ldap by its command", func() bool {
-		said, _ := os.ReadFile(dr.path("/run/draas/check-ldap"))
+		said, _ := os.ReadFile(dr.Path("/run/draas/check-ldap"))
 		return string(said) == "ldap at primary, 198.51.100.21: dc=example,dc=org\n"
 	})
 
@@ -189,7 +189,7 @@ func install(m *machine, work string, webCA []byte) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	installed, err := os.ReadFile(m.path("/etc/draas/failover.toml"))
+	installed, err := os.ReadFile(m.Path("/etc/draas/failover.toml"))
 	if err != nil || !bytes.Equal(installed, shipped) {
 		m.t.Fatalf("the file that is installed is not the one that is shipped (%v)", err)
 	}
@@ -252,7 +252,7 @@ func activate(m *machine, service string) {
 	var out []byte
 	var err error
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
-		out, err = m.command("/", "draasd", "activate", service, m.name).CombinedOutput()
+		out, err = m.Command("/", "draasd", "activate", service, m.name).CombinedOutput()
 		if err == nil {
 			return
 		}
@@ -263,7 +263,7 @@ func activate(m *machine, service string) {
 func slapd(t *testing.T, m *machine, want string) {
 	t.Helper()
 	wait(t, 5*time.Second, "slapd.service at "+m.name+" is "+want, func() bool {
-		state, err := os.ReadFile(m.path("/run/stand-in/slapd"))
+		state, err := os.ReadFile(m.Path("/run/stand-in/slapd"))
 		return err == nil && string(state) == want+"\n"
 	})
 }

@@ -93,7 +93,7 @@ func (u unit) command(m *machine, notify string, argv ...string) (*exec.Cmd, err
 	for key, dir := range map[string]string{"StateDirectory": "/var/lib/", "RuntimeDirectory": "/run/"} {
 		m.run("/", "install", "-d", "-m", u[key+"Mode"], "-o", u["User"], "-g", u["Group"], dir+u[key])
 	}
-	cmd := m.command("/", append([]string{
+	cmd := m.Command("/", append([]string{
 		"unshare", "--mount", "--propagation", "private", "sh", "-euc", confine, u["StateDirectory"],
 		"setpriv", "--reuid", u["User"], "--regid", u["Group"], "--init-groups",
 		"--inh-caps", capabilities(u["AmbientCapabilities"]), "--ambient-caps", capabilities(u["AmbientCapabilities"]),
@@ -127,12 +127,12 @@ func (m *machine) start(name string) *service {
 	m.t.Helper()
 	u := m.unit(name)
 	socket := "/run/systemd/notify-" + name
-	_ = os.Remove(m.path(socket)) // of an earlier start
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.path(socket), Net: "unixgram"})
+	_ = os.Remove(m.Path(socket)) // of an earlier start
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.Path(socket), Net: "unixgram"})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	if err := os.Chmod(m.path(socket), 0o777); err != nil {
+	if err := os.Chmod(m.Path(socket), 0o777); err != nil {
 		m.t.Fatal(err)
 	}
 	s := &service{m: m, name: name, ended: make(chan struct{}), told: make(map[string]int)}
@@ -161,7 +161,7 @@ func (m *machine) start(name string) *service {
 
 func (m *machine) unit(name string) unit {
 	m.t.Helper()
-	text, err := os.ReadFile(m.path("/etc/systemd/system/" + name))
+	text, err := os.ReadFile(m.Path("/etc/systemd/system/" + name))
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -106,14 +106,14 @@ func (m *machine) accept(address string) {
 
 func (m *machine) listen(address string) (ln net.Listener) {
 	m.t.Helper()
-	if err := m.inside(func() (err error) { ln, err = net.Listen("tcp", address); return err }); err != nil {
+	if err := m.Inside(func() (err error) { ln, err = net.Listen("tcp", address); return err }); err != nil {
 		m.t.Fatal(err)
 	}
 	return ln
 }
 
 func (m *machine) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
-	err = m.inside(func() (err error) { conn, err = new(net.Dialer).DialContext(ctx, network, address); return err })
+	err = m.Inside(func() (err error) { conn, err = new(net.Dialer).DialContext(ctx, network, address); return err })
 	return conn, err
 }
 
