@@ -193,9 +193,16 @@ func (a *Agent) applyHello(e Event, before State, mine bool, now draas.Reading) 
 // linger notes, when the rules have changed, that permits granted under the
 // old lease run by it until they are renewed.
 func (a *Agent) linger(before State, now draas.Reading) {
-	for id, old := range before.Policy.Services {
-		if a.state.Policy.Services[id].Lease != old.Lease {
-			a.over[id] = now.Boot + max(old.Lease.Wait(), a.state.Policy.Services[id].Lease.Wait())
+	longest := time.Duration(0)
+	for _, old := range before.Policy.Services {
+		longest = max(longest, old.Lease.Wait())
+	}
+	if longest == 0 {
+		return
+	}
+	for id, p := range a.state.Policy.Services {
+		if old, had := before.Policy.Services[id]; !had || old.Lease != p.Lease {
+			a.over[id] = now.Boot + max(longest, p.Lease.Wait())
 		}
 	}
 }

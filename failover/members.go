@@ -2,7 +2,9 @@ package failover
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/draasd/draas"
 )
@@ -104,19 +106,27 @@ func (s *State) agreed(p *Policy) bool {
 func (s *step) adopt(p *Policy) {
 	old := s.s.Policy
 	s.s.Policy = *p
+	// What is new may have been part of what was there: its old permits run on.
+	linger := time.Duration(0)
+	for _, was := range old.Services {
+		linger = max(linger, was.Lease.Wait())
+	}
 	for id := range p.Services {
 		if s.s.Services[id] == nil {
 			s.s.Services[id] = &ServiceState{Phase: PhaseInactive}
+			if s.s.Version >= 2 {
+				s.s.Services[id].Linger = linger
+			}
 		}
 	}
 	if s.s.Version < 2 {
 		return
 	}
-	for _, id := range s.s.ServiceIDs() {
+	for _, id := range slices.Sorted(maps.Keys(s.s.Services)) {
 		was, had := old.Services[id]
 		now, has := p.Services[id]
 		sv := s.service(id)
-		if had {
+		if had && (!has || was.Lease != now.Lease) {
 			// Permits that were granted under the old lease are counted by it.
 			sv.Linger = max(sv.Linger, was.Lease.Wait())
 		}

@@ -13,7 +13,7 @@ import (
 func (s *step) startMove(id draas.ServiceID, m Move) {
 	sv := s.service(id)
 	s.giveUp(sv)
-	m.From, m.Epoch = sv.Active, s.s.next(sv)
+	m.From, m.Epoch = sv.Active, s.s.next(id)
 	m.plan(id, s.s.Policy.Services[id].Steps)
 	sv.Times.Decided = s.e.At
 	sv.Revoked, sv.Released, sv.Fenced = sv.Active != "", sv.Active == "", false

@@ -220,9 +220,16 @@ func (s *ServiceState) clone() *ServiceState {
 	return &c
 }
 
-// ServiceIDs lists the services in a fixed order.
+// ServiceIDs lists the units of the policy in force, in a fixed order.
 func (s State) ServiceIDs() []draas.ServiceID {
-	return slices.Sorted(maps.Keys(s.Services))
+	ids := make([]draas.ServiceID, 0, len(s.Services))
+	for id := range s.Services {
+		if _, has := s.Policy.Services[id]; has {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // rules is the policy of a unit as the version in force reads it: what an
@@ -256,9 +263,17 @@ func (s *State) views(id, part draas.ServiceID) Views {
 	return s.Services[id].Parts[part]
 }
 
-// next is the epoch that the next move of the service grants.
-func (s *State) next(sv *ServiceState) draas.Epoch {
-	return max(sv.Epoch+1, draas.EpochOf(s.Generation, 1))
+// next is the epoch that the next move of a unit grants. It is above those of
+// units that the file has no more, too: the unit may have taken over their
+// services, whose guards and answers know the epochs.
+func (s *State) next(id draas.ServiceID) draas.Epoch {
+	last := s.Services[id].Epoch
+	for other, sv := range s.Services {
+		if _, has := s.Policy.Services[other]; !has {
+			last = max(last, sv.Epoch)
+		}
+	}
+	return max(last+1, draas.EpochOf(s.Generation, 1))
 }
 
 // leaseProves reports whether the end of a lease shows that the old site does

@@ -252,8 +252,12 @@ func (a *Agent) take(c *Commands, duty Action, now draas.Reading) {
 	switch {
 	case !a.state.proven(duty.Service):
 		return
-	case sv.Active == "" && sv.Epoch == 0:
+	case sv.Active == "" && sv.Linger == 0:
 		evidence = "it was never active"
+	case sv.Active == "" && now.Boot < a.permitOver(duty.Service):
+		return
+	case sv.Active == "":
+		evidence = "permits of an earlier policy are over"
 	case sv.Fenced:
 		evidence = fmt.Sprintf("%s is off, confirmed", sv.Active)
 	case sv.Released:
