@@ -27,7 +27,12 @@ type cluster struct {
 	stuck    map[draas.MemberID]bool // the guard does not answer
 	applied  map[draas.MemberID]int
 	actions  []Action
-	released bool // some step was given up
+	released bool                    // some step was given up
+	old      map[draas.MemberID]bool // its program knows version 1 only
+	// device answers a device fence; nil means off at once.
+	device func(FenceCommand) bool
+	shut   map[draas.ServiceID]bool // parts whose close was asked for
+	extra  func()                   // looked at every 10 ms
 	// steps answers an effect; nil means done at once.
 	steps func(draas.MemberID, StepCommand) bool
 }
@@ -58,7 +63,8 @@ func testPolicy() Policy {
 
 func newCluster(t *testing.T, p Policy) *cluster {
 	c := &cluster{t: t, agents: make(map[draas.MemberID]*Agent), dead: make(map[draas.MemberID]bool),
-		gates: make(map[draas.MemberID]*gate), stuck: make(map[draas.MemberID]bool), applied: make(map[draas.MemberID]int)}
+		gates: make(map[draas.MemberID]*gate), stuck: make(map[draas.MemberID]bool), applied: make(map[draas.MemberID]int),
+		old: make(map[draas.MemberID]bool), shut: make(map[draas.ServiceID]bool)}
 	for _, m := range p.Members {
 		c.ids = append(c.ids, m.ID)
 		c.start(m.ID, p, "boot-"+string(m.ID))
@@ -88,7 +94,7 @@ func (c *cluster) start(id draas.MemberID, p Policy, boot string) {
 
 func (c *cluster) see(by draas.MemberID, o Observation) {
 	if o.Service != "" && o.Site.Member() != by {
-		if sv := c.service(o.Service); sv != nil {
+		if sv := c.service(c.state().unitOf(o.Service)); sv != nil {
 			o.Epoch = sv.Epoch
 		}
 	}
@@ -101,16 +107,18 @@ func (c *cluster) seeAll(site draas.SiteID, v draas.Verdict, by ...draas.MemberI
 	}
 }
 
-// service is the state of shop as the member that is ahead has it.
-func (c *cluster) service(id draas.ServiceID) *ServiceState {
+// state is that of the member that is ahead.
+func (c *cluster) state() *State {
 	var best State
 	for _, a := range c.agents {
 		if a.State().Index >= best.Index {
 			best = a.State()
 		}
 	}
-	return best.Services[id]
+	return &best
 }
+
+func (c *cluster) service(id draas.ServiceID) *ServiceState { return c.state().Services[id] }
 
 func (c *cluster) append(e Event) {
 	data, err := e.Encode()
@@ -143,7 +151,16 @@ func (c *cluster) round() {
 		}
 		cmds := a.Tick(c.reading())
 		for _, e := range cmds.Propose {
+			if e.Kind == EventHello && c.old[id] {
+				e.Hello.Version = 1
+			}
 			c.append(e)
+		}
+		for _, x := range cmds.Fence {
+			if c.device == nil || c.device(x) {
+				c.gates[x.Site.Member()].deadline = draas.Deadline{}
+				a.DeviceOff(x.Service, x.Epoch, "it answers off")
+			}
 		}
 		for _, x := range cmds.Extend {
 			if !c.stuck[id] {
@@ -153,6 +170,7 @@ func (c *cluster) round() {
 		for _, x := range cmds.Close {
 			if !c.stuck[id] {
 				c.gates[id].deadline = draas.Deadline{}
+				c.shut[x.Service] = true
 				a.FenceClosed(x.Service, x.Epoch)
 			}
 		}
@@ -165,6 +183,9 @@ func (c *cluster) round() {
 				a.StepEnded(r)
 			}
 		}
+	}
+	if c.extra != nil {
+		c.extra()
 	}
 	var open []draas.MemberID
 	for _, id := range c.ids {
@@ -199,15 +220,7 @@ func (c *cluster) open(id draas.MemberID) bool {
 	return !c.gates[id].deadline.Passed(c.reading())
 }
 
-func (c *cluster) history() []Record {
-	var best State
-	for _, a := range c.agents {
-		if a.State().Index >= best.Index {
-			best = a.State()
-		}
-	}
-	return best.History
-}
+func (c *cluster) history() []Record { return c.state().History }
 
 func (c *cluster) story() string {
 	var b strings.Builder
