@@ -18,7 +18,7 @@ const (
 
 // Term is one part of an RTO. Terms follow each other and add up.
 type Term struct {
-	Name    string // detect, confirm, elect, lease, fence, act, ttl
+	Name    string // detect, elect, confirm (or least outage, or restart), lease, fence, device, act, ttl
 	Worst   time.Duration
 	Typical time.Duration
 	Sets    string // the keys that make it what it is
@@ -73,34 +73,107 @@ func (r RTO) String() string {
 	return fmt.Sprintf("%s (%s)", short(r.Worst()), strings.Join(terms, " + "))
 }
 
-// RTO gives the budgets of a service: for a lost site, whose permit has to
-// run out, and for a service that died while its site lives and can hand the
-// permit over. It is empty for a service that does not exist.
+// RTO gives the budgets of a unit: for a lost site, whose permit has to run
+// out, and for a service that died while its site lives and can hand the
+// permit over. For a group they are those of the part that takes longest; the
+// service of a group can be asked for by itself. It is empty for what does not
+// exist.
 func (c *Config) RTO(id draas.ServiceID) []RTO {
-	s, ok := c.Service(id)
-	if !ok {
-		return nil
+	if s, ok := c.Service(id); ok {
+		return c.serviceRTO(&s)
 	}
-	at := join("service", string(s.ID))
-	ttl := Term{"ttl", s.DNS.TTL, s.DNS.TTL / 2, at + ".dns.ttl"}
-	confirm := Term{"confirm", s.Timing.Confirm, s.Timing.Confirm, at + ".confirm"}
+	var longest []RTO
+	for i := range c.Services {
+		if s := &c.Services[i]; s.Group == id && id != "" {
+			longest = longer(longest, c.serviceRTO(s))
+		}
+	}
+	return longest
+}
 
-	lost := detectLost(&s, at)
+// longer takes the longer budget for each disaster.
+func longer(a, b []RTO) []RTO {
+	if a == nil {
+		return b
+	}
+	for i := range a {
+		if b[i].Worst() > a[i].Worst() {
+			a[i] = b[i]
+		}
+	}
+	return a
+}
+
+func (c *Config) serviceRTO(s *Service) []RTO {
+	at, policy := join("service", string(s.ID)), s.policyPath()
+	ttl := Term{"ttl", s.DNS.TTL, s.DNS.TTL / 2, at + ".dns.ttl"}
+
+	lost := detectLost(s, at)
 	elect := Term{"elect", max(0, 2*c.Raft.Election-lost.Worst), 0, "profile"}
+	patience := s.Timing.patience(policy, false)
 	l := s.Timing.Lease
 	lease := Term{
 		Name: "lease",
 		// The last renewal may have passed in the instant before the disaster;
 		// detection and confirmation run while the lease runs out.
-		Worst:   max(0, l.Wait()-lost.Worst-elect.Worst-confirm.Worst),
-		Typical: max(0, l.Wait()-s.Timing.Renew/2-lost.Typical-confirm.Typical),
-		Sets:    at + ".lease",
+		Worst:   max(0, l.Wait()-lost.Worst-elect.Worst-patience.Worst),
+		Typical: max(0, l.Wait()-s.Timing.Renew/2-lost.Typical-patience.Typical),
+		Sets:    policy + ".lease",
 	}
-	site := RTO{Disaster: "site lost", Terms: []Term{lost, elect, confirm, lease, c.act(3), ttl}}
+	device := Term{Name: "device", Sets: "timeout and stay of " + at + ".fence.device"}
+	if c.TwoSite || s.Fence.Kind == draas.FenceDevice || s.OnLeaseLoss == draas.LeaseLossServe {
+		// Switching off begins with the decision and so while the lease runs out.
+		worst := s.Fence.switchOff()
+		device.Worst, device.Typical = max(0, worst-lease.Worst), max(0, worst/2-lease.Typical)
+	}
+	site := RTO{Disaster: "site lost", Terms: []Term{lost, elect, patience, lease, device, c.act(3), ttl}}
 
-	fence := Term{"fence", s.Fence.Margin, s.Fence.Margin / 2, at + ".fence.margin"}
-	dead := RTO{Disaster: "service dead", Terms: []Term{detectDead(&s, at), confirm, fence, c.act(4), ttl}}
+	patience = s.Timing.patience(policy, true)
+	margin := l.Margin // in a group the slowest fence of all
+	fence := Term{"fence", margin, margin / 2, at + ".fence.margin"}
+	if s.Group != "" {
+		fence.Sets = "fence.margin of the services of " + policy
+	}
+	device.Worst, device.Typical = 0, 0
+	if !s.handsOver() {
+		device.Worst = s.Fence.switchOff()
+		device.Typical = device.Worst / 2
+	}
+	dead := RTO{Disaster: "service dead", Terms: []Term{detectDead(s, at), patience, fence, device, c.act(4), ttl}}
 	return []RTO{site, dead}
+}
+
+// handsOver reports whether the site's own word that it has stopped serving is
+// enough for another to take over.
+func (s *Service) handsOver() bool {
+	return s.Fence.Kind != draas.FenceDevice && s.OnLeaseLoss != draas.LeaseLossServe
+}
+
+// switchOff is the longest that a site's devices take until all have stayed
+// off, asked one after the other.
+func (f *Fence) switchOff() time.Duration {
+	var longest time.Duration
+	sum := map[draas.SiteID]time.Duration{}
+	for i := range f.Devices {
+		v := &f.Devices[i]
+		sum[v.Site] += v.Timeout + v.Stay
+		longest = max(longest, sum[v.Site])
+	}
+	return longest
+}
+
+// patience is how long a confirmed failure is watched before a move: the
+// longest of confirm, least_outage and, while the site's daemon is there to
+// see a restart, restart. All count from the verdict.
+func (t *Timing) patience(at string, alive bool) Term {
+	longest := Term{"confirm", t.Confirm, t.Confirm, at + ".confirm"}
+	if d := t.LeastOutage; d > longest.Worst {
+		longest = Term{"least outage", d, d, at + ".least_outage"}
+	}
+	if d := t.Restart; alive && d > longest.Worst {
+		longest = Term{"restart", d, d, at + ".restart"}
+	}
+	return longest
 }
 
 // act is the time for a number of log entries one after the other (verdict,
@@ -176,16 +249,18 @@ const (
 const renewals = 3
 
 // budgets refuses times that do not nest (DESIGN.md, rule 12).
-func (d *decoder) budgets(c *Config, s *Service) {
-	at := join("service", string(s.ID))
-	for i := range s.Checks {
-		d.detection(&s.Checks[i], elem(at+".check", i))
+func (d *decoder) budgets(c *Config, u *Unit) {
+	at, sound := u.path(), true
+	for i := range u.Parts {
+		part := join("service", string(u.Parts[i].ID))
+		sound = sound && d.clean(part+".fence.margin", part+".fence.kind")
 	}
-	if d.clean("profile", at+".lease", at+".renew", at+".fence.margin", at+".fence.kind") {
-		d.lease(c, s, at)
+	if sound && d.clean("profile", "watchdog", at+".lease", at+".renew") {
+		d.lease(c, u)
 	}
-	if s.MaxRTO > 0 && s.Automatic && d.clean("profile", at) && len(s.Checks) > 0 {
-		d.promise(c, s, at)
+	whole := !slices.ContainsFunc(u.Parts, func(s Service) bool { return len(s.Checks) == 0 || !d.clean(join("service", string(s.ID))) })
+	if u.MaxRTO > 0 && u.Automatic && whole && d.clean("profile", at) {
+		d.promise(c, u)
 	}
 }
 
@@ -209,13 +284,18 @@ func (d *decoder) detection(k *Check, at string) {
 }
 
 // lease checks that the permit leaves the holder room to renew and to close.
-func (d *decoder) lease(c *Config, s *Service, at string) {
-	t := s.Timing
+func (d *decoder) lease(c *Config, u *Unit) {
+	t, at := u.Timing, u.path()
+	slowest := slices.MaxFunc(u.Parts, func(a, b Service) int { return cmp.Compare(a.Fence.Margin, b.Fence.Margin) })
 	path := at
-	for _, key := range []string{".fence.margin", ".renew", ".lease"} {
-		if d.has(at + key) {
-			path = at + key
+	for _, key := range []string{join("service", string(slowest.ID)) + ".fence.margin", at + ".renew", at + ".lease"} {
+		if d.has(key) {
+			path = key
 		}
+	}
+	why := ""
+	if slowest.Fence.Margin == c.Watchdog.Timeout && c.Watchdog.Timeout > 0 {
+		why = " (that of the watchdog)"
 	}
 	// The least lease that would do, rounded up to 100 ms.
 	enough := func(hold time.Duration) string {
@@ -224,7 +304,7 @@ func (d *decoder) lease(c *Config, s *Service, at string) {
 		return short((need + step - 1) / step * step)
 	}
 	hold := t.Lease.Hold()
-	left := fmt.Sprintf("a lease of %s less %.0f %% clock drift and a fence margin of %s leaves ", short(t.Lease.Length), 100*t.Lease.Drift, short(t.Lease.Margin))
+	left := fmt.Sprintf("a lease of %s less %.0f %% clock drift and a fence margin of %s%s leaves ", short(t.Lease.Length), 100*t.Lease.Drift, short(t.Lease.Margin), why)
 	change := 2*c.Raft.Election + t.Renew
 	need := max(renewals*t.Renew, change)
 	switch {
@@ -240,13 +320,13 @@ func (d *decoder) lease(c *Config, s *Service, at string) {
 }
 
 // promise refuses a max_rto that cannot hold and names what to change.
-func (d *decoder) promise(c *Config, s *Service, at string) {
-	r := slices.MaxFunc(c.RTO(s.ID), func(a, b RTO) int { return cmp.Compare(a.Worst(), b.Worst()) })
-	if r.Worst() <= s.MaxRTO {
+func (d *decoder) promise(c *Config, u *Unit) {
+	r := slices.MaxFunc(c.RTO(u.ID), func(a, b RTO) int { return cmp.Compare(a.Worst(), b.Worst()) })
+	if r.Worst() <= u.MaxRTO {
 		return
 	}
 	largest := r.Largest()
-	d.report(at+".max_rto", fmt.Sprintf("%s cannot hold: %s takes up to %s", short(s.MaxRTO), article(r.Disaster), r),
+	d.report(u.path()+".max_rto", fmt.Sprintf("%s cannot hold: %s takes up to %s", short(u.MaxRTO), article(r.Disaster), r),
 		fmt.Sprintf("change %s first (%s), or promise %s", largest.Sets, largest.Name, short(roundUp(r.Worst()))))
 }
 

@@ -10,14 +10,19 @@ import (
 	"github.com/draasd/draas"
 )
 
-// below lists the well-formed names in a table of the tree, sorted.
-func below(root map[string]any, path ...string) []string {
+// table finds a table in the tree, or nil.
+func table(root map[string]any, path ...string) map[string]any {
 	t := root
 	for _, p := range path {
 		t, _ = t[p].(map[string]any)
 	}
+	return t
+}
+
+// below lists the well-formed names in a table of the tree, sorted.
+func below(root map[string]any, path ...string) []string {
 	var names []string
-	for name := range t {
+	for name := range table(root, path...) {
 		if badName(name) == "" {
 			names = append(names, name)
 		}
@@ -34,7 +39,9 @@ func (d *decoder) build(root map[string]any) *Config {
 		Cluster: get(d, "cluster", ""),
 		Profile: profile(get(d, "profile", "")),
 		Data:    get(d, "data", "data"),
-		TLS:     TLS{CA: get(d, "tls.ca", ""), Cert: get(d, "tls.cert", ""), Key: get(d, "tls.key", "")},
+		TLS: TLS{CA: get(d, "tls.ca", ""), Cert: get(d, "tls.cert", ""), Key: get(d, "tls.key", ""),
+			Warn: get(d, "tls.warn", 30*24*time.Hour)},
+		TwoSite: get(d, "two_site", false),
 		DNS:     map[string]Zone{},
 	}
 	c.Control = get(d, "control", c.Data+"/draasd.sock")
@@ -44,6 +51,14 @@ func (d *decoder) build(root map[string]any) *Config {
 	d.need("tls.ca", `name the file with the root of all members' certificates, such as ca = "tls/ca.crt"`)
 	d.need("tls.cert", `name the file with this member's certificate, such as cert = "tls/member.crt"`)
 	d.need("tls.key", `name the file with this member's key, such as key = "tls/member.key"`)
+	if d.has("watchdog") {
+		c.Watchdog = Watchdog{Device: get(d, "watchdog.device", ""), Timeout: get(d, "watchdog.timeout", 10*time.Second)}
+		d.need("watchdog.device", `name the device, such as device = "/dev/watchdog"`)
+	}
+	if d.has("pager") {
+		c.Pager = Pager{Command: get[[]string](d, "pager.command", nil), Timeout: get(d, "pager.timeout", 30*time.Second)}
+		d.need("pager.command", `write the program that calls a person, such as command = ["/usr/lib/draas/page"]`)
+	}
 	for _, name := range below(root, "member") {
 		c.Members = append(c.Members, d.member(root, name))
 	}
@@ -51,7 +66,10 @@ func (d *decoder) build(root map[string]any) *Config {
 		c.DNS[name] = d.zone(root, name)
 	}
 	for _, name := range below(root, "service") {
-		c.Services = append(c.Services, d.service(root, name, c.Profile))
+		c.Services = append(c.Services, d.service(c, root, name))
+	}
+	for _, name := range below(root, "group") {
+		c.Groups = append(c.Groups, d.group(c, name))
 	}
 	return c
 }
@@ -101,9 +119,7 @@ func (d *decoder) zone(root map[string]any, name string) Zone {
 	z.Contact = get(d, at+".contact", "hostmaster."+z.Name)
 	d.need(at+".provider", `write provider = "embedded"`)
 	d.need(at+".zone", `name the zone that is delegated to the sites, such as zone = "ha.example.org."`)
-	t, _ := root["dns"].(map[string]any)
-	t, _ = t[name].(map[string]any)
-	records, _ := asTables(t["record"])
+	records, _ := asTables(table(root, "dns", name)["record"])
 	for i := range records {
 		r := elem(at+".record", i)
 		z.Records = append(z.Records, Record{
@@ -119,22 +135,13 @@ func (d *decoder) zone(root map[string]any, name string) Zone {
 	return z
 }
 
-func (d *decoder) service(root map[string]any, name string, p Profile) Service {
+func (d *decoder) service(c *Config, root map[string]any, name string) Service {
 	at := join("service", name)
 	names := func(table string) []string { return below(root, "service", name, table) }
 	s := Service{
-		ID:            draas.ServiceID(name),
-		Scheme:        get(d, at+".scheme", ""),
-		Home:          draas.SiteID(get(d, at+".home", "")),
-		Automatic:     get(d, at+".automatic", false),
-		Confirmations: get(d, at+".confirmations", 0),
-		MaxRTO:        get(d, at+".max_rto", time.Duration(0)),
-		Timing: Timing{
-			Lease:   draas.Lease{Length: get(d, at+".lease", p.Lease), Drift: Drift},
-			Renew:   get(d, at+".renew", p.Renew),
-			Confirm: get(d, at+".confirm", p.Confirm),
-			Hold:    get(d, at+".hold", p.Hold),
-		},
+		ID:        draas.ServiceID(name),
+		Scheme:    get(d, at+".scheme", ""),
+		Policy:    d.policy(c, at),
 		Addresses: byName[draas.SiteID, []netip.Addr](d, at+".address", names("address")),
 		CNAME:     byName[draas.SiteID, string](d, at+".cname", names("cname")),
 		DNS: ServiceDNS{
@@ -150,16 +157,18 @@ func (d *decoder) service(root map[string]any, name string, p Profile) Service {
 		via := join(at+".probe_via", vantage)
 		s.ProbeVia[draas.MemberID(vantage)] = byName[draas.SiteID, string](d, via, below(root, "service", name, "probe_via", vantage))
 	}
-	s.Fence = d.fence(root, name)
+	if lag := at + ".lag"; d.has(lag) {
+		s.Lag = Lag{Command: get[[]string](d, lag+".command", nil), Interval: get(d, lag+".interval", 10*time.Second)}
+		s.Lag.Timeout = get(d, lag+".timeout", min(5*time.Second, s.Lag.Interval))
+		d.need(lag+".command", `write the program that prints how many seconds the copy is behind, such as command = ["/usr/lib/shop/lag"]`)
+	}
+	s.Fence = d.fence(c, root, name)
 	s.Timing.Lease.Margin = s.Fence.Margin
-	t, _ := root["service"].(map[string]any)
-	t, _ = t[name].(map[string]any)
-	checks, _ := asTables(t["check"])
+	checks, _ := asTables(table(root, "service", name)["check"])
 	for i := range checks {
-		s.Checks = append(s.Checks, d.buildCheck(elem(at+".check", i), p))
+		s.Checks = append(s.Checks, d.buildCheck(elem(at+".check", i), c.Profile))
 	}
 	d.need(at+".scheme", `write scheme = "dns"`)
-	d.need(at+".home", "name the site where the service belongs and where failback leads")
 	d.need(at+".check", fmt.Sprintf("say how to see that it works: begin with a line [[%s.check]]", at))
 	d.need(at+".dns.use", `name the zone, such as use = "public" for [dns.public]`)
 	d.need(at+".dns.name", `write the name that users look up, such as name = "shop.example.org."`)
@@ -204,39 +213,4 @@ func (d *decoder) buildCheck(at string, p Profile) Check {
 	}
 	d.need(at+".type", "write tcp, http, https, dns or exec, such as type = \"http\"")
 	return k
-}
-
-// Worst times to close when the file gives none.
-const (
-	marginOwn      = 150 * time.Millisecond // path and kernel: our own work, allowing a stalled machine
-	marginOperator = time.Second            // exec and systemd: somebody's program
-)
-
-func (d *decoder) fence(root map[string]any, service string) Fence {
-	at := join("service", service) + ".fence"
-	f := Fence{
-		Kind:    draas.FenceKind(get(d, at+".kind", string(draas.FenceNone))),
-		Listen:  byName[draas.SiteID, string](d, at+".listen", below(root, "service", service, "fence", "listen")),
-		Forward: byName[draas.SiteID, string](d, at+".forward", below(root, "service", service, "fence", "forward")),
-		Close:   get[[]string](d, at+".close", nil),
-		Open:    get[[]string](d, at+".open", nil),
-		Check:   get[[]string](d, at+".check", nil),
-		Unit:    get(d, at+".unit", ""),
-		Ports:   get[[]uint16](d, at+".ports", nil),
-		Proto:   get(d, at+".proto", ""),
-		Protect: get[[]netip.Addr](d, at+".protect", nil),
-	}
-	switch f.Kind {
-	case draas.FencePath:
-		f.Margin = marginOwn
-	case draas.FenceKernel:
-		f.Margin = marginOwn
-		if f.Proto == "" {
-			f.Proto = "tcp"
-		}
-	case draas.FenceExec, draas.FenceSystemd:
-		f.Margin = marginOperator
-	}
-	f.Margin = get(d, at+".margin", f.Margin)
-	return f
 }

@@ -20,17 +20,20 @@ func (d *decoder) check(c *Config) {
 	}
 	for i := range c.Services {
 		s := &c.Services[i]
-		if s.Confirmations == 0 {
-			s.Confirmations = len(c.Domains())/2 + 1
-		}
 		d.places(c, s)
 		for j := range s.Checks {
-			d.probe(&s.Checks[j], elem(join("service", string(s.ID))+".check", j))
+			at := elem(join("service", string(s.ID))+".check", j)
+			d.probe(&s.Checks[j], at)
+			d.detection(&s.Checks[j], at)
 		}
+		d.lag(s)
 		d.users(c, s)
 		d.fencing(c, s)
-		d.automatic(c, s)
-		d.budgets(c, s)
+	}
+	d.groups(c)
+	units := c.Units()
+	for i := range units {
+		d.unit(c, &units[i])
 	}
 	d.zonesApart(c)
 	d.namesApart(c)
@@ -110,6 +113,22 @@ func (d *decoder) members(c *Config) {
 	if sites < 2 && d.clean("member") {
 		d.report("member", fmt.Sprintf("%d of the members are sites", sites), "there must be two to move between: give each a table [member.NAME] with role = \"site\"")
 	}
+	d.twoSite(c, sites)
+}
+
+// twoSite wants the word of whoever runs two sites without a witness, so that
+// nobody has that by accident.
+func (d *decoder) twoSite(c *Config, sites int) {
+	two := len(c.Members) == 2 && sites == 2
+	switch {
+	case !d.clean("member", "two_site"):
+	case two && !c.TwoSite:
+		d.report("member", "two members cannot agree when one is lost, so nothing is decided then", `add a third, such as [member.witness] with role = "witness" at a third place, or write two_site = true at the top: then a person decides, or a device that switches the other site off`)
+	case c.TwoSite && !two:
+		d.report("two_site", fmt.Sprintf("there are %d members, %d of them sites", len(c.Members), sites), "it is for exactly two sites and no other member: remove it")
+	case c.TwoSite && len(c.Domains()) < 2:
+		d.report("two_site", fmt.Sprintf("both sites are in the failure domain %q", c.Domains()[0]), "give each a domain of its own, or both fall together")
+	}
 }
 
 // places checks where a service may be and from where it is looked at.
@@ -132,9 +151,6 @@ func (d *decoder) places(c *Config, s *Service) {
 	}
 	d.sameAddress(s, at)
 	d.sameFamilies(s, at)
-	if s.Home != "" && d.isSite(c, at+".home", s.Home) && d.clean(at+table) && !slices.Contains(sites, s.Home) {
-		d.report(at+".home", fmt.Sprintf("the service has no %s at %q", table[1:], s.Home), fmt.Sprintf("add %s, or choose another home", join(table[1:], string(s.Home))))
-	}
 	for _, vantage := range sortedKeys(s.ProbeVia) {
 		via := join(at+".probe_via", string(vantage))
 		if _, ok := c.Member(vantage); !ok {

@@ -20,8 +20,14 @@ func (d *decoder) fencing(c *Config, s *Service) {
 	d.onlyFor(at, "fence", string(f.Kind), map[string][]string{
 		"margin": {"path", "exec", "systemd", "kernel"},
 		"listen": path, "forward": path, "close": exec, "open": exec, "check": exec,
-		"unit": {"systemd"}, "ports": kernel, "proto": kernel, "protect": kernel,
+		"unit": {"systemd"}, "ports": kernel, "proto": kernel, "protect": kernel, "xdp": kernel,
+		"device": {"device", "path", "exec", "systemd", "kernel"},
 	})
+	d.deviceFence(c, s, at)
+	if w := c.Watchdog.Timeout; slices.Contains([]draas.FenceKind{draas.FenceExec, draas.FenceSystemd}, f.Kind) && f.Margin < w && d.clean("watchdog") {
+		d.report(at+".margin", fmt.Sprintf("is %s, and when the guard dies only the watchdog closes this fence, after %s", short(f.Margin), short(w)),
+			fmt.Sprintf("give a margin of at least %s, or a watchdog.timeout of at most %s", short(w), short(f.Margin)))
+	}
 	switch f.Kind {
 	case draas.FencePath:
 		d.pathFence(c, s, at)
@@ -68,6 +74,41 @@ func (d *decoder) pathFence(c *Config, s *Service, at string) {
 	}
 }
 
+// deviceFence checks the devices that can switch a site off.
+func (d *decoder) deviceFence(c *Config, s *Service, at string) {
+	service := join("service", string(s.ID))
+	for i := range s.Fence.Devices {
+		v, path := &s.Fence.Devices[i], elem(at+".device", i)
+		if v.Site != "" && d.isSite(c, path+".site", v.Site) && d.clean(service+".address", service+".cname") && !slices.Contains(s.Sites(), v.Site) {
+			d.report(path+".site", fmt.Sprintf("the service is not at %q", v.Site), "give the service an address there, or remove this")
+		}
+		if v.Kind == "" {
+			continue
+		}
+		exec, ipmi := []string{"exec"}, []string{"ipmi"}
+		d.onlyFor(path, "device", string(v.Kind), map[string][]string{
+			"off": exec, "status": exec, "address": ipmi, "user": ipmi, "password_file": ipmi, "cipher": ipmi,
+		})
+		switch v.Kind {
+		case DeviceExec:
+			d.need(path+".off", `write the command that switches it off, such as off = ["/usr/lib/draas/power", "off"]`)
+			d.need(path+".status", `write the command that tells whether it is off (exit 0 = off, 1 = on), such as status = ["/usr/lib/draas/power", "status"]`)
+		case DeviceIPMI:
+			d.need(path+".address", `write the address of its management controller, such as address = "198.51.100.9"`)
+			d.need(path+".user", `write the user there, such as user = "draas"`)
+			d.need(path+".password_file", `name the file with the password, such as password_file = "/etc/draas/bmc.password"`)
+		}
+	}
+	if s.Fence.Kind != draas.FenceDevice || !d.clean(service+".address", service+".cname", at+".device") {
+		return
+	}
+	for _, site := range s.Sites() {
+		if !slices.Contains(s.Fence.switchable(), site) {
+			d.report(at+".device", fmt.Sprintf("nothing switches the service off at %q", site), fmt.Sprintf("begin with a line [[%s.device]] and site = %q", at, site))
+		}
+	}
+}
+
 // kernelFence refuses a fence that would shut draasd in as well.
 func (d *decoder) kernelFence(c *Config, s *Service, at string) {
 	for _, l := range c.ownListeners() {
@@ -83,46 +124,6 @@ func (d *decoder) kernelFence(c *Config, s *Service, at string) {
 			continue
 		}
 		d.report(elem(at+".ports", i), fmt.Sprintf("the fence would also close %s of draasd", l.path), "give protect with the service's addresses only, or give draasd another port or address")
-	}
-}
-
-// automatic checks what unplanned moves without a person need.
-func (d *decoder) automatic(c *Config, s *Service) {
-	at := join("service", string(s.ID))
-	path := at + ".automatic"
-	if !d.clean("member") {
-		return // what is said of the members would be said twice
-	}
-	domains := c.Domains()
-	if s.Confirmations > len(domains) && d.has(at+".confirmations") {
-		d.report(at+".confirmations", fmt.Sprintf("is %d, but there are %d failure domains", s.Confirmations, len(domains)), "write at most the number of domains")
-	}
-	if !s.Automatic {
-		if s.MaxRTO > 0 {
-			d.report(at+".max_rto", "a person decides when the service moves, so no time can be promised", "set automatic = true, or remove max_rto")
-		}
-		return
-	}
-	if s.Fence.Kind == draas.FenceNone && d.clean(at+".fence") {
-		d.report(path, `the fence is "none": an unplanned move could leave two sites serving (rule 1)`, "give a [service."+string(s.ID)+".fence] of kind path, exec, systemd or kernel, or set automatic = false")
-	}
-	n := len(c.Members)
-	if n < 3 {
-		d.report(path, fmt.Sprintf("%d members cannot agree when one is lost, so automatic moves are impossible", n), `add a third, such as [member.witness] with role = "witness" at a third place, or set automatic = false`)
-		return
-	}
-	count := map[string]int{}
-	for _, m := range c.Members {
-		count[m.Domain]++
-	}
-	for _, domain := range domains {
-		if left := n - count[domain]; left < n/2+1 {
-			d.report(path, fmt.Sprintf("%d of %d members are in the failure domain %q: when it is lost the rest is no majority, so automatic moves are impossible", count[domain], n, domain), "put a member (a witness will do) in another domain, or set automatic = false")
-			return
-		}
-	}
-	if s.Confirmations == len(domains) && d.has(at+".confirmations") {
-		d.report(at+".confirmations", fmt.Sprintf("all %d failure domains would have to say failed, and a lost one says nothing", len(domains)), fmt.Sprintf("write at most %d", len(domains)-1))
 	}
 }
 

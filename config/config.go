@@ -34,8 +34,13 @@ type Config struct {
 	TLS     TLS
 	Raft    Raft
 
+	TwoSite  bool // two members only: what that can do is little, see Notes
+	Watchdog Watchdog
+	Pager    Pager
+
 	Members  []Member
 	DNS      map[string]Zone
+	Groups   []Group
 	Services []Service
 
 	digest string
@@ -45,6 +50,21 @@ type Config struct {
 // name. The contents are never read here.
 type TLS struct {
 	CA, Cert, Key string
+	Warn          time.Duration // alarm this long before a certificate ends
+}
+
+// Watchdog is the hardware that resets the machine when the guard does not
+// look after its fences any more. The zero value is none.
+type Watchdog struct {
+	Device  string
+	Timeout time.Duration // whole seconds; from the guard's last sign of life to the reset
+}
+
+// Pager is the command that calls a person: it gets JSON on its standard
+// input. The zero value is none.
+type Pager struct {
+	Command []string
+	Timeout time.Duration // after which it is killed
 }
 
 // Raft is the timing of the replicated log, from the profile.
@@ -88,27 +108,26 @@ type Record struct {
 
 // Service is what users reach.
 type Service struct {
-	ID            draas.ServiceID
-	Scheme        string
-	Home          draas.SiteID // where failback leads; not a role
-	Automatic     bool         // whether an unplanned move may go without a person
-	Confirmations int          // failure domains that must say failed
-	MaxRTO        time.Duration
-	Timing        Timing
-	Addresses     map[draas.SiteID][]netip.Addr
-	CNAME         map[draas.SiteID]string // instead of Addresses
-	ProbeVia      map[draas.MemberID]map[draas.SiteID]string
-	Checks        []Check // in the file's order
-	DNS           ServiceDNS
-	Fence         Fence
+	ID        draas.ServiceID
+	Group     draas.ServiceID // empty: it moves by itself
+	Scheme    string
+	Policy    // its group's, if it is in one
+	Addresses map[draas.SiteID][]netip.Addr
+	CNAME     map[draas.SiteID]string // instead of Addresses
+	ProbeVia  map[draas.MemberID]map[draas.SiteID]string
+	Checks    []Check // in the file's order
+	Lag       Lag
+	DNS       ServiceDNS
+	Fence     Fence
 }
 
-// Timing is a service's lease and patience.
-type Timing struct {
-	Lease   draas.Lease
-	Renew   time.Duration // between two renewals of the permit
-	Confirm time.Duration // how long the verdict must last before a move
-	Hold    time.Duration // no further automatic move after a completed one
+// Lag is the command that prints how many seconds a standby site's copy is
+// behind. That site's member runs it, with the environment of an exec check.
+// The zero value is none.
+type Lag struct {
+	Command  []string
+	Interval time.Duration
+	Timeout  time.Duration
 }
 
 // CheckType is the kind of a probe.
@@ -157,7 +176,7 @@ type ServiceDNS struct {
 // Fence is what stops serving when the permit ends.
 type Fence struct {
 	Kind    draas.FenceKind
-	Margin  time.Duration           // the worst time to close
+	Margin  time.Duration           // the worst time to close; for exec and systemd not below the watchdog's timeout
 	Listen  map[draas.SiteID]string // path: where the guard listens
 	Forward map[draas.SiteID]string // path: the backend behind it
 	Close   []string                // exec
@@ -167,6 +186,32 @@ type Fence struct {
 	Ports   []uint16                // kernel
 	Proto   string                  // kernel: tcp, udp or both
 	Protect []netip.Addr            // kernel: destinations; empty: all
+	XDP     []string                // kernel: interfaces that drop by themselves, behind nftables
+	Devices []Device                // by site; all of a site's must say off
+}
+
+// DeviceKind is how a device is reached.
+type DeviceKind string
+
+// The kinds of device.
+const (
+	DeviceExec DeviceKind = "exec"
+	DeviceIPMI DeviceKind = "ipmi"
+)
+
+// Device switches a host of a site off, at the hands of the other sites, and
+// says whether it is off.
+type Device struct {
+	Site         draas.SiteID
+	Kind         DeviceKind
+	Off          []string      // exec
+	Status       []string      // exec: exit 0 = off, 1 = on, other = unknown
+	Address      string        // ipmi: IP:port
+	User         string        // ipmi
+	PasswordFile string        // ipmi: only its path is ever read here
+	Cipher       int           // ipmi: cipher suite
+	Timeout      time.Duration // until it must be off
+	Stay         time.Duration // how long it must then have stayed off
 }
 
 // Member finds a member.
@@ -231,7 +276,8 @@ func (c *Config) At(dir string) *Config {
 	}
 	r := *c
 	r.Data, r.Control, r.Guard = abs(c.Data), abs(c.Control), abs(c.Guard)
-	r.TLS = TLS{CA: abs(c.TLS.CA), Cert: abs(c.TLS.Cert), Key: abs(c.TLS.Key)}
+	r.TLS = TLS{CA: abs(c.TLS.CA), Cert: abs(c.TLS.Cert), Key: abs(c.TLS.Key), Warn: c.TLS.Warn}
+	r.Watchdog.Device = abs(c.Watchdog.Device)
 	r.Services = slices.Clone(c.Services)
 	for i := range r.Services {
 		checks := slices.Clone(r.Services[i].Checks)
@@ -239,6 +285,11 @@ func (c *Config) At(dir string) *Config {
 			checks[j].CA = abs(checks[j].CA)
 		}
 		r.Services[i].Checks = checks
+		devices := slices.Clone(r.Services[i].Fence.Devices)
+		for j := range devices {
+			devices[j].PasswordFile = abs(devices[j].PasswordFile)
+		}
+		r.Services[i].Fence.Devices = devices
 	}
 	return &r
 }

@@ -110,7 +110,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("service %+v", s)
 	case s.DNS.TTL != 5*time.Second || s.DNS.Name != "shop.example.org.":
 		t.Errorf("service dns %+v", s.DNS)
-	case s.Timing != config.Timing{Lease: draas.Lease{Length: p.Lease, Drift: config.Drift}, Renew: p.Renew, Confirm: p.Confirm, Hold: p.Hold}:
+	case s.Timing != config.Timing{Lease: draas.Lease{Length: p.Lease, Drift: config.Drift}, Renew: p.Renew, Confirm: p.Confirm, Hold: p.Hold, HoldMax: 24 * time.Hour}:
 		t.Errorf("timing %+v", s.Timing)
 	case k.Interval != p.Interval || k.Timeout != p.Timeout || k.Rise != p.Rise || k.Fall != p.Fall || k.SecondLook != p.SecondLook || k.Jitter != 0.1:
 		t.Errorf("check %+v", k)
@@ -129,7 +129,7 @@ func TestDefaults(t *testing.T) {
 func TestOverridesAndKinds(t *testing.T) {
 	c := loadGood(t, "testdata/good/kinds.toml")
 	s, _ := c.Service("exec")
-	want := config.Timing{Lease: draas.Lease{Length: 6 * time.Second, Drift: 0.1, Margin: 500 * time.Millisecond}, Renew: time.Second}
+	want := config.Timing{Lease: draas.Lease{Length: 6 * time.Second, Drift: 0.1, Margin: 500 * time.Millisecond}, Renew: time.Second, HoldMax: 24 * time.Hour}
 	if s.Timing != want {
 		t.Errorf("timing %+v, want %+v", s.Timing, want)
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"path"
 	"regexp"
@@ -91,6 +92,14 @@ func (c *conversion) want() string {
 		return `write a list: the absolute path of the program, then its arguments, such as ["/usr/lib/shop/stop", "-q"]`
 	case kindUnit:
 		return `write a unit of systemd, such as "shop.service"`
+	case kindNames:
+		return `write a list of services, such as ["shop", "billing"]`
+	case kindLinks:
+		return `write a list of network interfaces, such as ["eth0"]`
+	case kindBMC:
+		return `write an IP address, with a port unless it is 623, such as "198.51.100.9"`
+	case kindUser:
+		return "write a user name of at most 16 printable characters, such as \"draas\""
 	}
 	return ""
 }
@@ -121,7 +130,7 @@ func (c *conversion) convert(v any) (any, bool) {
 		case float64:
 			return c.fraction(n)
 		}
-	case kindAddrs, kindStatus, kindPorts, kindTexts, kindCommand:
+	case kindAddrs, kindStatus, kindPorts, kindTexts, kindCommand, kindNames, kindLinks:
 		if list, ok := v.([]any); ok {
 			return c.list(list)
 		}
@@ -190,6 +199,13 @@ func (c *conversion) text(s string) (any, bool) {
 			return c.fail(show(s)+" is not a regular expression", c.want())
 		}
 		return re, true
+	case kindBMC:
+		return c.bmc(s)
+	case kindUser:
+		if !userName.MatchString(s) {
+			return c.fail("is not a user name", c.want())
+		}
+		return s, true
 	case kindUnit:
 		if !unitName.MatchString(s) {
 			return c.fail(show(s)+" is not a unit", c.want())
@@ -202,6 +218,20 @@ func (c *conversion) text(s string) (any, bool) {
 // unitName is systemd.unit(5)'s description of a valid name, for the types
 // that can be stopped to stop serving.
 var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\-][A-Za-z0-9:_.\\@-]{0,240}\.(service|target|socket|slice|scope)$`)
+
+// userName is what IPMI 2.0, section 22.28, has room for.
+var userName = regexp.MustCompile(`^[!-~]{1,16}$`)
+
+// ipmiPort is where a management controller listens (RMCP).
+const ipmiPort = "623"
+
+// bmc completes the address of a management controller with its port.
+func (c *conversion) bmc(s string) (any, bool) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		s = net.JoinHostPort(s, ipmiPort)
+	}
+	return c.hostPort(s)
+}
 
 func (c *conversion) choice(s string) (any, bool) {
 	if slices.Contains(c.key.oneOf, s) {

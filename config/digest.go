@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -21,7 +22,12 @@ func normalize(c *Config) {
 			slices.Sort(r.Value)
 		}
 	}
+	for _, g := range c.Groups {
+		slices.Sort(g.Services)
+	}
 	for _, s := range c.Services {
+		slices.SortStableFunc(s.Fence.Devices, func(a, b Device) int { return cmp.Compare(a.Site, b.Site) })
+		slices.Sort(s.Fence.XDP)
 		slices.Sort(s.Fence.Ports)
 		slices.SortFunc(s.Fence.Protect, netip.Addr.Compare)
 		for _, k := range s.Checks {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/draasd/draas"
 )
 
 // list converts all kinds that are written as a list. It reports every wrong
@@ -25,6 +27,10 @@ func (c *conversion) list(list []any) (any, bool) {
 			n, why := number(v, 1, 65535)
 			return uint16(n), why
 		})
+	case kindNames:
+		return each(c, list, (*conversion).service)
+	case kindLinks:
+		return each(c, list, (*conversion).link)
 	case kindCommand:
 		if got, ok := each(c, list, (*conversion).argument); ok {
 			return c.command(got.([]string))
@@ -82,6 +88,29 @@ func (c *conversion) argument(v any) (string, string) {
 		return "", "has a NUL byte"
 	}
 	return s, ""
+}
+
+// service accepts the name of a service.
+func (c *conversion) service(v any) (draas.ServiceID, string) {
+	s, why := c.argument(v)
+	if why == "" {
+		if why = badName(s); why != "" {
+			why = show(s) + " " + why
+		}
+	}
+	return draas.ServiceID(s), why
+}
+
+// link accepts the name of a network interface: dev_valid_name in the kernel,
+// with IFNAMSIZ for the length.
+func (c *conversion) link(v any) (string, string) {
+	s, why := c.argument(v)
+	if why == "" && (len(s) > 15 || s == "." || s == ".." || strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r == '/' || r == ':' || r == 0x7f
+	})) {
+		why = show(s) + " is not an interface"
+	}
+	return s, why
 }
 
 // addr accepts an address that a user could be sent to.

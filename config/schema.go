@@ -34,6 +34,10 @@ const (
 	kindTexts    kind = "list of texts"     //
 	kindCommand  kind = "command"           // a list: absolute path, arguments
 	kindUnit     kind = "unit"              // of systemd
+	kindNames    kind = "list of services"  //
+	kindLinks    kind = "list of interfaces"
+	kindBMC      kind = "IP or IP:port" // of a management controller; the port is 623 by default
+	kindUser     kind = "user name"     // at a management controller
 )
 
 // key describes one key of the file. A path's component * stands for a name
@@ -68,6 +72,12 @@ func schema() []key {
 		{path: "tls.ca", kind: kindFile, def: "required"},
 		{path: "tls.cert", kind: kindFile, def: "required"},
 		{path: "tls.key", kind: kindKeyFile, def: "required"},
+		dur("tls.warn", "720h", time.Hour, 365*24*time.Hour),
+		{path: "two_site", kind: kindBool, def: "false"},
+		{path: "watchdog.device", kind: kindFile, def: "required"},
+		{path: "watchdog.timeout", kind: kindTTL, def: "10s", min: time.Second, max: 5 * time.Minute},
+		{path: "pager.command", kind: kindCommand, def: "required"},
+		dur("pager.timeout", "30s", time.Second, 10*time.Minute),
 
 		{path: "member.*.role", kind: kindChoice, def: "required", oneOf: []string{"site", "witness"}},
 		{path: "member.*.domain", kind: kindName, def: "the member's name"},
@@ -89,7 +99,29 @@ func schema() []key {
 		{path: "dns.*.record[].type", kind: kindChoice, def: "required", oneOf: []string{"A", "AAAA", "CNAME", "TXT", "NS"}},
 		{path: "dns.*.record[].value", kind: kindTexts, def: "required"},
 		{path: "dns.*.record[].ttl", kind: kindTTL, def: "60s", min: time.Second, max: 7 * 24 * time.Hour},
-	}, serviceKeys())
+		{path: "group.*.services", kind: kindNames, def: "required"},
+	}, policyKeys("group.*."), policyKeys("service.*."), serviceKeys(), fenceKeys())
+}
+
+// policyKeys are those of a move: of a group, or of a service in none.
+func policyKeys(at string) []key {
+	return []key{
+		{path: at + "home", kind: kindSite, def: "required"},
+		{path: at + "automatic", kind: kindBool, def: "false"},
+		{path: at + "confirmations", kind: kindCount, def: "majority of the domains", low: 2, high: 15},
+		dur(at+"max_rto", "-", 100*time.Millisecond, 24*time.Hour),
+		dur(at+"lease", perProfile, 500*time.Millisecond, 10*time.Minute),
+		dur(at+"renew", perProfile, 50*time.Millisecond, 5*time.Minute),
+		dur(at+"confirm", perProfile, 0, time.Hour),
+		dur(at+"least_outage", "0s", 0, 24*time.Hour),
+		dur(at+"restart", "0s", 0, 24*time.Hour),
+		dur(at+"hold", perProfile, 0, 7*24*time.Hour),
+		dur(at+"hold_max", "24h, or hold if longer", 0, 30*24*time.Hour),
+		{path: at + "flaps", kind: kindCount, def: perProfile, low: 0, high: 100},
+		dur(at+"steady", perProfile, time.Second, 7*24*time.Hour),
+		dur(at+"max_data_loss", "-", time.Second, 30*24*time.Hour),
+		{path: at + "on_lease_loss", kind: kindChoice, def: "fence", oneOf: []string{"fence", "serve"}},
+	}
 }
 
 func serviceKeys() []key {
@@ -97,14 +129,6 @@ func serviceKeys() []key {
 	return []key{
 		{path: "service.*.scheme", kind: kindChoice, def: "required", oneOf: []string{"dns"}, later: map[string]string{
 			"frontend": later, "hybrid": later}},
-		{path: "service.*.home", kind: kindSite, def: "required"},
-		{path: "service.*.automatic", kind: kindBool, def: "false"},
-		{path: "service.*.confirmations", kind: kindCount, def: "majority of the domains", low: 2, high: 15},
-		dur("service.*.max_rto", "-", 100*time.Millisecond, 24*time.Hour),
-		dur("service.*.lease", perProfile, 500*time.Millisecond, 10*time.Minute),
-		dur("service.*.renew", perProfile, 50*time.Millisecond, 5*time.Minute),
-		dur("service.*.confirm", perProfile, 0, time.Hour),
-		dur("service.*.hold", perProfile, 0, 7*24*time.Hour),
 		{path: "service.*.address.*", kind: kindAddrs, def: "required, or cname"},
 		{path: "service.*.cname.*", kind: kindDomain, def: "-"},
 		{path: "service.*.probe_via.*.*", kind: kindTarget, def: "-"},
@@ -133,9 +157,16 @@ func serviceKeys() []key {
 		{path: "service.*.dns.name", kind: kindDomain, def: "required"},
 		{path: "service.*.dns.ttl", kind: kindTTL, def: "5s", min: time.Second, max: 24 * time.Hour},
 
-		{path: "service.*.fence.kind", kind: kindChoice, def: "none", oneOf: []string{"path", "exec", "systemd", "kernel", "none"}, later: map[string]string{
-			"device": "take path, exec, systemd or kernel today"}},
-		dur("service.*.fence.margin", "path and kernel 150ms, exec and systemd 1s", 10*time.Millisecond, 5*time.Minute),
+		{path: "service.*.lag.command", kind: kindCommand, def: "required"},
+		dur("service.*.lag.interval", "10s", 100*time.Millisecond, time.Hour),
+		dur("service.*.lag.timeout", "5s, or interval if shorter", 10*time.Millisecond, time.Hour),
+	}
+}
+
+func fenceKeys() []key {
+	return []key{
+		{path: "service.*.fence.kind", kind: kindChoice, def: "none", oneOf: []string{"path", "exec", "systemd", "kernel", "device", "none"}},
+		dur("service.*.fence.margin", "path and kernel 150ms, exec and systemd 1s or the watchdog's timeout", 10*time.Millisecond, 5*time.Minute),
 		{path: "service.*.fence.listen.*", kind: kindListen, def: "required for path"},
 		{path: "service.*.fence.forward.*", kind: kindTarget, def: "required for path"},
 		{path: "service.*.fence.close", kind: kindCommand, def: "required for exec"},
@@ -145,6 +176,17 @@ func serviceKeys() []key {
 		{path: "service.*.fence.ports", kind: kindPorts, def: "required for kernel"},
 		{path: "service.*.fence.proto", kind: kindChoice, def: "tcp", oneOf: []string{"tcp", "udp", "both"}},
 		{path: "service.*.fence.protect", kind: kindAddrs, def: "every address"},
+		{path: "service.*.fence.xdp", kind: kindLinks, def: "-"},
+		{path: "service.*.fence.device[].site", kind: kindSite, def: "required"},
+		{path: "service.*.fence.device[].kind", kind: kindChoice, def: "required", oneOf: []string{"exec", "ipmi"}},
+		{path: "service.*.fence.device[].off", kind: kindCommand, def: "required for exec"},
+		{path: "service.*.fence.device[].status", kind: kindCommand, def: "required for exec"},
+		{path: "service.*.fence.device[].address", kind: kindBMC, def: "required for ipmi"},
+		{path: "service.*.fence.device[].user", kind: kindUser, def: "required for ipmi"},
+		{path: "service.*.fence.device[].password_file", kind: kindKeyFile, def: "required for ipmi"},
+		{path: "service.*.fence.device[].cipher", kind: kindCount, def: "17", low: 3, high: 17},
+		dur("service.*.fence.device[].timeout", "30s", time.Second, 10*time.Minute),
+		dur("service.*.fence.device[].stay", "5s", 0, 10*time.Minute),
 	}
 }
 
@@ -152,14 +194,11 @@ func serviceKeys() []key {
 // than "unknown key" for one who read ahead.
 func planned() map[string]string {
 	return map[string]string{
-		"member.*.cloud":          "cloud clients",
-		"dns.*.servers":           "DNS by RFC 2136",
-		"dns.*.tsig_file":         "DNS by RFC 2136",
-		"service.*.frontend":      "the frontend scheme",
-		"service.*.max_data_loss": "replication",
-		"service.*.on_lease_loss": "serving on without a permit",
-		"service.*.group":         "groups of services",
-		"sync":                    "replication",
+		"member.*.cloud":     "cloud clients",
+		"dns.*.servers":      "DNS by RFC 2136",
+		"dns.*.tsig_file":    "DNS by RFC 2136",
+		"service.*.frontend": "the frontend scheme",
+		"sync":               "replication",
 	}
 }
 
