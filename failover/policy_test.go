@@ -187,6 +187,23 @@ func TestLeastOutage(t *testing.T) {
 	}
 }
 
+// Once the least outage has passed it is not waited for again in the same
+// trouble.
+func TestLeastOutageIsWaitedForOnce(t *testing.T) {
+	c := active(t, shop(func(s *ServicePolicy) { s.LeastOutage, s.Confirm = 5*time.Second, 10*time.Second }))
+	c.seeAll("primary", draas.Failed, "primary", "dr", "witness")
+	c.run(8 * time.Second)
+	c.seeAll("primary", draas.Healthy, "dr", "witness")
+	c.run(time.Second)
+	c.seeAll("primary", draas.Failed, "dr", "witness")
+	if took := c.until(PhaseFencing, 20*time.Second); took > 10100*ms {
+		t.Errorf("moved %v after it was sure again\n%s", took, c.story())
+	}
+	if n := strings.Count(c.story(), "is not worth a failover"); n != 0 {
+		t.Errorf("waited for again\n%s", c.story())
+	}
+}
+
 // While the active site's daemon lives a restart there is cheaper; once it is
 // gone nobody restarts anything there.
 func TestRestartWouldBeCheaper(t *testing.T) {
@@ -226,8 +243,17 @@ func TestFlapDamping(t *testing.T) {
 		c.run(100 * ms)
 	}
 	c.last(RecordFlaps)
+	for range 5 { // others' trouble with the way is not the site's
+		c.seeAll("primary", draas.Failed, "witness")
+		c.run(100 * ms)
+		c.seeAll("primary", draas.Healthy, "witness")
+		c.run(100 * ms)
+	}
+	if n := c.service("shop").Flaps["primary"]; n != 0 {
+		t.Errorf("%d failures counted that primary did not see", n)
+	}
 	c.seeAll("primary", draas.Failed, "primary", "dr", "witness")
-	c.run(5 * time.Second)
+	c.run(4 * time.Second)
 	c.mustRefuse(ReasonFlaps)
 	c.until(PhaseVerifying, 6*time.Second)
 
@@ -496,9 +522,21 @@ func TestGroupMovesTogether(t *testing.T) {
 		t.Fatalf("%s\n%s", sv.Phase, c.story())
 	}
 	clear(c.shut)
-	c.seePart("bill", "primary", draas.Failed, "dr")
+	c.seePart("bill", "primary", draas.Healthy, "witness")
+	c.seePart("web", "primary", draas.Failed, "witness")
 	c.until(PhaseVerifying, time.Second)
-	if sv := c.service("shop"); sv.Active != "dr" || sv.Epoch != 2 || !c.shut["bill"] || !c.shut["web"] {
+	c.seeParts("dr", draas.Healthy, "primary", "witness")
+	c.until(PhaseElsewhere, time.Second)
+	c.seeParts("primary", draas.Healthy, "primary")
+	c.request("witness", "", Request{Move: MoveFailback})
+	c.until(PhaseVerifying, time.Second)
+	c.seeParts("primary", draas.Healthy, "dr", "witness")
+	c.until(PhaseNormal, time.Second)
+	c.request("witness", "", Request{Ask: AskAcknowledge})
+	clear(c.shut)
+	c.seePart("bill", "primary", draas.Failed, "witness", "dr")
+	c.until(PhaseVerifying, time.Second)
+	if sv := c.service("shop"); sv.Active != "dr" || sv.Epoch != 4 || !c.shut["bill"] || !c.shut["web"] {
 		t.Fatalf("active at %s under %d, closed %v", sv.Active, sv.Epoch, c.shut)
 	}
 	if !slices.ContainsFunc(c.last(RecordDecision).Reasons, func(r Reason) bool { return strings.Contains(r.Text, "bill at primary") }) {

@@ -162,7 +162,8 @@ func TestShorterLeaseDoesNotShortenOldPermits(t *testing.T) {
 			disturb(c)
 			c.seeAll("primary", draas.Failed, "dr", "witness")
 			c.seeAll("dr", draas.Healthy, "dr")
-			c.until(PhaseRedirecting, 25*time.Second) // round checks that one serves
+			c.until(PhaseRedirecting, 25*time.Second)
+			c.run(100 * ms) // round checks that one serves
 		})
 	}
 }
@@ -196,6 +197,10 @@ func TestServiceLeavesAndComesBack(t *testing.T) {
 		c.seePart(part, "primary", draas.Healthy, "primary")
 	}
 	c.run(50 * ms)
+	c.dead["dr"] = true // its guard lives on, with the permit of the old unit
+	if !c.open("dr") {
+		t.Fatal("nothing is left to be waited out")
+	}
 	c.append(c.agents["witness"].Request("crm", "primary", Request{Move: MoveActivate}, c.reading()))
 	c.run(3 * time.Second) // round checks that one serves
 	if sv := c.service("crm"); sv.Active != "primary" || sv.Epoch != 3 {
@@ -204,6 +209,7 @@ func TestServiceLeavesAndComesBack(t *testing.T) {
 	for _, part := range []draas.ServiceID{"shop", "bill"} {
 		c.seePart(part, "primary", draas.Healthy, "dr", "witness")
 	}
+	c.dead["dr"] = false
 	c.run(300 * ms)
 	c.offer(otherPolicy("d3", nil), "primary", "dr", "witness")
 	c.inForce("d3")
