@@ -280,7 +280,7 @@ func TestFlapDamping(t *testing.T) {
 // over; in trouble the copy's age as of before counts; an operator may allow
 // the loss, for one move.
 func TestDataLossGuard(t *testing.T) {
-	guard := shop(func(s *ServicePolicy) { s.MaxLoss = 10 * time.Second })
+	guard := shop(func(s *ServicePolicy) { s.MaxLoss, s.Confirm = 10*time.Second, time.Second })
 	for _, tc := range []struct {
 		name  string
 		lag   *Lag
@@ -306,6 +306,9 @@ func TestDataLossGuard(t *testing.T) {
 				t.Fatalf("moved: %t\n%s", moved, c.story())
 			}
 			if tc.moves {
+				if lags := c.service("shop").Lags; len(lags) != 0 {
+					t.Errorf("lags %v of before the move are believed after it", lags)
+				}
 				return
 			}
 			c.mustRefuse(ReasonLoss)
