@@ -16,12 +16,25 @@ type verdict struct {
 }
 
 // judge counts the vantages on a service at a site, each failure domain once
-// (rule 5: no verdict from one failure domain).
+// (rule 5: no verdict from one failure domain). It gives no reasons: most
+// verdicts change nothing.
 func (s *State) judge(id draas.ServiceID, site draas.SiteID) verdict {
-	parts := s.parts(id)
-	v := s.judgePart(id, parts[0], site)
+	return s.judgeParts(id, site, false)
+}
+
+// because is the same verdict with its reasons.
+func (s *State) because(id draas.ServiceID, site draas.SiteID) verdict {
+	return s.judgeParts(id, site, true)
+}
+
+func (s *State) judgeParts(id draas.ServiceID, site draas.SiteID, why bool) verdict {
+	parts := s.rules(id).Parts
+	if len(parts) == 0 {
+		return s.judgePart(id, id, site, why)
+	}
+	v := s.judgePart(id, parts[0], site, why)
 	for _, part := range parts[1:] {
-		v = v.and(s.judgePart(id, part, site))
+		v = v.and(s.judgePart(id, part, site, why))
 	}
 	return v
 }
@@ -56,27 +69,30 @@ func asEvidence(reasons []Reason) []Reason {
 	return reasons
 }
 
-func (s *State) judgePart(id, part draas.ServiceID, site draas.SiteID) verdict {
-	sv, policy, views := s.Services[id], s.Policy.Services[id], s.views(id, part)
-	where := string(site)
-	if part != id {
-		where = string(part) + " at " + where
-	}
+func (s *State) judgePart(id, part draas.ServiceID, site draas.SiteID, why bool) verdict {
+	sv, needed, views := s.Services[id], s.Policy.Services[id].Confirmations, s.views(id, part)[site]
+	where := place(part, id, site)
 	var v verdict
-	var failed []string
+	var room [8]string
+	failed := room[:0]
 	suspect, healthy := false, false
 	for _, m := range s.Policy.Members {
-		o, seen := views[site][m.ID]
+		o, seen := views[m.ID]
 		own := m.ID == site.Member()
-		if !seen || (!own && o.Epoch != sv.Epoch) {
-			v.reasons = append(v.reasons, no(ReasonVantage, "%s has not looked at %s yet", m.ID, where))
+		switch {
+		case !seen || (!own && o.Epoch != sv.Epoch):
+			if why {
+				v.reasons = append(v.reasons, no(ReasonVantage, "%s has not looked at %s yet", m.ID, where))
+			}
 			continue
-		}
-		if why := s.discounted(m.ID, site, o.Verdict); why != "" {
-			v.reasons = append(v.reasons, no(ReasonVantage, "%s says %s, not counted: %s", m.ID, o.Verdict, why))
+		case s.discounted(m.ID, site, o.Verdict):
+			if why {
+				v.reasons = append(v.reasons, no(ReasonVantage, "%s says %s, not counted: %s", m.ID, o.Verdict, s.whyDiscounted(m.ID, site)))
+			}
 			continue
+		case why:
+			v.reasons = append(v.reasons, Reason{ReasonVantage, o.Verdict == draas.Failed, sees(m.ID, where, o)})
 		}
-		v.reasons = append(v.reasons, Reason{ReasonVantage, o.Verdict == draas.Failed, sees(m.ID, where, o)})
 		switch o.Verdict {
 		case draas.Failed:
 			if !slices.Contains(failed, m.Domain) {
@@ -91,10 +107,12 @@ func (s *State) judgePart(id, part draas.ServiceID, site draas.SiteID) verdict {
 		}
 	}
 	v.domains = len(failed)
-	v.reasons = append(v.reasons, Reason{ReasonQuorum, v.domains >= policy.Confirmations,
-		fmt.Sprintf("%d of %d failure domains needed say that %s failed", v.domains, policy.Confirmations, where)})
+	if why {
+		v.reasons = append(v.reasons, Reason{ReasonQuorum, v.domains >= needed,
+			fmt.Sprintf("%d of %d failure domains needed say that %s failed", v.domains, needed, where)})
+	}
 	switch {
-	case v.domains >= policy.Confirmations:
+	case v.domains >= needed:
 		v.Verdict = draas.Failed
 	case suspect:
 		v.Verdict = draas.Suspect
@@ -102,6 +120,14 @@ func (s *State) judgePart(id, part draas.ServiceID, site draas.SiteID) verdict {
 		v.Verdict = draas.Healthy
 	}
 	return v
+}
+
+// place names a site, and the part of a group there.
+func place(part, id draas.ServiceID, site draas.SiteID) string {
+	if part == id {
+		return string(site)
+	}
+	return string(part) + " at " + string(site)
 }
 
 func sees(m draas.MemberID, where string, o Observation) string {
@@ -112,16 +138,25 @@ func sees(m draas.MemberID, where string, o Observation) string {
 	return text
 }
 
-// discounted says why a vantage's word on a site does not count, or nothing.
-func (s *State) discounted(m draas.MemberID, site draas.SiteID, says draas.Verdict) string {
+// discounted reports whether a vantage's word on a site does not count: its
+// daemon is out of reach, so that the word is old, or it may be blind: who sees
+// no third party may itself be what is cut off.
+func (s *State) discounted(m draas.MemberID, site draas.SiteID, says draas.Verdict) bool {
+	if s.isDown(m) {
+		return true
+	}
+	return m != site.Member() && says != draas.Healthy && s.blind(m, site)
+}
+
+// whyDiscounted is the reason of discounted, in words.
+func (s *State) whyDiscounted(m draas.MemberID, site draas.SiteID) string {
 	if down, who := s.down(m); down {
 		return fmt.Sprintf("%s cannot be reached by %v", m, who)
 	}
-	if m == site.Member() || says == draas.Healthy {
-		return ""
-	}
-	// The blind-site rule: who sees no third party may itself be what is cut
-	// off.
+	return fmt.Sprintf("%s sees no member but %s: it may be blind", m, site)
+}
+
+func (s *State) blind(m draas.MemberID, site draas.SiteID) bool {
 	others := 0
 	for _, other := range s.Policy.Members {
 		if other.ID == m || other.ID == site.Member() {
@@ -129,21 +164,30 @@ func (s *State) discounted(m draas.MemberID, site draas.SiteID, says draas.Verdi
 		}
 		others++
 		if st := s.Members[m]; st != nil && st.Peers[other.ID].Verdict == draas.Healthy {
-			return ""
+			return false
 		}
 	}
-	if others == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%s sees no member but %s: it may be blind", m, site)
+	return others > 0
 }
 
 // down reports whether a member's daemon is out of reach for every other
-// member that can still be heard: its last words are old.
+// member that can still be heard, and for whom: its last words are old.
 func (s *State) down(m draas.MemberID) (bool, []draas.MemberID) {
+	if !s.isDown(m) {
+		return false, nil
+	}
 	var who []draas.MemberID
-	domains := make([]string, 0, len(s.Policy.Members))
-	need := len(s.Policy.Members)/2 + 1
+	for _, other := range s.Policy.Members {
+		if st := s.Members[other.ID]; other.ID != m && st != nil && st.Peers[m].Verdict == draas.Failed {
+			who = append(who, other.ID)
+		}
+	}
+	return true, who
+}
+
+func (s *State) isDown(m draas.MemberID) bool {
+	var room [8]string
+	domains := room[:0]
 	for _, other := range s.Policy.Members {
 		if other.ID == m {
 			continue
@@ -152,12 +196,12 @@ func (s *State) down(m draas.MemberID) (bool, []draas.MemberID) {
 		if st == nil || st.Peers[m].Verdict != draas.Failed {
 			continue
 		}
-		who = append(who, other.ID)
 		if !slices.Contains(domains, other.Domain) {
 			domains = append(domains, other.Domain)
 		}
 	}
-	return len(domains) >= min(need, len(s.Policy.Members)-1), who
+	need := len(s.Policy.Members)/2 + 1
+	return len(domains) >= min(need, len(s.Policy.Members)-1)
 }
 
 // fit says whether a site could take the service over now.
@@ -181,11 +225,7 @@ func (s *State) fit(id draas.ServiceID, site draas.SiteID) Reason {
 			return no(ReasonTarget, "%s has not yet looked at its own %s", site, part)
 		}
 		if o.Verdict != draas.Healthy {
-			where := string(site)
-			if part != id {
-				where = string(part) + " at " + where
-			}
-			text := sees(site.Member(), where, o)
+			text := sees(site.Member(), place(part, id, site), o)
 			if o.Detail != "" {
 				text += ": " + o.Detail
 			}

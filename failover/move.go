@@ -175,7 +175,7 @@ func (s *step) moved(id draas.ServiceID) {
 	v := s.s.judge(id, sv.Active)
 	if v.Verdict == draas.Failed {
 		if _, starting := sv.Timers[timerStart]; !starting {
-			s.undo(id, v)
+			s.undo(id)
 		}
 		return
 	}
@@ -194,11 +194,11 @@ func (s *step) moved(id draas.ServiceID) {
 
 // undo turns an unfinished move around: its new site failed. A new epoch, and
 // not held off (orchestrator#1296).
-func (s *step) undo(id draas.ServiceID, v verdict) {
+func (s *step) undo(id draas.ServiceID) {
 	sv, policy := s.s.Services[id], s.s.rules(id)
 	// The data-loss guard does not stand against it: what was written at a site
 	// that was never seen well from outside is what is lost.
-	reasons := append(v.reasons, s.s.proof(id, false), s.s.paused(id))
+	reasons := append(s.s.because(id, sv.Active).reasons, s.s.proof(id, false), s.s.paused(id))
 	to, why := s.s.target(id, sv.Active)
 	reasons = append(reasons, why...)
 	if !policy.Automatic {

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/draasd/draas"
 )
@@ -36,31 +37,29 @@ func apply(s State, e Event) (State, []Action, map[draas.ServiceID]draas.Epoch) 
 		return st.s, nil, st.renewed
 	}
 	st.s = st.s.clone()
-	before := standing(&s, st.s.ServiceIDs())
+	ids := st.s.ServiceIDs()
 	if st.current() {
 		st.dispatch()
-		for _, id := range st.s.ServiceIDs() {
+		if e.Kind == EventPolicy || e.Kind == EventVersion {
+			ids = st.s.ServiceIDs()
+		}
+		for _, id := range ids {
 			st.settle(id)
 		}
 	}
-	for _, id := range st.s.ServiceIDs() {
+	for _, id := range ids {
+		// The duties of a service follow from its own state.
+		if st.touched[id] == nil && s.Services[id] != nil {
+			continue
+		}
+		before := s.Duties(id)
 		for _, a := range st.s.Duties(id) {
-			if !before[a.key()] {
+			if !slices.ContainsFunc(before, func(b Action) bool { return a.key() == b.key() }) {
 				st.actions = append(st.actions, a)
 			}
 		}
 	}
 	return st.s, st.actions, nil
-}
-
-func standing(s *State, ids []draas.ServiceID) map[actionKey]bool {
-	out := make(map[actionKey]bool)
-	for _, id := range ids {
-		for _, a := range s.Duties(id) {
-			out[a.key()] = true
-		}
-	}
-	return out
 }
 
 // current reports whether the event comes from the daemon that the log knows

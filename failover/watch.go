@@ -15,7 +15,7 @@ func (s *step) watch(id draas.ServiceID) {
 	case sv.Phase != PhaseSuspect && sv.Phase != PhaseConfirmed:
 		if v.Verdict == draas.Suspect || v.Verdict == draas.Failed {
 			s.service(id).Times = Times{Suspected: s.e.At}
-			s.enter(id, PhaseSuspect, "%s", inWords(v))
+			s.enter(id, PhaseSuspect, "%s", s.inWords(id))
 		}
 	case v.Verdict == draas.Healthy || v.Verdict == draas.Unknown:
 		calm(s.service(id))
@@ -27,7 +27,7 @@ func (s *step) watch(id draas.ServiceID) {
 		}
 		s.count(id)
 		if policy.Confirm <= 0 {
-			s.enter(id, PhaseConfirmed, "%s", inWords(v))
+			s.enter(id, PhaseConfirmed, "%s", s.inWords(id))
 		} else {
 			s.timer(s.service(id), timerConfirm, policy.Confirm)
 		}
@@ -37,16 +37,16 @@ func (s *step) watch(id draas.ServiceID) {
 			s.service(id).Times = Times{Suspected: sv.Times.Suspected}
 		}
 	case v.Verdict == draas.Suspect:
-		s.enter(id, PhaseSuspect, "%s", inWords(v))
+		s.enter(id, PhaseSuspect, "%s", s.inWords(id))
 	default:
-		s.decide(id, v)
+		s.decide(id)
 	}
 }
 
 // inWords says which vantages speak of a failure, in one line.
-func inWords(v verdict) string {
+func (s *step) inWords(id draas.ServiceID) string {
 	var parts []string
-	for _, r := range v.reasons {
+	for _, r := range s.s.because(id, s.s.Services[id].Active).reasons {
 		if r.Code == ReasonQuorum || r.OK || strings.Contains(r.Text, draas.Suspect.String()) {
 			parts = append(parts, r.Text)
 		}
@@ -56,8 +56,8 @@ func inWords(v verdict) string {
 
 // decide holds a confirmed failure against every clause of the policy. All
 // clauses are looked at and recorded, whichever way it goes.
-func (s *step) decide(id draas.ServiceID, v verdict) {
-	reasons, to := s.s.clauses(id, v)
+func (s *step) decide(id draas.ServiceID) {
+	reasons, to := s.s.clauses(id)
 	if !allOK(reasons) {
 		s.refuse(id, "automatic failover", reasons)
 		return
@@ -66,9 +66,9 @@ func (s *step) decide(id draas.ServiceID, v verdict) {
 }
 
 // clauses are all that an automatic move has to pass, and where it would go.
-func (s *State) clauses(id draas.ServiceID, v verdict) ([]Reason, draas.SiteID) {
+func (s *State) clauses(id draas.ServiceID) ([]Reason, draas.SiteID) {
 	sv, policy := s.Services[id], s.rules(id)
-	reasons := v.reasons
+	reasons := s.because(id, sv.Active).reasons
 	if policy.Automatic {
 		reasons = append(reasons, ok(ReasonAutomatic, "automatic moves are on"))
 	} else {
@@ -117,6 +117,6 @@ func (s State) Explain(id draas.ServiceID) []Reason {
 	if sv.Active == "" {
 		return []Reason{no(ReasonPhase, "%s was never active: run draasd activate %s SITE", id, id)}
 	}
-	reasons, _ := s.clauses(id, s.judge(id, sv.Active))
+	reasons, _ := s.clauses(id)
 	return reasons
 }
