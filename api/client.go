@@ -94,9 +94,22 @@ func (c *Client) Request(ctx context.Context, r Request) (*Answer, error) {
 	req.Header.Set("Content-Type", "application/json")
 	var a Answer
 	if err := c.do(req, &a); err != nil {
-		return nil, fmt.Errorf("ask for %s: %w", r.Move, err)
+		return nil, fmt.Errorf("ask for %s%s: %w", r.Move, r.Ask, err)
 	}
 	return &a, nil
+}
+
+// Reload asks the daemon to read its file again.
+func (c *Client) Reload(ctx context.Context) (*Reload, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+PathReload, nil)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	var r Reload
+	if err := c.do(req, &r); err != nil {
+		return nil, fmt.Errorf("ask for reload: %w", err)
+	}
+	return &r, nil
 }
 
 // Watch calls f with every new status until f or the stream ends, or the

@@ -16,6 +16,7 @@ const (
 	PathWhy     = "/v1/why"     // ?service=NAME
 	PathHistory = "/v1/history" // ?service=NAME&limit=N
 	PathRequest = "/v1/request" // POST a Request
+	PathReload  = "/v1/reload"  // POST nothing
 )
 
 // MaxRequest bounds the body of a request in bytes.
@@ -42,7 +43,23 @@ type Status struct {
 	Members  []MemberStatus  `json:"members"`
 	Services []ServiceStatus `json:"services"`
 	Reported []Reported      `json:"reported"`
-	Warnings []string        `json:"warnings,omitempty"`
+	// Reload is what became of the file when it was read again last; nil when
+	// it was not since the daemon's start.
+	Reload   *Reload  `json:"reload,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Reload is what became of reading failover.toml again.
+type Reload struct {
+	File string    `json:"file"`
+	At   time.Time `json:"at"`
+	// Refused lists what is wrong with it: the one in use stays.
+	Refused []string `json:"refused,omitempty"`
+	Digest  string   `json:"digest"`
+	// InForce says that all members go by it.
+	InForce bool `json:"in_force"`
+	// Waiting are the members that have not read it yet.
+	Waiting []draas.MemberID `json:"waiting,omitempty"`
 }
 
 // MemberStatus is what the log says of a member.
@@ -69,6 +86,8 @@ type ServiceStatus struct {
 	Move      *failover.Move  `json:"move,omitempty"`
 	Last      *failover.Move  `json:"last,omitempty"`
 	Views     []View          `json:"views"`
+	// Pause stands while automatic moves are paused.
+	Pause *failover.Pause `json:"pause,omitempty"`
 }
 
 // View is one vantage's verdict of a service at a site.

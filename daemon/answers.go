@@ -28,14 +28,15 @@ type answers struct {
 // openAnswers prepares the authority; a witness never answers.
 func (d *Daemon) openAnswers(ctx context.Context, undo *cleanups) error {
 	d.answers = nil
-	if d.self.Role != draas.RoleSite || d.self.DNS == "" || len(d.cfg.DNS) == 0 {
+	w := d.now()
+	if !w.answers() {
 		return nil
 	}
-	a, err := authority.New(authority.Config{Zones: zonesOf(d.cfg), Clock: d.clock.Now, Log: d.log})
+	a, err := authority.New(authority.Config{Zones: w.zones, Clock: d.clock.Now, Log: d.log})
 	if err != nil {
 		return err
 	}
-	ln, err := authority.Listen(ctx, d.self.DNS)
+	ln, err := authority.Listen(ctx, w.self.DNS)
 	if err != nil {
 		return err
 	}
@@ -85,8 +86,11 @@ func (a *answers) run(ctx context.Context) error {
 // publish answers from the state. A state is never older than the one before.
 func (a *answers) publish(s failover.State) {
 	v := authority.View{Services: make(map[draas.ServiceID]dns.Decision)}
-	for id, sv := range s.Services {
-		if sv.Epoch > 0 {
+	for unit, sv := range s.Services {
+		if sv.Epoch == 0 {
+			continue
+		}
+		for _, id := range s.Policy.PartsOf(unit) {
 			v.Services[id] = dns.Decision{Token: runbook.Token{Epoch: sv.Epoch}, Site: sv.Active}
 		}
 	}
@@ -120,36 +124,45 @@ func (d *Daemon) leased(l *loop, now draas.Reading) {
 		return
 	}
 	until := make(map[draas.ServiceID]draas.Deadline)
-	for id, sv := range l.replica.State().Services {
+	s := l.replica.State()
+	for unit, sv := range s.Services {
 		// A member that knows of the revocation is in touch: it answers on
 		// until the successor is active.
-		if sv.Active != d.self.ID.Site() || sv.Revoked {
+		if sv.Active != d.self.Site() || sv.Revoked {
 			continue
 		}
-		_, deadline, _ := l.replica.Permit(id, now)
-		until[id] = deadline // without a permit: over
+		_, deadline, _ := l.replica.Permit(unit, now)
+		for _, id := range s.Policy.PartsOf(unit) {
+			until[id] = deadline // without a permit: over
+		}
 	}
 	if err := d.answers.authority.Lease(until); err != nil {
 		d.log.Error("cannot bound DNS answers", "err", err)
 	}
 }
 
-// effects are what moves the users of each service.
-func (d *Daemon) effects() (map[draas.ServiceID]map[string]runbook.Effect, error) {
-	out := make(map[draas.ServiceID]map[string]runbook.Effect)
-	if d.answers == nil {
-		return out, nil
-	}
-	for _, key := range slices.Sorted(maps.Keys(d.cfg.DNS)) {
-		conf := dns.EmbeddedConfig{Applied: d.answers.authority.WaitFor}
-		for _, m := range d.cfg.Members {
+// waitFor waits until this member's authority has a decision.
+func (d *Daemon) waitFor(ctx context.Context, id draas.ServiceID, token runbook.Token) (dns.Decision, error) {
+	return d.answers.authority.WaitFor(ctx, id, token)
+}
+
+// waiting is what waitFor is.
+type waiting func(context.Context, draas.ServiceID, runbook.Token) (dns.Decision, error)
+
+// effectsOf are what moves the users of each unit, by the names that its
+// plan's steps have.
+func effectsOf(w *wiring, applied waiting) (map[draas.ServiceID]map[string]runbook.Effect, error) {
+	moves := make(map[draas.ServiceID]runbook.Effect) // by service
+	for _, key := range slices.Sorted(maps.Keys(w.cfg.DNS)) {
+		conf := dns.EmbeddedConfig{Applied: applied}
+		for _, m := range w.cfg.Members {
 			if m.Role == draas.RoleSite && m.DNS != "" {
-				conf.Servers = append(conf.Servers, dns.Server{Site: m.ID.Site(), Address: d.authorityOf(d.cfg.DNS[key], m)})
+				conf.Servers = append(conf.Servers, dns.Server{Site: m.ID.Site(), Address: authorityOf(w.cfg.DNS[key], m, w.self.ID)})
 			}
 		}
-		for _, s := range d.cfg.Services {
+		for _, s := range w.cfg.Services {
 			if s.DNS.Zone == key {
-				conf.Names = append(conf.Names, nameOf(d.cfg, s))
+				conf.Names = append(conf.Names, nameOf(w.cfg, s))
 			}
 		}
 		effect, err := dns.NewEmbedded(conf)
@@ -157,17 +170,50 @@ func (d *Daemon) effects() (map[draas.ServiceID]map[string]runbook.Effect, error
 			return nil, err
 		}
 		for _, n := range conf.Names {
-			out[n.Service] = map[string]runbook.Effect{stepDNS: effect}
+			moves[n.Service] = effect
+		}
+	}
+	out := make(map[draas.ServiceID]map[string]runbook.Effect)
+	for unit, parts := range w.units {
+		out[unit] = make(map[string]runbook.Effect)
+		for _, id := range parts {
+			if effect := moves[id]; effect != nil {
+				out[unit][stepName(unit, id)] = &partEffect{part: id, Effect: effect}
+			}
 		}
 	}
 	return out, nil
 }
 
+// partEffect makes an effect on one service of the unit that a plan moves.
+type partEffect struct {
+	runbook.Effect
+	part draas.ServiceID
+}
+
+// Done implements runbook.Effect.
+func (p *partEffect) Done(ctx context.Context, op runbook.Op) (runbook.Answer, string, error) {
+	op.Service = p.part
+	return p.Effect.Done(ctx, op)
+}
+
+// Do implements runbook.Effect.
+func (p *partEffect) Do(ctx context.Context, op runbook.Op) error {
+	op.Service = p.part
+	return p.Effect.Do(ctx, op)
+}
+
+// Release implements runbook.Effect.
+func (p *partEffect) Release(ctx context.Context, op runbook.Op) error {
+	op.Service = p.part
+	return p.Effect.Release(ctx, op)
+}
+
 // authorityOf is where a site's authority is asked: our own where it listens,
 // another site's where the zone says that resolvers find it, so that what is
 // observed is what they see.
-func (d *Daemon) authorityOf(z config.Zone, m config.Member) string {
-	if addrs := z.NSAddress[m.ID.Site()]; m.ID != d.self.ID && len(addrs) > 0 {
+func authorityOf(z config.Zone, m config.Member, self draas.MemberID) string {
+	if addrs := z.NSAddress[m.ID.Site()]; m.ID != self && len(addrs) > 0 {
 		if at, err := netip.ParseAddrPort(m.DNS); err == nil {
 			return netip.AddrPortFrom(addrs[0], at.Port()).String()
 		}

@@ -8,22 +8,17 @@ package daemon
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
-	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/draasd/draas"
-	"github.com/draasd/draas/api"
-	"github.com/draasd/draas/config"
 	"github.com/draasd/draas/failover"
 	"github.com/draasd/draas/fence"
 	"github.com/draasd/draas/health"
@@ -35,25 +30,33 @@ import (
 type Options struct {
 	ConfigPath string
 	Log        *slog.Logger
-	Clock      fence.Clock // zero: the machine's
-	Notify     Notifier    // zero: the service manager named by the environment
+	// Hangup asks for the file to be read again, as `draasd reload` does.
+	Hangup <-chan os.Signal
+	Clock  fence.Clock // zero: the machine's
+	Notify Notifier    // zero: the service manager named by the environment
 }
 
 // Daemon is one member.
 type Daemon struct {
-	cfg       *config.Config
-	self      config.Member
-	clusterID string
-	log       *slog.Logger
-	clock     fence.Clock
-	notify    Notifier
+	path   string
+	self   draas.MemberID
+	log    *slog.Logger
+	clock  fence.Clock
+	notify Notifier
+	hangup <-chan os.Signal
 
+	// wiring is what follows from the file in use; the rest lives as long as
+	// a run.
+	wiring     atomic.Pointer[wiring]
+	clusterID  string
 	loop       *loop
 	lookout    *lookout
 	transport  *quorum.Transport
 	guard      *fence.Client // nil at a witness
-	answers    *answers      // nil at a witness
-	others     map[draas.MemberID]*api.Client
+	link       *guardLink    // nil at a witness
+	steps      *executor
+	answers    *answers // nil at a witness
+	files      files
 	suspicions atomic.Uint64
 	stopping   chan struct{}
 }
@@ -61,28 +64,37 @@ type Daemon struct {
 // New reads the file and the identity. Nothing is opened that another daemon
 // would be kept from.
 func New(o Options) (*Daemon, error) {
-	c, err := Load(o.ConfigPath)
-	if err != nil {
-		return nil, err
-	}
-	self, err := Identity(c)
-	if err != nil {
-		return nil, err
-	}
-	policy := policyOf(c)
-	if err := policy.Validate(); err != nil {
-		return nil, fmt.Errorf("%s: %w", o.ConfigPath, err)
-	}
 	if o.Clock == nil {
 		o.Clock = fence.SystemClock{}
 	}
 	if o.Notify == nil {
 		o.Notify = SystemdNotifier{}
 	}
-	if _, err := os.Stat(c.Data); errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("there is no data directory %s: a member starts from the one that `draasd init DIR` made for it (DIR/%s/data); an empty one would be a member without memory", c.Data, self.ID)
+	d := &Daemon{path: o.ConfigPath, log: o.Log, clock: o.Clock, notify: o.Notify, hangup: o.Hangup}
+	w, err := d.load()
+	if err != nil {
+		return nil, err
 	}
-	return &Daemon{cfg: c, self: self, log: o.Log.With("member", self.ID), clock: o.Clock, notify: o.Notify}, nil
+	d.self = w.self.ID
+	d.log = o.Log.With("member", d.self)
+	d.wiring.Store(w)
+	if _, err := os.Stat(w.cfg.Data); errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("there is no data directory %s: a member starts from the one that `draasd init DIR` made for it (DIR/%s/data); an empty one would be a member without memory", w.cfg.Data, d.self)
+	}
+	return d, nil
+}
+
+// load makes a wiring of the file as it is now.
+func (d *Daemon) load() (*wiring, error) {
+	c, err := Load(d.path)
+	if err != nil {
+		return nil, err
+	}
+	w, err := d.newWiring(c)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.path, err)
+	}
+	return w, nil
 }
 
 // Run runs the member until ctx ends, or something without which it must not
@@ -92,12 +104,13 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	var undo cleanups
 	defer func() { err = errors.Join(err, undo.run()) }()
 
-	disk, err := quorum.OpenOSDisk(d.cfg.Data)
+	w := d.now()
+	disk, err := quorum.OpenOSDisk(w.cfg.Data)
 	if err != nil {
 		return fmt.Errorf("open data directory: %w", err)
 	}
 	undo.add("close data directory", disk.Close)
-	d.loop = newLoop(d.clock, d.log)
+	d.loop, d.files = newLoop(d.clock, d.log), files{read: []*wiring{w}}
 	if err := d.openReplica(disk); err != nil {
 		return err
 	}
@@ -107,15 +120,11 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		return err
 	}
 	monitor := health.NewMonitor(health.Config{OnChange: func(_ context.Context, c health.Change) { d.verdictChanged(c) }})
-	d.lookout = &lookout{cfg: d.cfg, self: d.self, monitor: monitor, peers: d.transport}
+	d.lookout = &lookout{w: w, monitor: monitor}
 	if err := d.openAnswers(ctx, &undo); err != nil {
 		return err
 	}
-	effects, err := d.effects()
-	if err != nil {
-		return err
-	}
-	link := d.guardLink()
+	d.openGuard(&undo)
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.transport.Run(ctx) })
@@ -126,7 +135,8 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if d.answers != nil {
 		group.Go(func() error { return d.answers.run(ctx) })
 	}
-	d.wire(ctx, group, link, effects)
+	d.wire(ctx, group)
+	group.Go(func() error { d.hangups(ctx); return nil })
 	group.Go(func() error {
 		defer close(d.stopping)
 		return d.loop.run(ctx)
@@ -134,157 +144,10 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err := d.notify.Ready(); err != nil {
 		d.log.Warn("cannot tell the service manager", "err", err)
 	}
-	d.log.Info("running", "cluster", d.cfg.Cluster, "role", d.self.Role, "peer", d.self.ListenPeer, "control", d.cfg.Control, "profile", d.cfg.Profile.Name)
+	d.log.Info("running", "cluster", w.cfg.Cluster, "role", w.self.Role, "peer", w.self.ListenPeer, "control", w.cfg.Control, "profile", w.cfg.Profile.Name)
 	err = group.Wait()
 	_ = d.notify.Stopping() // it sees the end of the process anyway
 	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
-}
-
-// openReplica opens the log and replays it.
-func (d *Daemon) openReplica(disk quorum.Disk) error {
-	boot, err := bootID()
-	if err != nil {
-		return err
-	}
-	meta, err := quorum.ReadMeta(disk)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", d.cfg.Data, err)
-	}
-	d.clusterID = meta.ClusterID.String()
-	incarnation := newIncarnation()
-	replica, err := quorum.OpenReplica(quorum.CoreConfig{
-		Self: d.self.ID, Members: memberIDs(d.cfg), Heartbeat: d.cfg.Raft.Heartbeat, Election: d.cfg.Raft.Election,
-		Disk: disk, Log: d.log, Rand: rand.Reader,
-	}, failover.AgentConfig{
-		Self: d.self.ID, Incarnation: incarnation, Boot: boot, Policy: policyOf(d.cfg),
-		Resend: 4 * d.cfg.Raft.Heartbeat,
-	}, d.clock.Now())
-	if err != nil {
-		return fmt.Errorf("open replicated log: %w", err)
-	}
-	d.loop.replica = replica
-	return d.openPeers(meta.ClusterID, incarnation)
-}
-
-// openPeers prepares the connections to the other members.
-func (d *Daemon) openPeers(cluster quorum.ClusterID, incarnation draas.Incarnation) error {
-	peers := make(map[draas.MemberID]string)
-	for _, m := range d.cfg.Members {
-		if m.ID != d.self.ID {
-			peers[m.ID] = d.cfg.PeerAddress(d.self.ID, m.ID)
-		}
-	}
-	t, err := quorum.NewTransport(quorum.TransportConfig{
-		Self: d.self.ID, Cluster: cluster, Incarnation: incarnation, Listen: d.self.ListenPeer, Peers: peers,
-		TLS: quorum.TLSFiles{CA: d.cfg.TLS.CA, Cert: d.cfg.TLS.Cert, Key: d.cfg.TLS.Key}, Log: d.log,
-		Inbox:    func(m quorum.Message) { d.loop.post(func(l *loop) { l.replica.Receive(m) }) },
-		PeerDown: d.peerDown,
-		Asked:    func(_ draas.MemberID, answer func()) { d.loop.post(func(*loop) { answer() }) },
-	})
-	if err != nil {
-		return fmt.Errorf("prepare peers: %w", err)
-	}
-	d.transport = t
-	return nil
-}
-
-// peerDown: a reset connection to a daemon is worth a look at once at it and
-// at what runs beside it. It is no verdict (rule 5).
-func (d *Daemon) peerDown(m draas.MemberID) {
-	d.loop.post(func(l *loop) {
-		l.replica.PeerDown(m)
-		for key := range d.lookout.epochs {
-			if key.Member == m || key.Site.Member() == m {
-				d.lookout.monitor.Trigger(key)
-			}
-		}
-	})
-}
-
-// newIncarnation tells this run from others. crypto/rand never fails.
-func newIncarnation() draas.Incarnation {
-	var b [8]byte
-	rand.Read(b[:])
-	return draas.Incarnation(binary.LittleEndian.Uint64(b[:]) | 1)
-}
-
-func memberIDs(c *config.Config) []draas.MemberID {
-	var ids []draas.MemberID
-	for _, m := range c.Members {
-		ids = append(ids, m.ID)
-	}
-	return ids
-}
-
-// bootID tells two boots of the machine apart, and two machines.
-func bootID() (string, error) {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("read boot id: %w", err)
-	}
-	if len(data) < 36 {
-		return "", errors.New("read boot id: it is too short")
-	}
-	return string(data[:36]), nil
-}
-
-// openControl listens on the control socket and, where the file says so, on
-// the API's address over mutual TLS.
-func (d *Daemon) openControl(undo *cleanups) ([]net.Listener, error) {
-	unix, err := listenControl(d.cfg.Control)
-	if err != nil {
-		return nil, err
-	}
-	undo.add("remove control socket", func() error { return closed(unix.Close()) })
-	listeners := []net.Listener{unix}
-	if d.self.API != "" {
-		tls, err := d.listenTLS(d.self.API)
-		if err != nil {
-			return nil, err
-		}
-		undo.add("close API", func() error { return closed(tls.Close()) })
-		listeners = append(listeners, tls)
-	}
-	d.others = make(map[draas.MemberID]*api.Client)
-	for _, m := range d.cfg.Members {
-		if m.ID == d.self.ID || m.API == "" {
-			continue
-		}
-		conf, err := ClientTLS(d.cfg, m.ID)
-		if err != nil {
-			return nil, err
-		}
-		client := api.TLS(m.API, conf)
-		d.others[m.ID] = client
-		undo.add("close API client", func() error { client.Close(); return nil })
-	}
-	return listeners, nil
-}
-
-// listenControl takes over a socket that a dead daemon left behind. That no
-// living one has it is known from the data directory's lock.
-func listenControl(path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("make directory of control socket: %w", err)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("remove old control socket: %w", err)
-	}
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("listen on control socket: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("protect control socket: %w", err), ln.Close())
-	}
-	return ln, nil
-}
-
-func closed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
 		return nil
 	}
 	return err
@@ -309,21 +172,23 @@ func (d *Daemon) look(l *loop) {
 }
 
 // wire connects the main loop with what carries out its commands.
-func (d *Daemon) wire(ctx context.Context, group *errgroup.Group, link *guardLink, effects map[draas.ServiceID]map[string]runbook.Effect) {
-	steps := &executor{effects: effects, log: d.log, running: make(map[stepID]context.CancelFunc),
-		ended: func(r runbook.Record) { d.loop.post(func(l *loop) { l.replica.StepEnded(r) }) }}
-	group.Go(func() error { <-ctx.Done(); steps.wait(); return nil })
-	if link != nil {
-		group.Go(func() error { link.run(ctx); return nil })
+func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
+	d.steps = newExecutor(d.log, func(r runbook.Record) { d.loop.post(func(l *loop) { l.replica.StepEnded(r) }) })
+	d.steps.use(d.now().effects)
+	group.Go(func() error { <-ctx.Done(); d.steps.wait(); return nil })
+	if d.link != nil {
+		d.link.use(d.now())
+		group.Go(func() error { d.link.run(ctx); return nil })
 	}
 	d.loop.send = d.transport.Send
 	d.loop.command = func(c failover.Commands) {
-		if link != nil {
-			link.wish(c)
+		if d.link != nil {
+			d.link.wish(c)
 		}
-		steps.follow(ctx, c.Steps)
+		d.steps.follow(ctx, c.Steps)
 	}
-	d.loop.changed = func(s failover.State) { d.stateChanged(s) }
+	d.loop.decided = d.decided
+	d.loop.changed = d.stateChanged
 	d.loop.touch = d.touched
 	d.loop.leased = func(now draas.Reading) { d.leased(d.loop, now) }
 	d.loop.alive = d.watchdog()
@@ -341,36 +206,49 @@ func (d *Daemon) stateChanged(s failover.State) {
 		d.log.Error("cannot look at what the decision needs", "err", err)
 	}
 	if moved {
-		d.loop.post(func(l *loop) { l.forget(d.lookout); d.look(l) })
+		d.loop.post(func(l *loop) { d.forget(l); d.look(l) })
 	}
 }
 
 // forget drops the agent's views of what is not looked at any more.
-func (l *loop) forget(k *lookout) {
-	for id := range l.replica.State().Services {
-		for _, site := range k.cfg.Sites() {
-			if _, looked := k.epochs[health.Key{Service: id, Site: site}]; !looked {
-				l.replica.Forget(id, site)
+func (d *Daemon) forget(l *loop) {
+	for _, parts := range d.now().units {
+		for _, id := range parts {
+			for _, site := range d.now().cfg.Sites() {
+				if _, looked := d.lookout.epochs[health.Key{Service: id, Site: site}]; !looked {
+					l.replica.Forget(id, site)
+				}
 			}
 		}
 	}
 }
 
-// guardLink carries commands to this site's guard; a witness has none.
-func (d *Daemon) guardLink() *guardLink {
-	if d.self.Role != draas.RoleSite {
-		return nil
+// openGuard prepares the way to this site's guard; a witness has none.
+func (d *Daemon) openGuard(undo *cleanups) {
+	d.guard, d.link = nil, nil
+	w := d.now()
+	if w.self.Role != draas.RoleSite {
+		return
 	}
-	d.guard = fence.Dial(d.cfg.Guard)
-	var guarded []draas.ServiceID
-	for _, s := range d.cfg.Services {
-		if s.Fence.Kind != draas.FenceNone {
-			guarded = append(guarded, s.ID)
-		}
-	}
-	return newGuardLink(d.guard, guarded, func(id draas.ServiceID, epoch draas.Epoch) {
-		d.loop.post(func(l *loop) { l.replica.FenceClosed(id, epoch) })
+	d.guard = fence.Dial(w.cfg.Guard)
+	undo.add("close guard's connections", d.guard.Close)
+	d.link = newGuardLink(guardEach{d.guard}, func(unit draas.ServiceID, epoch draas.Epoch) {
+		d.loop.post(func(l *loop) { l.replica.FenceClosed(unit, epoch) })
 	}, d.log)
+}
+
+// guardEach asks the guard once for each service.
+type guardEach struct{ *fence.Client }
+
+// ExtendAll implements guardClient.
+func (g guardEach) ExtendAll(ctx context.Context, all []failover.Extend) ([]error, error) {
+	out := make([]error, len(all))
+	var wait sync.WaitGroup
+	for i, x := range all {
+		wait.Go(func() { _, out[i] = g.Extend(ctx, x.Service, x.Epoch, x.Deadline) })
+	}
+	wait.Wait()
+	return out, nil
 }
 
 // watchdog tells the service manager that the main loop turns.

@@ -2,7 +2,10 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,153 +23,250 @@ const (
 
 // guardClient is what the link needs of fence.Client.
 type guardClient interface {
-	Extend(ctx context.Context, service draas.ServiceID, epoch draas.Epoch, d draas.Deadline) (fence.Status, error)
+	// ExtendAll carries the deadlines of one renewal. It returns what became of
+	// each, in their order, or that the guard could not be asked.
+	ExtendAll(ctx context.Context, all []failover.Extend) ([]error, error)
 	Shut(ctx context.Context, service draas.ServiceID, epoch draas.Epoch) (fence.Status, error)
 }
 
-// guardLink carries the latest wish for each service to the guard, each
-// service by a goroutine of its own: one whose fence takes long to close does
-// not hold up the others, and none holds up the main loop.
+// guardLink carries the commands of the decision to the guard, each service of
+// a unit by itself: all deadlines of a renewal in one request, and each close
+// by a goroutine of its own, so that one whose fence takes long to close does
+// not hold up the others. It never holds up the main loop.
 type guardLink struct {
-	client   guardClient
-	log      *slog.Logger
-	closed   func(draas.ServiceID, draas.Epoch) // tells the main loop
-	services map[draas.ServiceID]*guardWish
+	client guardClient
+	log    *slog.Logger
+	closed func(unit draas.ServiceID, epoch draas.Epoch) // tells the main loop
+	wake   chan struct{}
+
+	mu sync.Mutex
+	// ctx is that of run; before and after nothing is asked.
+	ctx    context.Context
+	all    sync.WaitGroup
+	parts  map[draas.ServiceID][]draas.ServiceID // services behind a fence, by unit
+	fences map[draas.ServiceID]*fenceWish        // by service
 }
 
-// guardWish is what is wanted of one service's fence. Of two wishes the one
+// fenceWish is what is wanted of one service's fence. Of two wishes the one
 // with the higher epoch is the later; within an epoch a close is terminal.
-type guardWish struct {
-	wake chan struct{}
-
-	mu     sync.Mutex
-	extend *failover.Extend
-	shut   *failover.Close
-	done   draas.Epoch // closed up to here, and told
+type fenceWish struct {
+	extend *failover.Extend // to be carried
+	last   failover.Extend  // carried last, or being carried
+	shut   draas.Epoch      // being closed up to here
+	done   draas.Epoch      // closed up to here, and told
+	err    string           // the last that was logged
 }
 
-func newGuardLink(client guardClient, services []draas.ServiceID, closed func(draas.ServiceID, draas.Epoch), log *slog.Logger) *guardLink {
-	l := &guardLink{client: client, log: log, closed: closed, services: make(map[draas.ServiceID]*guardWish)}
-	for _, id := range services {
-		l.services[id] = &guardWish{wake: make(chan struct{}, 1)}
+func newGuardLink(client guardClient, closed func(draas.ServiceID, draas.Epoch), log *slog.Logger) *guardLink {
+	return &guardLink{client: client, log: log, closed: closed, wake: make(chan struct{}, 1),
+		fences: make(map[draas.ServiceID]*fenceWish)}
+}
+
+// use takes over the services of a wiring. One that is gone is closed at once,
+// and not left to the end of its permit.
+func (l *guardLink) use(w *wiring) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	was := l.fences
+	l.fences, l.parts = make(map[draas.ServiceID]*fenceWish), make(map[draas.ServiceID][]draas.ServiceID)
+	for unit, parts := range w.units {
+		for _, id := range parts {
+			if !w.fenced[id] {
+				continue
+			}
+			l.parts[unit] = append(l.parts[unit], id)
+			l.fences[id] = was[id]
+			if l.fences[id] == nil {
+				l.fences[id] = &fenceWish{}
+			}
+		}
 	}
-	return l
+	for id, f := range was {
+		if l.fences[id] == nil && l.ctx != nil && f.last.Epoch > f.done {
+			l.all.Go(func() { l.retire(l.ctx, id, f.last) })
+		}
+	}
 }
 
-// run carries wishes until ctx ends.
+// retire closes a fence that the wiring does not know any more. The guard may
+// know it no more either: then it has closed it.
+func (l *guardLink) retire(ctx context.Context, id draas.ServiceID, last failover.Extend) {
+	log := l.log.With("service", id, "epoch", last.Epoch)
+	for ctx.Err() == nil {
+		ask, cancel := context.WithTimeout(ctx, guardTimeout)
+		_, err := l.client.Shut(ask, id, last.Epoch)
+		cancel()
+		switch {
+		case err == nil, errors.Is(err, fence.ErrUnknownService):
+			log.Info("closed: it is not in the file any more")
+			return
+		case errors.Is(err, draas.ErrStaleEpoch):
+			return
+		}
+		log.Error("the guard did not close a service that is not in the file any more; asking again", "err", err)
+		pause(ctx, guardTimeout)
+	}
+}
+
+// run carries wishes until ctx ends, and waits for what is under way.
 func (l *guardLink) run(ctx context.Context) {
-	var all sync.WaitGroup
-	for id, w := range l.services {
-		all.Go(func() { l.carry(ctx, id, w) })
+	l.mu.Lock()
+	l.ctx = ctx
+	l.mu.Unlock()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-l.wake:
+			l.carry(ctx)
+		}
 	}
-	all.Wait()
+	l.mu.Lock()
+	l.ctx = nil
+	l.mu.Unlock()
+	l.all.Wait()
 }
 
 // wish takes over what a tick of the decision commands. It never blocks.
 func (l *guardLink) wish(c failover.Commands) {
-	for _, x := range c.Close {
-		if l.services[x.Service] == nil {
-			// No fence is declared: there is nothing to close.
-			l.closed(x.Service, x.Epoch)
-		}
-	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rouse := false
 	for _, x := range c.Extend {
-		if w := l.services[x.Service]; w != nil {
-			w.mu.Lock()
-			w.extend = &x
-			w.mu.Unlock()
-			w.rouse()
+		for _, id := range l.parts[x.Service] {
+			f := l.fences[id]
+			if x.Epoch <= max(f.shut, f.done) {
+				continue
+			}
+			rouse = true
+			f.extend = &failover.Extend{Service: id, Epoch: x.Epoch, Deadline: x.Deadline}
+		}
+	}
+	if rouse {
+		select {
+		case l.wake <- struct{}{}:
+		default:
 		}
 	}
 	for _, x := range c.Close {
-		if w := l.services[x.Service]; w != nil {
-			w.mu.Lock()
-			// The decision repeats itself until it hears of the close.
-			news := x.Epoch > w.done && (w.shut == nil || w.shut.Epoch != x.Epoch)
-			if news {
-				w.shut = &x
-			}
-			w.mu.Unlock()
-			if news {
-				w.rouse()
-			}
+		l.shut(x)
+	}
+}
+
+// shut starts what closes a unit, unless that is under way: the decision
+// repeats itself until it hears of the close. l.mu is held.
+func (l *guardLink) shut(x failover.Close) {
+	if len(l.parts[x.Service]) == 0 {
+		// No fence is declared: there is nothing to close.
+		l.closed(x.Service, x.Epoch)
+		return
+	}
+	if l.allClosed(x.Service, x.Epoch) {
+		// The main loop was too busy to hear it.
+		l.closed(x.Service, x.Epoch)
+		return
+	}
+	for _, id := range l.parts[x.Service] {
+		f := l.fences[id]
+		if x.Epoch <= max(f.shut, f.done) || l.ctx == nil {
+			continue
 		}
+		f.shut = x.Epoch
+		if f.extend != nil && f.extend.Epoch <= x.Epoch {
+			f.extend = nil
+		}
+		l.all.Go(func() { l.close(l.ctx, x.Service, id, f, x.Epoch) })
 	}
 }
 
-func (w *guardWish) rouse() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (l *guardLink) carry(ctx context.Context, id draas.ServiceID, w *guardWish) {
+// close closes one service's fence, and tells when the whole unit is closed.
+func (l *guardLink) close(ctx context.Context, unit, id draas.ServiceID, f *fenceWish, epoch draas.Epoch) {
 	log := l.log.With("service", id)
-	var lastErr string
-	for {
-		select {
-		case <-ctx.Done():
+	for ctx.Err() == nil {
+		ask, cancel := context.WithTimeout(ctx, guardTimeout)
+		_, err := l.client.Shut(ask, id, epoch)
+		cancel()
+		l.mu.Lock()
+		l.complain(log, f, err)
+		if err == nil {
+			f.done = max(f.done, epoch)
+		}
+		// A later wish has taken this one's place.
+		over := f.shut > epoch || f.last.Epoch > epoch || l.fences[id] != f
+		told := err == nil && l.allClosed(unit, epoch)
+		if err == nil && f.shut == epoch {
+			f.shut = 0
+		}
+		l.mu.Unlock()
+		if told {
+			l.closed(unit, epoch)
+		}
+		if err == nil || over {
 			return
-		case <-w.wake:
 		}
-		for ctx.Err() == nil {
-			again, err := l.once(ctx, id, w)
-			switch {
-			case err != nil && err.Error() != lastErr:
-				lastErr = err.Error()
-				log.Error("the guard did not do what was asked; asking again", "err", err)
-			case err == nil && lastErr != "":
-				lastErr = ""
-				log.Info("the guard answers again")
-			}
-			if !again {
-				break
-			}
-			if err != nil {
-				pause(ctx, guardRetry)
-			}
-		}
+		pause(ctx, guardRetry)
 	}
 }
 
-// once carries one wish and says whether there is more to do.
-func (l *guardLink) once(ctx context.Context, id draas.ServiceID, w *guardWish) (again bool, err error) {
-	w.mu.Lock()
-	shut, extend := w.shut, w.extend
-	w.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, guardTimeout)
-	defer cancel()
-	if shut != nil && (extend == nil || shut.Epoch >= extend.Epoch) {
-		if _, err := l.client.Shut(ctx, id, shut.Epoch); err != nil {
-			return true, err
+// allClosed reports whether every service of the unit is closed for the
+// epoch. l.mu is held.
+func (l *guardLink) allClosed(unit draas.ServiceID, epoch draas.Epoch) bool {
+	for _, id := range l.parts[unit] {
+		if l.fences[id].done < epoch {
+			return false
 		}
-		w.mu.Lock()
-		w.done = max(w.done, shut.Epoch)
-		if w.shut == shut {
-			w.shut = nil
+	}
+	return true
+}
+
+// carry carries the latest deadlines. Each is worth one try: the next renewal
+// brings a later one.
+func (l *guardLink) carry(ctx context.Context) {
+	l.mu.Lock()
+	var all []failover.Extend
+	for _, id := range slices.Sorted(maps.Keys(l.fences)) {
+		if f := l.fences[id]; f.extend != nil {
+			all = append(all, *f.extend)
+			f.last, f.extend = *f.extend, nil
 		}
-		if w.extend == extend {
-			w.extend = nil
+	}
+	l.mu.Unlock()
+	if len(all) == 0 {
+		return
+	}
+	ask, cancel := context.WithTimeout(ctx, guardTimeout)
+	results, err := l.client.ExtendAll(ask, all)
+	cancel()
+	if ctx.Err() != nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, x := range all {
+		f := l.fences[x.Service]
+		if f == nil {
+			continue // the file does not name it any more
 		}
-		w.mu.Unlock()
-		l.closed(id, shut.Epoch)
-		return true, nil
+		each := err
+		if each == nil && i < len(results) {
+			each = results[i]
+		}
+		if each != nil && x.Epoch <= max(f.shut, f.done) {
+			continue // a close has overtaken it
+		}
+		l.complain(l.log.With("service", x.Service), f, each)
 	}
-	if extend == nil {
-		return false, nil
+}
+
+// complain logs an error once, and its end. l.mu is held.
+func (l *guardLink) complain(log *slog.Logger, f *fenceWish, err error) {
+	switch {
+	case err != nil && err.Error() != f.err:
+		f.err = err.Error()
+		log.Error("the guard did not do what was asked; asking again", "err", err)
+	case err == nil && f.err != "":
+		f.err = ""
+		log.Info("the guard does what is asked again")
 	}
-	_, err = l.client.Extend(ctx, id, extend.Epoch, extend.Deadline)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.extend == extend {
-		// A deadline is worth one try: the next renewal brings a later one.
-		w.extend = nil
-	}
-	if w.shut != nil && w.shut.Epoch < extend.Epoch {
-		w.shut = nil
-	}
-	return w.extend != nil || w.shut != nil, err
 }
 
 func pause(ctx context.Context, d time.Duration) {

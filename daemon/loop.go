@@ -27,6 +27,7 @@ type loop struct {
 	inbox   chan func(*loop)
 	// What the loop commands, set by the daemon before run.
 	send    func([]quorum.Message)
+	decided func(failover.State) // after the state changed, before what follows from it
 	command func(failover.Commands)
 	changed func(failover.State) // after the state changed
 	touch   func(quorum.CoreStatus, draas.Reading)
@@ -106,6 +107,9 @@ func (l *loop) drain() {
 }
 
 func (l *loop) carryOut(out quorum.Output, now draas.Reading) {
+	if out.Changed {
+		l.decided(l.replica.State())
+	}
 	l.command(out.Commands)
 	l.send(out.Messages)
 	for _, a := range out.Actions {
@@ -151,11 +155,15 @@ func (l *loop) recorded(r failover.Record) {
 		attrs = append(attrs, "why", why)
 	}
 	l.log.Log(context.Background(), level, r.Text, attrs...)
-	if answer := l.waiting[r.ID]; answer != nil && (r.Kind == failover.RecordDecision || r.Kind == failover.RecordRefusal) && r.By == l.replica.Self() {
+	if answer := l.waiting[r.ID]; answer != nil && answersTo[r.Kind] && r.By == l.replica.Self() {
 		answer <- r
 		delete(l.waiting, r.ID)
 	}
 }
+
+// answersTo are the kinds of record that answer a request.
+var answersTo = map[failover.RecordKind]bool{failover.RecordDecision: true, failover.RecordRefusal: true,
+	failover.RecordPause: true, failover.RecordResume: true, failover.RecordAcknowledge: true}
 
 // request proposes an operator's wish and waits for the decision.
 func (l *loop) request(ctx context.Context, service draas.ServiceID, site draas.SiteID, r failover.Request) (failover.Record, error) {

@@ -54,7 +54,7 @@ func servicePolicy(s *config.Service) failover.ServicePolicy {
 		Confirm:       s.Timing.Confirm,
 		Hold:          s.Timing.Hold,
 		Start:         startWarm,
-		Steps:         []runbook.Step{{Name: stepDNS, Effect: stepDNS, Timeout: stepTimeout}},
+		Steps:         steps(s.ID, []draas.ServiceID{s.ID}),
 	}
 	if !p.Warm {
 		p.Start = startCold
@@ -70,6 +70,25 @@ func servicePolicy(s *config.Service) failover.ServicePolicy {
 		p.Start = max(p.Start, time.Duration(check.Rise+1)*check.Interval)
 	}
 	return p
+}
+
+// steps are the effects that move the users of a unit: of each of its parts.
+func steps(unit draas.ServiceID, parts []draas.ServiceID) []runbook.Step {
+	var out []runbook.Step
+	for _, id := range parts {
+		name := stepName(unit, id)
+		out = append(out, runbook.Step{Name: name, Effect: name, Timeout: stepTimeout})
+	}
+	return out
+}
+
+// stepName is dns for a service that is decided on by itself, and tells the
+// parts of a group apart.
+func stepName(unit, part draas.ServiceID) string {
+	if unit == part {
+		return stepDNS
+	}
+	return stepDNS + ":" + string(part)
 }
 
 // warm reports whether the service runs at a standby site too, behind its

@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 
@@ -15,28 +17,25 @@ import (
 	"github.com/draasd/draas/health"
 )
 
-// pinger asks a peer's daemon whether its main loop turns.
-type pinger interface {
-	Ping(ctx context.Context, member draas.MemberID) error
-}
-
 // lookout says what this member looks at, given the state, and turns what the
-// monitor found into observations.
+// monitor found into observations. It belongs to the main loop.
 type lookout struct {
-	cfg     *config.Config
-	self    config.Member
+	w       *wiring
 	monitor *health.Monitor
-	peers   pinger
 	// epochs holds, for each key that is being looked at, the activation that
 	// is looked at: zero for this member's own site.
 	epochs map[health.Key]draas.Epoch
+	stale  bool // the probes are those of an earlier wiring
 }
+
+// use takes over the probes of a wiring with the next follow.
+func (l *lookout) use(w *wiring) { l.w, l.stale = w, true }
 
 // follow brings the monitor's targets in line with the state. It says whether
 // anything changed.
 func (l *lookout) follow(s failover.State) (bool, error) {
 	want := l.wanted(s)
-	if equalKeys(want, l.epochs) {
+	if !l.stale && maps.Equal(want, l.epochs) {
 		return false, nil
 	}
 	// Keys whose epoch changed are taken out first: what was seen of the
@@ -48,105 +47,102 @@ func (l *lookout) follow(s failover.State) (bool, error) {
 		}
 	}
 	for _, keys := range []map[health.Key]draas.Epoch{kept, want} {
-		targets, err := l.targets(keys)
-		if err != nil {
-			return false, err
-		}
-		if err := l.monitor.Set(targets); err != nil {
+		if err := l.monitor.Set(l.targets(keys)); err != nil {
 			return false, fmt.Errorf("set probe targets: %w", err)
 		}
 	}
-	l.epochs = want
+	l.epochs, l.stale = want, false
 	return true, nil
 }
 
-func equalKeys(a, b map[health.Key]draas.Epoch) bool {
-	if len(a) != len(b) {
-		return false
+// targets are the probes of the keys, in a fixed order.
+func (l *lookout) targets(keys map[health.Key]draas.Epoch) []health.Target {
+	var out []health.Target
+	for _, key := range slices.SortedFunc(maps.Keys(keys), func(a, b health.Key) int { return cmp.Compare(a.String(), b.String()) }) {
+		out = append(out, l.w.targets[key]...)
 	}
-	for k, v := range a {
-		if w, ok := b[k]; !ok || v != w {
-			return false
-		}
-	}
-	return true
+	return out
 }
 
 // wanted lists what this member looks at: every other member's daemon, its own
 // site's services behind their fence, and each service at its active site.
 func (l *lookout) wanted(s failover.State) map[health.Key]draas.Epoch {
 	want := make(map[health.Key]draas.Epoch)
-	for _, m := range l.cfg.Members {
-		if m.ID != l.self.ID {
+	self := l.w.self
+	for _, m := range l.w.cfg.Members {
+		if m.ID != self.ID {
 			want[health.Key{Member: m.ID}] = 0
 		}
 	}
-	own := l.self.ID.Site()
-	for i := range l.cfg.Services {
-		svc := &l.cfg.Services[i]
-		sv := s.Services[svc.ID]
+	own := self.ID.Site()
+	for unit, parts := range l.w.units {
 		var active draas.SiteID
 		var epoch draas.Epoch
-		if sv != nil {
+		if sv := s.Services[unit]; sv != nil {
 			if site, e, held := sv.Holder(); held {
 				active, epoch = site, e
 			}
 		}
-		if l.self.Role == draas.RoleSite && (warm(svc) || active == own) {
-			want[health.Key{Service: svc.ID, Site: own}] = 0
-		}
-		if active != "" && active != own {
-			want[health.Key{Service: svc.ID, Site: active}] = epoch
+		for _, id := range parts {
+			svc, _ := l.w.cfg.Service(id)
+			if self.Role == draas.RoleSite && (warm(&svc) || active == own) {
+				want[health.Key{Service: id, Site: own}] = 0
+			}
+			if active != "" && active != own {
+				want[health.Key{Service: id, Site: active}] = epoch
+			}
 		}
 	}
 	return want
 }
 
-func (l *lookout) targets(keys map[health.Key]draas.Epoch) ([]health.Target, error) {
-	var out []health.Target
-	for key := range keys {
-		if key.Member != "" {
-			out = append(out, l.peerTarget(key))
-			continue
-		}
-		svc, _ := l.cfg.Service(key.Service)
-		for i := range svc.Checks {
-			check := &svc.Checks[i]
-			probe, err := l.probe(&svc, check, key.Site)
-			if err != nil {
-				return nil, fmt.Errorf("check %d of %s: %w", i+1, svc.ID, err)
-			}
-			out = append(out, health.Target{Key: key, Check: fmt.Sprintf("%d:%s", i+1, check.Type), Probe: probe,
-				Timing: health.Timing{Interval: check.Interval, Timeout: check.Timeout, SecondLook: check.SecondLook,
-					Rise: check.Rise, Fall: check.Fall, Jitter: check.Jitter}})
+// targetsOf makes the probes of all that a member may ever look at by a file:
+// every other member's daemon, and every service at every site.
+func targetsOf(c *config.Config, self draas.MemberID, ping func(context.Context, draas.MemberID) error) (map[health.Key][]health.Target, error) {
+	out := make(map[health.Key][]health.Target)
+	for _, m := range c.Members {
+		if m.ID != self {
+			key := health.Key{Member: m.ID}
+			out[key] = []health.Target{peerTarget(c.Profile, key, ping)}
 		}
 	}
-	slices.SortFunc(out, func(a, b health.Target) int {
-		if a.Key != b.Key {
-			if a.Key.String() < b.Key.String() {
-				return -1
+	for i := range c.Services {
+		svc := &c.Services[i]
+		for _, site := range svc.Sites() {
+			key := health.Key{Service: svc.ID, Site: site}
+			for j := range svc.Checks {
+				t, err := checkTarget(svc, j, key, self)
+				if err != nil {
+					return nil, fmt.Errorf("service.%s.check %d: %w", svc.ID, j+1, err)
+				}
+				out[key] = append(out[key], t)
 			}
-			return 1
 		}
-		if a.Check < b.Check {
-			return -1
-		}
-		return 1
-	})
+	}
 	return out, nil
 }
 
-func (l *lookout) peerTarget(key health.Key) health.Target {
-	p := l.cfg.Profile
+func peerTarget(p config.Profile, key health.Key, ping func(context.Context, draas.MemberID) error) health.Target {
 	return health.Target{Key: key, Check: "peer",
-		Probe: health.Peer(func(ctx context.Context) error { return l.peers.Ping(ctx, key.Member) }),
+		Probe: health.Peer(func(ctx context.Context) error { return ping(ctx, key.Member) }),
 		Timing: health.Timing{Interval: p.Interval, Timeout: p.Timeout, SecondLook: p.SecondLook,
 			Rise: p.Rise, Fall: p.Fall, Jitter: p.Jitter}}
 }
 
-// probe builds the probe of a check as seen from this member.
-func (l *lookout) probe(svc *config.Service, c *config.Check, site draas.SiteID) (health.Probe, error) {
-	addr := svc.TargetFor(c, l.self.ID, site)
+func checkTarget(svc *config.Service, i int, key health.Key, self draas.MemberID) (health.Target, error) {
+	check := &svc.Checks[i]
+	probe, err := probeOf(svc, check, self, key.Site)
+	if err != nil {
+		return health.Target{}, err
+	}
+	return health.Target{Key: key, Check: fmt.Sprintf("%d:%s", i+1, check.Type), Probe: probe,
+		Timing: health.Timing{Interval: check.Interval, Timeout: check.Timeout, SecondLook: check.SecondLook,
+			Rise: check.Rise, Fall: check.Fall, Jitter: check.Jitter}}, nil
+}
+
+// probeOf builds the probe of a check as seen from a member.
+func probeOf(svc *config.Service, c *config.Check, self draas.MemberID, site draas.SiteID) (health.Probe, error) {
+	addr := svc.TargetFor(c, self, site)
 	switch c.Type {
 	case config.CheckTCP:
 		return health.TCP(addr)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/failover"
 )
 
 const (
@@ -44,6 +45,7 @@ func (d *Daemon) handler() http.Handler {
 	}))
 	mux.HandleFunc("GET "+api.PathWatch, d.serveWatch)
 	mux.HandleFunc("POST "+api.PathRequest, d.get(d.serveRequest))
+	mux.HandleFunc("POST "+api.PathReload, d.get(func(ctx context.Context, _ *http.Request) (any, error) { return d.reload(ctx) }))
 	return mux
 }
 
@@ -84,14 +86,40 @@ func (d *Daemon) serveRequest(ctx context.Context, r *http.Request) (any, error)
 	if err := dec.Decode(&req); err != nil {
 		return nil, badRequest{fmt.Errorf("read request: %w", err)}
 	}
-	if req.Service == "" || req.Move == "" {
-		return nil, badRequest{errors.New("a request names a service and a move")}
+	if req.Service == "" || (req.Move == "") == (req.Ask == "") {
+		return nil, badRequest{errors.New("a request names a service, and a move or what else is asked for")}
+	}
+	if req.Ask != "" {
+		if err := d.mayAsk(ctx); err != nil {
+			return nil, err
+		}
 	}
 	rec, err := d.loop.request(ctx, req.Service, req.Site, req.Request)
 	if err != nil {
 		return nil, err
 	}
-	return &api.Answer{Accepted: rec.Kind == "decision", Record: rec}, nil
+	return &api.Answer{Accepted: rec.Kind != failover.RecordRefusal, Record: rec}, nil
+}
+
+// askVersion is the version of the decision that knows what can be asked for
+// beside moves.
+const askVersion = 2
+
+// mayAsk says who keeps the cluster from understanding the request.
+func (d *Daemon) mayAsk(ctx context.Context) error {
+	p, err := d.picture(ctx)
+	if err != nil || p.state.Version >= askVersion {
+		return err
+	}
+	for _, m := range p.state.Policy.Members {
+		switch st := p.state.Members[m.ID]; {
+		case st == nil:
+			return fmt.Errorf("%s has never started: until then its version is not known, and only moves can be asked for", m.ID)
+		case st.Version < askVersion:
+			return fmt.Errorf("%s runs an older draasd: until it is upgraded only moves can be asked for", m.ID)
+		}
+	}
+	return errors.New("the members have not agreed on a version yet: ask again")
 }
 
 // serveWatch streams the status after every change, one JSON object a line.

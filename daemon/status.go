@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/draasd/draas"
@@ -20,12 +21,14 @@ type picture struct {
 	core    quorum.CoreStatus
 	now     draas.Reading
 	permits map[draas.ServiceID]draas.Deadline
+	reload  *api.Reload
 }
 
 func (d *Daemon) picture(ctx context.Context) (picture, error) {
 	var p picture
 	err := d.loop.call(ctx, func(l *loop) {
 		p.state, p.core, p.now = l.replica.State(), l.replica.Status(), l.clock.Now()
+		p.reload = d.reloadStatus(p.state)
 		p.permits = make(map[draas.ServiceID]draas.Deadline)
 		for id := range p.state.Services {
 			if _, deadline, held := l.replica.Permit(id, p.now); held {
@@ -43,10 +46,11 @@ func (d *Daemon) status(ctx context.Context, local bool) (*api.Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	w := d.now()
 	s := &api.Status{
-		Cluster: d.cfg.Cluster, ClusterID: d.clusterID, Self: d.self.ID, At: time.Now().UTC(),
+		Cluster: w.cfg.Cluster, ClusterID: d.clusterID, Self: d.self, At: time.Now().UTC(),
 		Leader: p.core.Leader, Term: p.core.Term, Applied: p.state.Index,
-		Policy: p.state.Policy.Digest, Profile: d.cfg.Profile.Name,
+		Policy: p.state.Policy.Digest, Profile: w.cfg.Profile.Name, Reload: p.reload,
 	}
 	for _, m := range p.state.Policy.Members {
 		s.Members = append(s.Members, memberStatus(p.state, m))
@@ -59,7 +63,7 @@ func (d *Daemon) status(ctx context.Context, local bool) (*api.Status, error) {
 		s.Reported = append(s.Reported, d.askOthers(ctx)...)
 	}
 	slices.SortFunc(s.Reported, func(a, b api.Reported) int { return cmp.Compare(a.Member, b.Member) })
-	s.Warnings = warnings(s, d.cfg.Digest(), local)
+	s.Warnings = warnings(s, w.cfg.Digest(), local)
 	return s, nil
 }
 
@@ -78,9 +82,9 @@ func memberStatus(s failover.State, m failover.MemberPolicy) api.MemberStatus {
 
 func (d *Daemon) serviceStatus(s failover.State, id draas.ServiceID) api.ServiceStatus {
 	sv, policy := s.Services[id], s.Policy.Services[id]
-	svc, _ := d.cfg.Service(id)
+	svc, _ := d.now().cfg.Service(id)
 	out := api.ServiceStatus{ID: id, Phase: sv.Phase, Active: sv.Active, Home: policy.Home, Epoch: sv.Epoch,
-		Scheme: svc.Scheme, Fence: policy.Fence, Automatic: policy.Automatic, Move: sv.Move, Last: sv.Last}
+		Scheme: svc.Scheme, Fence: policy.Fence, Automatic: policy.Automatic, Move: sv.Move, Last: sv.Last, Pause: sv.Pause}
 	for _, site := range policy.Sites {
 		for _, m := range s.Policy.Members {
 			o, seen := sv.Views[site][m.ID]
@@ -95,7 +99,7 @@ func (d *Daemon) serviceStatus(s failover.State, id draas.ServiceID) api.Service
 
 // report is what this member says of itself.
 func (d *Daemon) report(ctx context.Context, p picture) api.Reported {
-	r := api.Reported{Member: d.self.ID, Applied: p.state.Index, Leader: p.core.Leader, InTouch: p.core.Leader != "",
+	r := api.Reported{Member: d.self, Applied: p.state.Index, Leader: p.core.Leader, InTouch: p.core.Leader != "",
 		Suspicions: d.suspicions.Load()}
 	if d.guard == nil {
 		return r
@@ -121,10 +125,11 @@ func (d *Daemon) report(ctx context.Context, p picture) api.Reported {
 func (d *Daemon) askOthers(ctx context.Context) []api.Reported {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
+	w := d.now()
 	answers := make(chan api.Reported)
 	asked := 0
-	for _, m := range d.cfg.Members {
-		client := d.others[m.ID]
+	for _, m := range w.cfg.Members {
+		client := w.others[m.ID]
 		if client == nil {
 			continue
 		}
@@ -153,6 +158,9 @@ func warnings(s *api.Status, digest string, local bool) []string {
 	}
 	if s.Policy != "" && s.Policy != digest {
 		out = append(out, "this member's failover.toml differs from the policy in force: automatic moves are blocked until all members run one file")
+	}
+	if r := s.Reload; r != nil && len(r.Refused) > 0 {
+		out = append(out, fmt.Sprintf("%s as it is now was refused, %s; the one in use stays", r.File, strings.Join(r.Refused, "; ")))
 	}
 	for _, m := range s.Members {
 		switch {

@@ -23,7 +23,21 @@ type executor struct {
 
 	mu      sync.Mutex
 	running map[stepID]context.CancelFunc
+	lacking map[stepID]bool // complained about: no effect has their name
 	all     sync.WaitGroup
+}
+
+func newExecutor(log *slog.Logger, ended func(runbook.Record)) *executor {
+	return &executor{log: log, ended: ended, running: make(map[stepID]context.CancelFunc), lacking: make(map[stepID]bool)}
+}
+
+// use takes over the effects of a wiring. Attempts under way go on with those
+// that they began with.
+func (x *executor) use(effects map[draas.ServiceID]map[string]runbook.Effect) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.effects = effects
+	clear(x.lacking)
 }
 
 type stepID struct {
@@ -48,8 +62,10 @@ func (x *executor) follow(ctx context.Context, steps []failover.StepCommand) {
 		}
 		effect := x.effects[op.Service][s.Due.Step.Effect]
 		if effect == nil {
-			x.log.Error("no effect has this name: the policy in force is another file's", "service", op.Service, "effect", s.Due.Step.Effect)
-			x.running[id] = func() {}
+			if !x.lacking[id] {
+				x.lacking[id] = true
+				x.log.Error("no effect has this name: the policy in force is another file's", "service", op.Service, "effect", s.Due.Step.Effect)
+			}
 			continue
 		}
 		stepCtx, cancel := context.WithCancel(ctx)

@@ -19,9 +19,9 @@ func (d *Daemon) listenTLS(addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen for control API: %w", err)
 	}
 	conf := &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		return serverTLS(d.cfg)
+		return serverTLS(d.now().cfg)
 	}}
-	if _, err := serverTLS(d.cfg); err != nil {
+	if _, err := serverTLS(d.now().cfg); err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
 	return tls.NewListener(ln, conf), nil

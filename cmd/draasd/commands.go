@@ -58,11 +58,35 @@ in time, the move is undone.`,
 		{name: "failover", args: "SERVICE [SITE]", min: 1, max: 2, bind: bindMove(failover.MoveFailover),
 			short: "forced move: needs no verdict and no handover, but waits out the old permit",
 			long: `What was written at the old site and has not reached the new one is lost. It asks for
-confirmation, and without a terminal it wants --yes.`,
+confirmation, and without a terminal it wants --yes.
+
+--allow-data-loss  goes to a site whose copy is further behind than max_data_loss, this once
+--vouch            where neither the end of a lease nor a device proves that the old site does
+                   not serve (two sites without a witness, on_lease_loss = "serve", fence
+                   "none"), your word does: look there first, with your own eyes`,
 			example: "draasd failover shop dr --yes --reason 'flood at primary'"},
 		{name: "failback", args: "SERVICE", min: 1, max: 1, bind: bindMove(failover.MoveFailback),
 			short:   "planned move to the home site",
 			example: "draasd failback shop"},
+		{name: "pause", args: "SERVICE|--all --for LONG --reason TEXT", max: 1, bind: bindAsk(failover.AskPause),
+			short: "no automatic move for a while; it ends by itself",
+			long: `What a person asks for is still done. status shows who paused it, why and until when; a
+service that fails while it is paused pages somebody.`,
+			example: "draasd pause shop --for 2h --reason 'storage work at primary'"},
+		{name: "resume", args: "SERVICE|--all", max: 1, bind: bindAsk(failover.AskResume),
+			short: "end a pause now", example: "draasd resume shop"},
+		{name: "ack", args: "SERVICE|--all", max: 1, bind: bindAsk(failover.AskAcknowledge),
+			short: "you know of the last moves: what holds off further automatic ones ends",
+			long: `After each automatic move further ones are held off, the longer the more of them nobody
+has acknowledged; and a site whose service keeps failing is no target. ack ends both.`,
+			example: "draasd ack shop --reason 'switch replaced at primary'"},
+		{name: "reload", args: "[-c FILE]", bind: bindReload,
+			short: "have the daemon read its failover.toml again, as SIGHUP does",
+			long: `A file with something wrong is refused with all that is wrong, and the one in use stays.
+A good one is in force, for all members at once, when every member that can be heard has
+read the same. Put it everywhere, then run this at each member. The guard reads it at SIGHUP:
+systemctl reload draas-guard draasd.`,
+			example: "draasd reload --timeout 1m"},
 		{name: "why", args: "SERVICE [--json]", min: 1, max: 1, bind: bindWhy,
 			short:   "why a service is where it is, and whether it would move by itself now",
 			example: "draasd why shop"},

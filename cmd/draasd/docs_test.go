@@ -48,6 +48,9 @@ func apiExamples() map[string]any {
 			Move: failover.MoveSwitchover, Operator: "ada", Reason: "kernel update at primary", Expect: 3}},
 		"accepted": accepted(failover.MoveSwitchover),
 		"refused":  refusal(),
+		"reload":   *offered(),
+		"refusedfile": api.Reload{File: "/etc/draas/failover.toml", At: noon, Digest: "7166f554c95b0e11aa22bb33",
+			Refused: []string{`/etc/draas/failover.toml:12: service.shop.home: there is no site "primry", want dr or primary`}},
 	}
 }
 
@@ -89,13 +92,13 @@ func TestAPIDescribed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{api.PathStatus, api.PathWatch, api.PathWhy, api.PathHistory, api.PathRequest} {
+	for _, path := range []string{api.PathStatus, api.PathWatch, api.PathWhy, api.PathHistory, api.PathRequest, api.PathReload} {
 		if !regexp.MustCompile(`(?m)^## (GET|POST) ` + path + `(\?|$)`).Match(text) {
 			t.Errorf("docs/api.md has no section on %s", path)
 		}
 	}
 	fields := make(map[string]bool)
-	for _, v := range []any{api.Status{}, api.Why{}, api.Request{}, api.Answer{}, api.Error{}} {
+	for _, v := range []any{api.Status{}, api.Why{}, api.Request{}, api.Answer{}, api.Reload{}, api.Error{}} {
 		jsonFields(reflect.TypeOf(v), fields)
 	}
 	for _, name := range sortedKeys(fields) {

@@ -34,6 +34,7 @@ type fakeDaemon struct {
 	watches  [][]*api.Status // what each watcher in turn sees before it is cut off; the last is held
 	watched  int
 	requests []api.Request
+	reload   *api.Reload
 	asked    []string // paths and queries
 }
 
@@ -88,6 +89,7 @@ func (f *fakeDaemon) handler() http.Handler {
 		}
 		return f.answer, nil
 	}))
+	mux.HandleFunc("POST "+api.PathReload, give(func(*http.Request) (any, error) { return f.reload, nil }))
 	mux.HandleFunc("GET "+api.PathWatch, f.watch)
 	return mux
 }
@@ -178,6 +180,18 @@ func refusal() *api.Answer {
 	return &api.Answer{Record: failover.Record{Kind: failover.RecordRefusal, Service: "shop", Epoch: 3, Text: "switchover refused",
 		Reasons: []failover.Reason{{Code: failover.ReasonOperator, OK: true, Text: "ada asked for it"},
 			{Code: failover.ReasonEpoch, Text: "the request was made at epoch 2, now it is 3: look again"}}}}
+}
+
+// offered is a file that two members have not read yet.
+func offered() *api.Reload {
+	return &api.Reload{File: "/etc/draas/failover.toml", At: noon, Digest: "90aa31c7d2e4f5061728394a", Waiting: []draas.MemberID{"dr", "witness"}}
+}
+
+// reloaded is a status with what became of a file.
+func reloaded(r *api.Reload) *api.Status {
+	s := healthyStatus()
+	s.Reload = r
+	return s
 }
 
 // console is a program on buffers.

@@ -107,7 +107,8 @@ func brokenStatus() *api.Status {
 		api.FenceStatus{Service: "wiki", State: "open", Epoch: 0, Error: "not confirmed closed"})
 	s.Services = append(s.Services,
 		api.ServiceStatus{ID: "mail", Phase: failover.PhaseElsewhere, Active: "dr", Home: "primary", Epoch: 8, Scheme: "dns",
-			Fence: draas.FenceKernel, Automatic: true},
+			Fence: draas.FenceKernel, Automatic: true,
+			Pause: &failover.Pause{Operator: "bob", Reason: "storage work at dr", For: 2 * time.Hour, Since: noon}},
 		api.ServiceStatus{ID: "wiki", Phase: failover.PhaseInactive, Home: "dr", Scheme: "dns", Fence: draas.FenceSystemd},
 		api.ServiceStatus{ID: "log", Phase: failover.PhaseSuspect, Active: "primary", Home: "primary", Epoch: 1, Scheme: "dns",
 			Fence: draas.FenceNone, Views: []api.View{{Site: "primary", Vantage: "dr", Verdict: draas.Suspect, Class: "refused"}}})

@@ -61,9 +61,9 @@ func TestRenderings(t *testing.T) {
 		"status-broken":  func(w io.Writer) { writeStatus(w, brokenStatus()) },
 		"status-long":    func(w io.Writer) { writeStatus(w, long) },
 		"status-alone":   func(w io.Writer) { writeStatus(w, aloneStatus()) },
-		"cost":           func(w io.Writer) { writeCost(w, healthyStatus().Services[0], "") },
-		"cost-lost":      func(w io.Writer) { writeCost(w, lostStatus().Services[0], "dr") },
-		"cost-inactive":  func(w io.Writer) { writeCost(w, fresh, "dr") },
+		"cost":           func(w io.Writer) { writeCost(w, healthyStatus().Services[0], api.Request{}) },
+		"cost-lost":      func(w io.Writer) { writeCost(w, lostStatus().Services[0], api.Request{Site: "dr"}) },
+		"cost-inactive":  func(w io.Writer) { writeCost(w, fresh, api.Request{Site: "dr"}) },
 		"why":            func(w io.Writer) { writeWhy(w, whyShop()) },
 		"why-would": func(w io.Writer) {
 			writeWhy(w, &api.Why{Service: "shop", Phase: "normal", Active: "dr", Epoch: 1, Now: clauses()})

@@ -23,23 +23,29 @@ type mover struct {
 	reason   *string
 	noWait   *bool
 	timeout  *time.Duration
-	yes      *bool // failover only
+	// Of failover only.
+	yes, loss, vouch *bool
 }
 
 // bindMove makes the command of one kind of move.
 func bindMove(kind failover.MoveKind) func(*program, *flag.FlagSet) action {
 	return func(p *program, f *flag.FlagSet) action {
 		m := &mover{program: p, client: bindClient(f), kind: kind,
-			operator: f.String("operator", "", "`NAME` for the history; default $SUDO_USER or $USER"),
+			operator: bindOperator(f),
 			reason:   f.String("reason", "", "`TEXT` for the history"),
 			noWait:   f.Bool("no-wait", false, "return when it is decided, do not follow it"),
 			timeout:  f.Duration("timeout", 2*time.Minute, "how `LONG` to follow it"),
 		}
 		if kind == failover.MoveFailover {
 			m.yes = f.Bool("yes", false, "do not ask")
+			m.loss = f.Bool("allow-data-loss", false, "take a site whose copy is too far behind, this once")
+			m.vouch = f.Bool("vouch", false, "I have made sure that the old site does not serve, and will not")
 		}
 		return func(ctx context.Context, args []string) error {
-			r := api.Request{Service: draas.ServiceID(args[0]), Request: failover.Request{Move: kind, Operator: m.who(), Reason: *m.reason}}
+			r := api.Request{Service: draas.ServiceID(args[0]), Request: failover.Request{Move: kind, Operator: p.who(*m.operator), Reason: *m.reason}}
+			if kind == failover.MoveFailover {
+				r.AllowDataLoss, r.Vouch = *m.loss, *m.vouch
+			}
 			if len(args) > 1 {
 				r.Site = draas.SiteID(args[1])
 			}
@@ -48,8 +54,13 @@ func bindMove(kind failover.MoveKind) func(*program, *flag.FlagSet) action {
 	}
 }
 
-func (m *mover) who() string {
-	for _, name := range []string{*m.operator, m.getenv("SUDO_USER"), m.getenv("USER")} {
+func bindOperator(f *flag.FlagSet) *string {
+	return f.String("operator", "", "`NAME` for the history; default $SUDO_USER or $USER")
+}
+
+// who is the operator: as named, or who is at the keyboard.
+func (p *program) who(named string) string {
+	for _, name := range []string{named, p.getenv("SUDO_USER"), p.getenv("USER")} {
 		if name != "" {
 			return name
 		}
@@ -67,7 +78,7 @@ func (m *mover) move(ctx context.Context, r api.Request) error {
 		return m.refused(err)
 	}
 	defer c.Close()
-	sv, err := m.look(ctx, c, r.Service)
+	sv, err := look(ctx, c, r.Service)
 	if err != nil {
 		return err
 	}
@@ -84,7 +95,7 @@ func (m *mover) move(ctx context.Context, r api.Request) error {
 	if err != nil {
 		return fmt.Errorf("%w\nIt may have been decided all the same: see draasd history %s before asking again", err, r.Service)
 	}
-	m.print(a)
+	m.printAnswer(a)
 	switch {
 	case !a.Accepted:
 		return exitCode(exitFailed)
@@ -95,7 +106,7 @@ func (m *mover) move(ctx context.Context, r api.Request) error {
 }
 
 // look finds the service as the daemon sees it now.
-func (m *mover) look(ctx context.Context, c *api.Client, id draas.ServiceID) (api.ServiceStatus, error) {
+func look(ctx context.Context, c *api.Client, id draas.ServiceID) (api.ServiceStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	s, err := c.Status(ctx, true)
@@ -147,14 +158,15 @@ func noService(s *api.Status, id draas.ServiceID) error {
 	return fmt.Errorf("there is no service %q%s (services: %s)", id, didYouMean(string(id), names), strings.Join(names, ", "))
 }
 
-// print tells the decision or the refusal with its reasons.
-func (m *mover) print(a *api.Answer) {
-	if a.Accepted {
-		writeText(m.stdout, "", fmt.Sprintf("decided: %s, epoch %d", a.Record.Text, a.Record.Epoch))
-	} else {
-		writeText(m.stdout, "", a.Record.Text)
+// printAnswer tells the decision or the refusal with its reasons.
+func (p *program) printAnswer(a *api.Answer) {
+	switch {
+	case a.Record.Kind == failover.RecordDecision:
+		writeText(p.stdout, "", fmt.Sprintf("decided: %s, epoch %v", a.Record.Text, a.Record.Epoch))
+	default:
+		writeText(p.stdout, "", a.Record.Text)
 	}
-	writeReasons(m.stdout, "  ", a.Record.Reasons)
+	writeReasons(p.stdout, "  ", a.Record.Reasons)
 }
 
 // confirm shows what a forced move does and costs, and wants the service's
@@ -163,14 +175,19 @@ func (m *mover) confirm(ctx context.Context, sv api.ServiceStatus, r api.Request
 	if _, _, terminal := m.size(m.stdin); !terminal {
 		return usagef("a forced failover without a terminal to confirm it needs --yes")
 	}
-	writeCost(m.stdout, sv, r.Site)
-	fmt.Fprintf(m.stdout, "Type %s to go on: ", sv.ID)
-	typed, err := m.readLine(ctx)
+	writeCost(m.stdout, sv, r)
+	return m.typed(ctx, string(sv.ID))
+}
+
+// typed wants a word typed before anything is done.
+func (p *program) typed(ctx context.Context, word string) error {
+	fmt.Fprintf(p.stdout, "Type %s to go on: ", word)
+	got, err := p.readLine(ctx)
 	if err != nil {
 		return err
 	}
-	if typed != string(sv.ID) {
-		fmt.Fprintln(m.stdout, "Nothing was done.")
+	if got != word {
+		fmt.Fprintln(p.stdout, "Nothing was done.")
 		return exitCode(exitFailed)
 	}
 	return nil
@@ -178,17 +195,17 @@ func (m *mover) confirm(ctx context.Context, sv api.ServiceStatus, r api.Request
 
 // readLine reads what is typed, or ends with the context. A terminal cannot
 // be told to stop reading: then the reader ends with the process.
-func (m *mover) readLine(ctx context.Context) (string, error) {
+func (p *program) readLine(ctx context.Context) (string, error) {
 	line := make(chan string, 1)
 	go func() {
-		text, _ := bufio.NewReader(m.stdin).ReadString('\n') // an end of input is no consent
+		text, _ := bufio.NewReader(p.stdin).ReadString('\n') // an end of input is no consent
 		line <- strings.TrimSpace(text)
 	}()
 	select {
 	case text := <-line:
 		return text, nil
 	case <-ctx.Done():
-		fmt.Fprintln(m.stdout)
+		fmt.Fprintln(p.stdout)
 		return "", fmt.Errorf("confirm: %w", context.Cause(ctx))
 	}
 }

@@ -104,6 +104,9 @@ func writeService(w io.Writer, s *api.Status, sv api.ServiceStatus) {
 		automatic = "off"
 	}
 	writeText(w, "  ", fmt.Sprintf("scheme %s, fence %s, home %s, automatic moves %s", sv.Scheme, sv.Fence, sv.Home, automatic))
+	if sv.Pause != nil {
+		writeText(w, "  ", pauseLine(sv.Pause))
+	}
 	if sv.Move != nil {
 		writeText(w, "  ", "now: "+moveLine(sv.Move))
 	}
@@ -117,6 +120,10 @@ func writeService(w io.Writer, s *api.Status, sv api.ServiceStatus) {
 		}
 	}
 	writeTable(w, "  ", rows)
+}
+
+func pauseLine(p *failover.Pause) string {
+	return fmt.Sprintf("paused by %s until %s: %s", p.Operator, p.Since.Add(p.For).UTC().Format(time.DateTime), p.Reason)
 }
 
 func moveLine(m *failover.Move) string {
@@ -278,7 +285,8 @@ func daemonSeenBy(m api.MemberStatus) string {
 }
 
 // writeCost says what a forced failover does and what it costs.
-func writeCost(w io.Writer, sv api.ServiceStatus, to draas.SiteID) {
+func writeCost(w io.Writer, sv api.ServiceStatus, r api.Request) {
+	to := r.Site
 	target := "the first other site that is fit"
 	if to != "" {
 		target = string(to)
@@ -294,6 +302,12 @@ func writeCost(w io.Writer, sv api.ServiceStatus, to draas.SiteID) {
 		writeText(w, "  does: ", fmt.Sprintf("takes the permit of epoch %d from %s, waits until it is closed or its lease is over, makes %s active under a new epoch, and sends the users there",
 			sv.Epoch, sv.Active, target))
 		writeText(w, "  loses: ", fmt.Sprintf("every open connection to %s, and whatever was written there and has not reached the new site; draasd copies no data yet and cannot say how much that is", sv.Active))
+	}
+	if r.AllowDataLoss {
+		writeText(w, "  ! ", "you allow the loss of what has not been copied, however much it is")
+	}
+	if r.Vouch {
+		writeText(w, "  ! ", fmt.Sprintf("you vouch that %s does not serve %s and will not: if it does, two sites serve and their data part", sv.Active, sv.ID))
 	}
 	if healthy {
 		writeText(w, "  ! ", fmt.Sprintf("%s is seen healthy: draasd switchover %s would hand over", sv.Active, sv.ID))

@@ -170,6 +170,9 @@ func facts(s *api.Status) map[string]string {
 		if sv.Move != nil {
 			out["4 move "+id] = fmt.Sprintf("%s: %s", id, moveLine(sv.Move))
 		}
+		if sv.Pause != nil {
+			out["1 pause "+id] = id + ": " + pauseLine(sv.Pause)
+		}
 		for _, v := range sv.Views {
 			text := fmt.Sprintf("%s: %s sees it %s at %s", id, v.Vantage, v.Verdict, v.Site)
 			if v.Verdict != draas.Healthy && v.Class != "" {

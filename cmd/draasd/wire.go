@@ -5,6 +5,9 @@ import (
 	"crypto/tls"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/config"
@@ -32,7 +35,10 @@ func wired() server {
 		load: daemon.Load,
 		tls:  daemon.ClientTLS,
 		run: func(ctx context.Context, path string, log *slog.Logger) error {
-			d, err := daemon.New(daemon.Options{ConfigPath: path, Log: log})
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, syscall.SIGHUP)
+			defer signal.Stop(hangup)
+			d, err := daemon.New(daemon.Options{ConfigPath: path, Log: log, Hangup: hangup})
 			if err != nil {
 				return err
 			}
