@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,6 +56,31 @@ func (c *Client) Close() error {
 // ErrNotReady, ErrNotOpened, or that the guard could not be asked.
 func (c *Client) Extend(ctx context.Context, service draas.ServiceID, epoch draas.Epoch, d draas.Deadline) (Status, error) {
 	return c.one(ctx, request{Op: opExtend, Service: service, Epoch: epoch, Deadline: d})
+}
+
+// ExtendAll extends many services' fences by one request for every 256 of them.
+// It returns one Extended for each extension, in order, with the errors of
+// Extend; and an error when the guard could not be asked: then what became of
+// the extensions is not known, and they may be asked again.
+func (c *Client) ExtendAll(ctx context.Context, all []Extension) ([]Extended, error) {
+	var results []Extended
+	for some := range slices.Chunk(all, maxExtensions) {
+		r, err := c.call(ctx, request{Op: opExtendAll, Extend: some})
+		if err == nil && (len(r.Services) != len(some) || len(r.Refused) != len(some)) {
+			err = fmt.Errorf("hear guard: %d answers to %d extensions", len(r.Services), len(some))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("guard extend: %w", err)
+		}
+		for i := range some {
+			x := Extended{Status: r.Services[i], Err: r.Refused[i].asError()}
+			if x.Err != nil {
+				x.Err = fmt.Errorf("guard extend %s: %w", some[i].Service, x.Err)
+			}
+			results = append(results, x)
+		}
+	}
+	return results, nil
 }
 
 // Shut closes the fence for good for every epoch up to the given one, and

@@ -121,6 +121,10 @@ type Entry struct {
 	// Audit is how often the guard looks whether the fence still is as it
 	// left it; zero means a second.
 	Audit time.Duration
+	// Config tells what the fence was built from: an entry with the same
+	// Config and Kind is the same fence to Guard.Update. Empty is never the
+	// same. It is not shown to anybody.
+	Config string
 }
 
 // Entry builds the fence that the spec describes.
@@ -128,7 +132,7 @@ func (s Spec) Entry(clock Clock, log *slog.Logger) (Entry, error) {
 	if s.Margin == 0 {
 		s.Margin = DefaultMargin(s.Kind)
 	}
-	e := Entry{Service: s.Service, Kind: s.Kind}
+	e := Entry{Service: s.Service, Kind: s.Kind, Config: fmt.Sprintf("%#v", s)}
 	log = log.With("service", s.Service)
 	var err error
 	switch s.Kind {

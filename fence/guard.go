@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -36,9 +37,15 @@ type GuardConfig struct {
 type Guard struct {
 	cfg     GuardConfig
 	log     *slog.Logger
-	keepers map[draas.ServiceID]*keeper
-	order   []*keeper // by name
+	journal *journal // set by Run
 	ready   chan struct{}
+
+	update sync.Mutex // held by Update
+
+	mu      sync.Mutex
+	keepers map[draas.ServiceID]*keeper
+	start   func(*keeper) // nil while no keeper can be started
+	errs    []error       // of keepers that ended
 }
 
 // NewGuard checks the configuration. Nothing happens before Run.
@@ -55,17 +62,24 @@ func NewGuard(cfg GuardConfig) (*Guard, error) {
 	if cfg.StopTimeout == 0 {
 		cfg.StopTimeout = 10 * time.Second
 	}
+	if err := checkEntries(cfg.Services); err != nil {
+		return nil, fmt.Errorf("new guard: %w", err)
+	}
+	return &Guard{cfg: cfg, log: cfg.Log, keepers: map[draas.ServiceID]*keeper{}, ready: make(chan struct{})}, nil
+}
+
+func checkEntries(entries []Entry) error {
 	seen := map[draas.ServiceID]bool{}
-	for _, e := range cfg.Services {
+	for _, e := range entries {
 		if e.Service == "" || e.Fence == nil {
-			return nil, fmt.Errorf("new guard: service %q without a name or a fence", e.Service)
+			return fmt.Errorf("service %q without a name or a fence", e.Service)
 		}
 		if seen[e.Service] {
-			return nil, fmt.Errorf("new guard: service %q twice", e.Service)
+			return fmt.Errorf("service %q twice", e.Service)
 		}
 		seen[e.Service] = true
 	}
-	return &Guard{cfg: cfg, log: cfg.Log, keepers: map[draas.ServiceID]*keeper{}, ready: make(chan struct{})}, nil
+	return nil
 }
 
 // Ready is closed when every fence was observed closed and the socket answers.
@@ -84,16 +98,9 @@ func (g *Guard) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("guard: %w", err)
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	j, err := openJournal(g.cfg.Socket + ".epochs")
-	if err != nil {
+	if g.journal, err = openJournal(g.cfg.Socket + ".epochs"); err != nil {
 		return fmt.Errorf("guard: %w", err)
 	}
-	for _, e := range g.cfg.Services {
-		k := newKeeper(e, g.cfg.Clock, j, g.log)
-		g.keepers[e.Service] = k
-		g.order = append(g.order, k)
-	}
-	slices.SortFunc(g.order, func(a, b *keeper) int { return cmp.Compare(a.Service, b.Service) })
 	ln, err := listenUnix(g.cfg.Socket)
 	if err != nil {
 		return fmt.Errorf("guard: %w", err)
@@ -109,29 +116,70 @@ func (g *Guard) hold(ctx context.Context, ln *net.UnixListener) error {
 	final, endFinal := context.WithCancel(context.WithoutCancel(ctx))
 	defer endFinal()
 
-	errs := make([]error, len(g.order)+1)
 	var keepers, waiter sync.WaitGroup
-	for i, k := range g.order {
-		keepers.Go(func() { errs[i] = k.run(keep, final) })
+	g.mu.Lock()
+	g.start = func(k *keeper) {
+		g.keepers[k.Service] = k
+		ctx, stop := context.WithCancel(keep)
+		k.stop = stop
+		keepers.Go(func() {
+			defer close(k.ended)
+			defer stop()
+			if err := k.run(ctx, final); err != nil {
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				g.errs = append(g.errs, err)
+			}
+		})
 	}
+	for _, e := range g.cfg.Services {
+		g.start(newKeeper(e, g.cfg.Clock, g.journal, g.log))
+	}
+	g.mu.Unlock()
 	waiter.Go(func() { g.waitReady(ctx) })
 
-	errs[len(g.order)] = g.serve(ctx, ln)
+	serr := g.serve(ctx, ln)
 	waiter.Wait()
+	g.mu.Lock()
+	g.start = nil // none is started behind Wait
+	g.mu.Unlock()
 	timer := time.AfterFunc(g.cfg.StopTimeout, endFinal)
 	defer timer.Stop()
 	stopKeepers()
 	keepers.Wait()
-	return errors.Join(errs...)
+	return errors.Join(append(g.errs, serr)...)
 }
 
 func (g *Guard) waitReady(ctx context.Context) {
-	for _, k := range g.order {
+	for {
+		var k *keeper
+		for _, one := range g.all() {
+			if !one.isReady() {
+				k = one
+			}
+		}
+		if k == nil {
+			close(g.ready)
+			return
+		}
+		// One that is retired by Update has been observed closed, too.
 		if !k.waitUntil(ctx, func() bool { return k.ready }) {
 			return
 		}
 	}
-	close(g.ready)
+}
+
+func (g *Guard) keeper(id draas.ServiceID) *keeper {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.keepers[id]
+}
+
+// all returns the keepers, sorted by name.
+func (g *Guard) all() []*keeper {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.SortedFunc(maps.Values(g.keepers), func(a, b *keeper) int { return cmp.Compare(a.Service, b.Service) })
 }
 
 // makePrivateDir makes the socket's directory, or checks the one there is:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -72,19 +73,22 @@ func (j *journal) get(id draas.ServiceID) mark {
 	return j.marks[id]
 }
 
-// raise makes the service's mark at least m, durably. When it returns an error
-// the mark on disk is the old or the new one.
-func (j *journal) raise(id draas.ServiceID, m mark) error {
+// raise makes the services' marks at least those given, durably. When it
+// returns an error the marks on disk are the old or the new ones.
+func (j *journal) raise(marks map[draas.ServiceID]mark) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	old := j.marks[id]
-	m = mark{Highest: max(old.Highest, m.Highest), Ended: max(old.Ended, m.Ended)}
-	if m == old {
+	old := j.marks
+	raised := maps.Clone(old)
+	for id, m := range marks {
+		raised[id] = mark{Highest: max(old[id].Highest, m.Highest), Ended: max(old[id].Ended, m.Ended)}
+	}
+	if maps.Equal(raised, old) {
 		return nil
 	}
-	j.marks[id] = m
+	j.marks = raised
 	if err := j.write(); err != nil {
-		j.marks[id] = old // so that the next attempt writes
+		j.marks = old // so that the next attempt writes
 		return fmt.Errorf("write journal: %w", err)
 	}
 	return nil

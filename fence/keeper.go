@@ -33,7 +33,9 @@ type keeper struct {
 	journal *journal
 	log     *slog.Logger
 
-	kick chan struct{} // capacity 1: look at once
+	kick  chan struct{} // capacity 1: look at once
+	stop  func()        // ends run; set before it starts
+	ended chan struct{} // closed when run has returned
 
 	mu       sync.Mutex
 	ledger   Ledger
@@ -71,6 +73,7 @@ func newKeeper(e Entry, clock Clock, j *journal, log *slog.Logger) *keeper {
 		ledger:  Ledger{Highest: m.Highest, Ended: m.Ended},
 		state:   Unknown,
 		kick:    make(chan struct{}, 1),
+		ended:   make(chan struct{}),
 		changed: make(chan struct{}),
 	}
 }
@@ -297,41 +300,51 @@ func (k *keeper) audit(ctx context.Context, live bool, p Permit) {
 	k.update(func() { k.state, k.auditErr = state, err })
 }
 
-// extend is a request: it takes the deadline, and waits a little for the
-// effect.
-func (k *keeper) extend(ctx context.Context, epoch draas.Epoch, d draas.Deadline) (Status, error) {
+// try judges an extension and returns what must be durable before take.
+func (k *keeper) try(epoch draas.Epoch, d draas.Deadline) (mark, error) {
+	now, known := k.clock.Now(), k.journal.get(k.Service)
 	k.mu.Lock()
-	trial, ready := k.ledger, k.ready && !k.stopping
-	k.mu.Unlock()
-	if !ready {
-		return k.status(), ErrNotReady
+	defer k.mu.Unlock()
+	if known.Ended > k.ledger.Ended { // by a request to the keeper before this one
+		k.ledger.Ended = known.Ended
+		if known.Ended >= k.ledger.Highest {
+			k.ledger.Highest, k.ledger.Deadline = known.Ended, draas.Deadline{}
+		}
 	}
-	if err := trial.Extend(k.clock.Now(), epoch, d); err != nil {
-		return k.status(), err
+	if !k.ready || k.stopping {
+		return mark{}, ErrNotReady
 	}
-	// Durable before it is acted on; not under the lock, since a slow disk must
-	// not hold up a deadline. So the ledger judges again afterwards.
-	if err := k.journal.raise(k.Service, mark{Highest: trial.Highest, Ended: trial.Ended}); err != nil {
-		return k.status(), err
+	trial := k.ledger
+	if err := trial.Extend(now, epoch, d); err != nil {
+		return mark{}, err
 	}
+	return mark{Highest: trial.Highest, Ended: trial.Ended}, nil
+}
+
+// take is try with effect.
+func (k *keeper) take(epoch draas.Epoch, d draas.Deadline) error {
+	now := k.clock.Now()
 	var err error
-	k.update(func() { err = k.ledger.Extend(k.clock.Now(), epoch, d) })
-	if err != nil {
-		return k.status(), err
-	}
+	k.update(func() {
+		if err = ErrNotReady; !k.stopping {
+			err = k.ledger.Extend(now, epoch, d)
+		}
+	})
 	k.wake()
-	wctx, cancel := context.WithTimeout(ctx, openWait)
-	defer cancel()
-	k.waitUntil(wctx, func() bool {
+	return err
+}
+
+// awaitOpen waits a little for the effect of an extension.
+func (k *keeper) awaitOpen(ctx context.Context, epoch draas.Epoch, d draas.Deadline) error {
+	k.waitUntil(ctx, func() bool {
 		return k.openErr != nil || k.opened && k.applied.Epoch >= epoch && k.applied.Deadline.Boot >= d.Boot
 	})
 	k.mu.Lock()
-	err = k.openErr
-	k.mu.Unlock()
-	if err != nil {
-		return k.status(), fmt.Errorf("%w: %w", ErrNotOpened, err)
+	defer k.mu.Unlock()
+	if k.openErr != nil {
+		return fmt.Errorf("%w: %w", ErrNotOpened, k.openErr)
 	}
-	return k.status(), nil
+	return nil
 }
 
 // close is a request: it ends the epoch and waits until the fence is observed
@@ -349,7 +362,7 @@ func (k *keeper) close(ctx context.Context, epoch draas.Epoch) (Status, error) {
 		return k.status(), err
 	}
 	k.wake()
-	jerr := k.journal.raise(k.Service, m)
+	jerr := k.journal.raise(map[draas.ServiceID]mark{k.Service: m})
 	closed := k.waitUntil(ctx, func() bool { return k.shut || k.ledger.Highest > epoch })
 	switch {
 	case !closed:
@@ -397,6 +410,12 @@ func (k *keeper) isShut() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.shut
+}
+
+func (k *keeper) isReady() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.ready
 }
 
 // problem is why the fence is not closed.

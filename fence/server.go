@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	draas "github.com/draasd/draas"
 )
 
 const (
@@ -101,7 +103,7 @@ func (g *Guard) converse(ctx context.Context, conn *net.UnixConn) {
 }
 
 func refuse(err error) reply {
-	return reply{Code: codeOf(err), Error: bounded(err.Error(), 4096)}
+	return reply{refusal: refusal{Code: codeOf(err), Error: bounded(err.Error(), 4096)}}
 }
 
 func (g *Guard) answer(ctx context.Context, line []byte) reply {
@@ -109,24 +111,31 @@ func (g *Guard) answer(ctx context.Context, line []byte) reply {
 	if err != nil {
 		return refuse(err)
 	}
-	if req.Op == opStatus {
+	switch req.Op {
+	case opStatus:
 		var rep reply
-		for _, k := range g.order {
+		for _, k := range g.all() {
 			rep.Services = append(rep.Services, k.status())
 		}
 		return rep
-	}
-	k, ok := g.keepers[req.Service]
-	if !ok {
-		return refuse(fmt.Errorf("%w: %q", ErrUnknownService, bounded(string(req.Service), 64)))
+	case opExtendAll:
+		var rep reply
+		for _, x := range g.extend(ctx, req.Extend) {
+			rep.Services = append(rep.Services, x.Status)
+			var no refusal
+			if x.Err != nil {
+				no = refusal{Code: codeOf(x.Err), Error: bounded(x.Err.Error(), 1024)}
+			}
+			rep.Refused = append(rep.Refused, no)
+		}
+		return rep
 	}
 	var st Status
 	if req.Op == opExtend {
-		st, err = k.extend(ctx, req.Epoch, req.Deadline)
+		x := g.extend(ctx, []Extension{{Service: req.Service, Epoch: req.Epoch, Deadline: req.Deadline}})[0]
+		st, err = x.Status, x.Err
 	} else {
-		wctx, cancel := context.WithTimeout(ctx, closeWait)
-		st, err = k.close(wctx, req.Epoch)
-		cancel()
+		st, err = g.close(ctx, req.Service, req.Epoch)
 	}
 	rep := reply{Services: []Status{st}}
 	if err != nil {
@@ -134,6 +143,67 @@ func (g *Guard) answer(ctx context.Context, line []byte) reply {
 		rep.Services = []Status{st}
 	}
 	return rep
+}
+
+// Extended is what became of one Extension: the service's status, and the error
+// with which the extension was refused.
+type Extended struct {
+	Status Status
+	Err    error
+}
+
+// extend takes deadlines: one write of the journal and one wait for the effect,
+// however many there are.
+func (g *Guard) extend(ctx context.Context, asked []Extension) []Extended {
+	keepers := make([]*keeper, len(asked))
+	errs := make([]error, len(asked))
+	marks := map[draas.ServiceID]mark{}
+	for i, x := range asked {
+		keepers[i] = g.keeper(x.Service)
+		if keepers[i] == nil {
+			errs[i] = fmt.Errorf("%w: %q", ErrUnknownService, bounded(string(x.Service), 64))
+			continue
+		}
+		var m mark
+		if m, errs[i] = keepers[i].try(x.Epoch, x.Deadline); errs[i] == nil {
+			marks[x.Service] = m
+		}
+	}
+	// Durable before it is acted on, and with no keeper locked, since a slow
+	// disk must not hold up a deadline. So the ledger judges again afterwards.
+	jerr := g.journal.raise(marks)
+	for i, x := range asked {
+		if errs[i] == nil && jerr != nil {
+			errs[i] = jerr
+		}
+		if errs[i] == nil {
+			errs[i] = keepers[i].take(x.Epoch, x.Deadline)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, openWait)
+	defer cancel()
+	all := make([]Extended, len(asked))
+	for i, x := range asked {
+		if errs[i] == nil {
+			errs[i] = keepers[i].awaitOpen(ctx, x.Epoch, x.Deadline)
+		}
+		all[i] = Extended{Status: Status{Service: x.Service}, Err: errs[i]}
+		if keepers[i] != nil {
+			all[i].Status = keepers[i].status()
+		}
+	}
+	return all
+}
+
+// close ends an epoch and waits until the fence is observed closed.
+func (g *Guard) close(ctx context.Context, id draas.ServiceID, epoch draas.Epoch) (Status, error) {
+	k := g.keeper(id)
+	if k == nil {
+		return Status{Service: id}, fmt.Errorf("%w: %q", ErrUnknownService, bounded(string(id), 64))
+	}
+	ctx, cancel := context.WithTimeout(ctx, closeWait)
+	defer cancel()
+	return k.close(ctx, epoch)
 }
 
 // checkPeer lets in only processes of our own user, and root.

@@ -22,10 +22,22 @@ const (
 // The operations of the protocol: JSON objects, one a line, one reply to each
 // request, in order.
 const (
-	opExtend = "extend"
-	opClose  = "close"
-	opStatus = "status"
+	opExtend    = "extend"
+	opExtendAll = "extend_all"
+	opClose     = "close"
+	opStatus    = "status"
 )
+
+// maxExtensions bounds the extensions in one request, so that it fits into
+// maxRequest with names of 64 bytes and the largest numbers.
+const maxExtensions = 256
+
+// Extension is a deadline for one service.
+type Extension struct {
+	Service  draas.ServiceID `json:"service"`
+	Epoch    draas.Epoch     `json:"epoch"`
+	Deadline draas.Deadline  `json:"deadline"`
+}
 
 // request is what draasd asks.
 type request struct {
@@ -33,14 +45,22 @@ type request struct {
 	Service  draas.ServiceID `json:"service,omitempty"`
 	Epoch    draas.Epoch     `json:"epoch,omitempty"`
 	Deadline draas.Deadline  `json:"deadline,omitzero"`
+	Extend   []Extension     `json:"extend,omitempty"` // extend_all
+}
+
+// refusal is why the guard did not do what was asked; the zero refusal is none.
+type refusal struct {
+	Code  string `json:"code,omitempty"`
+	Error string `json:"error,omitempty"`
 }
 
 // reply is what the guard answers: a code and a text when it refuses, and the
-// status of the service asked about, or of all.
+// status of the service asked about, or of all. To extend_all it answers one
+// refusal and one status for each extension, in order.
 type reply struct {
-	Code     string   `json:"code,omitempty"`
-	Error    string   `json:"error,omitempty"`
-	Services []Status `json:"services,omitempty"`
+	refusal
+	Services []Status  `json:"services,omitempty"`
+	Refused  []refusal `json:"refused,omitempty"`
 }
 
 // Status is what the guard knows of one service.
@@ -104,8 +124,8 @@ type remoteError struct {
 func (e *remoteError) Error() string { return e.text }
 func (e *remoteError) Unwrap() error { return e.sentinel }
 
-// asError is the error a reply carries, or nil.
-func (r reply) asError() error {
+// asError is the error that a refusal stands for, or nil.
+func (r refusal) asError() error {
 	if r.Code == "" {
 		return nil
 	}
@@ -147,6 +167,17 @@ func decodeRequest(line []byte) (request, error) {
 	case opExtend, opClose:
 		if req.Service == "" {
 			return request{}, fmt.Errorf("%w: %s without a service", ErrBadRequest, req.Op)
+		}
+	case opExtendAll:
+		if len(req.Extend) == 0 || len(req.Extend) > maxExtensions {
+			return request{}, fmt.Errorf("%w: %d extensions, from 1 to %d can be asked", ErrBadRequest, len(req.Extend), maxExtensions)
+		}
+		seen := make(map[draas.ServiceID]bool, len(req.Extend))
+		for _, x := range req.Extend {
+			if x.Service == "" || seen[x.Service] {
+				return request{}, fmt.Errorf("%w: extension without a service, or of one that came before", ErrBadRequest)
+			}
+			seen[x.Service] = true
 		}
 	case opStatus:
 	default:

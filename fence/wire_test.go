@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -20,6 +21,8 @@ func FuzzDecodeRequest(f *testing.F) {
 		`{"op":"extend","service":"shop","epoch":3,"deadline":{"boot":1,"wall":2}}`,
 		`{"op":"close","service":"shop","epoch":18446744073709551615}`,
 		`{"op":"close"}`, `{"op":"status"} {}`, `{"op":1}`, `[]`, `null`, "", "\x00\xff",
+		`{"op":"extend_all","extend":[{"service":"a","epoch":3,"deadline":{"boot":1,"wall":2}},{"service":"b","epoch":1,"deadline":{}}]}`,
+		`{"op":"extend_all","extend":[]}`, `{"op":"extend_all","extend":[{"service":"a"},{"service":"a"}]}`,
 		`{"op":"extend","service":"a","epoch":-1}`, `{"op":"status","force":true}`,
 		strings.Repeat("[", 70000),
 	} {
@@ -38,7 +41,7 @@ func FuzzDecodeRequest(f *testing.F) {
 			t.Fatalf("accepted what cannot be encoded: %v", err)
 		}
 		again, err := decodeRequest(bytes.TrimSuffix(out, []byte("\n")))
-		if err != nil || again != req {
+		if err != nil || !reflect.DeepEqual(again, req) {
 			t.Fatalf("%+v came back as %+v, %v", req, again, err)
 		}
 	})
@@ -113,7 +116,7 @@ func TestJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range []mark{{3, 0}, {3, 3}, {2, 1}, {4, 3}} {
-		if err := j.raise("shop", m); err != nil {
+		if err := j.raise(map[draas.ServiceID]mark{"shop": m}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -138,7 +141,7 @@ func TestJournalNotWritable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // and again: a failure must not count as written
-		if err := j.raise("shop", mark{Highest: 1}); err == nil {
+		if err := j.raise(map[draas.ServiceID]mark{"shop": {Highest: 1}}); err == nil {
 			t.Fatal("no error without a directory")
 		}
 	}

@@ -62,6 +62,25 @@ func (g *Guard) Extend(ctx context.Context, s draas.ServiceID, e draas.Epoch, d 
 	return g.do(ctx, s, func(l *fence.Ledger) error { return l.Extend(g.clock.Now(), e, d) })
 }
 
+// ExtendAll is fence.Client.ExtendAll.
+func (g *Guard) ExtendAll(ctx context.Context, all []fence.Extension) ([]fence.Extended, error) {
+	var results []fence.Extended
+	for _, x := range all {
+		st, err := g.Extend(ctx, x.Service, x.Epoch, x.Deadline)
+		if down := g.isDown(ctx); down != nil {
+			return nil, fmt.Errorf("guard extend: %w", down)
+		}
+		results = append(results, fence.Extended{Status: st, Err: err})
+	}
+	return results, nil
+}
+
+func (g *Guard) isDown(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return firstOf(g.down, ctx.Err())
+}
+
 // Shut is fence.Client.Shut.
 func (g *Guard) Shut(ctx context.Context, s draas.ServiceID, e draas.Epoch) (fence.Status, error) {
 	return g.do(ctx, s, func(l *fence.Ledger) error {
