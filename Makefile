@@ -7,9 +7,10 @@ SEED        ?=
 T           ?= 30s
 BUSY        ?= 10m
 RUNS        ?= 50
+RACE        ?=
 BIN         := bin
 
-.PHONY: all build demo test check setup sim bench fuzz clean
+.PHONY: all build demo test check setup sim soak bench fuzz clean
 
 all: build
 
@@ -24,6 +25,7 @@ test: setup check
 	$(GO) test -race -timeout 20m ./...
 	$(MAKE) sim
 	$(MAKE) build
+	$(MAKE) soak T=3m
 	$(BIN)/draasd check -c etc/failover.toml
 
 # What the tests need from Debian: real servers and tools.
@@ -37,6 +39,13 @@ check:
 
 sim:
 	$(GO) run ./internal/sim/cmd/sim -seeds $(SEEDS) $(if $(SEED),-seed $(SEED))
+
+# Real faults on real processes for T, with the faults of SEED if there is one;
+# RACE=1 for daemons with the race detector in them. Needs root.
+soak:
+	$(GO) build $(if $(RACE),-race) -o $(BIN)/soak-draasd ./cmd/draasd
+	$(GO) build -o $(BIN)/soak ./internal/soak/cmd/soak
+	$(BIN)/soak -draasd $(BIN)/soak-draasd -for $(T) $(if $(SEED),-seed $(SEED)) $(if $(RACE),-race)
 
 # One package at a time: they measure. BUSY is how long both cores are kept
 # busy beside a cluster that must not move, RUNS how often each disaster is made.

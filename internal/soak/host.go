@@ -1,0 +1,238 @@
+package soak
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/draasd/draas/demo"
+	"github.com/draasd/draas/fence"
+	"github.com/draasd/draas/internal/lab"
+)
+
+// host is a member's machine: its disk, its processes and its link.
+type host struct {
+	*lab.Machine
+	dir    string // of failover.toml
+	draasd string
+	router *lab.Machine
+
+	daemon   *process
+	guard    *process            // nil at the witness
+	services map[string]*process // none at the witness
+
+	disk  sync.Mutex // held by the fault of the disk that there is
+	power sync.Mutex // held while the machine is switched on or off
+	off   int        // how many faults hold it off
+	mu    sync.Mutex
+	sick  int       // how many keep the disk from working
+	well  time.Time // when the last of them ended
+}
+
+// furnishDisk gives the member's data a small disk of its own, the machine a
+// boot id that is its own to change, and a place for pinned BPF objects that
+// goes with the machine. The disk has no journal: nothing here takes the power
+// away, and with an error it becomes read-only for good.
+const furnishDisk = `
+mkdir /mnt/data
+cp -a "$1"/. /mnt/data
+truncate -s 32M /mnt/disk
+mkfs.ext4 -q -b 1024 -m 0 -O ^has_journal /mnt/disk
+mount -o loop,errors=remount-ro /mnt/disk "$1"
+cp -a /mnt/data/. "$1"
+mount -t bpf bpf /sys/fs/bpf
+touch /mnt/boot_id
+mount --bind /mnt/boot_id /proc/sys/kernel/random/boot_id
+`
+
+func newHost(name, dir, draasd string, router *lab.Machine, logs string, ended func(*host, *process, error, string)) (*host, error) {
+	m, err := lab.New(name)
+	if err != nil {
+		return nil, err
+	}
+	h := &host{Machine: m, dir: dir, draasd: draasd, router: router, services: make(map[string]*process)}
+	if err := h.furnish(); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	add := func(what string, argv ...string) *process {
+		full := name + "-" + what
+		return newProcess(full, filepath.Join(logs, full+".log"),
+			func() *exec.Cmd { return m.Command("/", append([]string{draasd}, argv...)...) },
+			func(p *process, err error, said string) { ended(h, p, err, said) })
+	}
+	file := filepath.Join(dir, "failover.toml")
+	h.daemon = add("daemon", "run", "-c", file)
+	if name == witness {
+		return h, nil
+	}
+	h.guard = add("guard", "guard", "-c", file)
+	for _, s := range services {
+		listen := fmt.Sprintf("%s:%d", serviceAddress(s, name), portOf[s])
+		if s == byPath {
+			listen = backend
+		}
+		h.services[s] = add(s, demo.ServeCommand, "--listen", listen, "--control", h.socket("draasd.sock"), "--service", s, "--site", name)
+	}
+	return h, nil
+}
+
+func (h *host) furnish() error {
+	if _, err := h.Run("/", "sh", "-euc", furnishDisk, "sh", h.data()); err != nil {
+		return fmt.Errorf("furnish %s: %w", h.Name, err)
+	}
+	if err := plug(h.Machine, h.router, addressesOf(h.Name)); err != nil {
+		return err
+	}
+	return h.newBoot()
+}
+
+func (h *host) data() string              { return filepath.Join(h.dir, "data") }
+func (h *host) socket(name string) string { return filepath.Join(h.dir, "run", name) }
+
+// newBoot draws a boot id, as a kernel does at its start.
+func (h *host) newBoot() error {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	id := fmt.Sprintf("%x-%x-%x-%x-%x\n", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	if err := os.WriteFile(h.Path("/mnt/boot_id"), []byte(id), 0o644); err != nil {
+		return fmt.Errorf("write boot id of %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+// processes are all of the machine, the guard first: its fences are to be
+// closed before anything serves.
+func (h *host) processes() []*process {
+	var all []*process
+	if h.guard != nil {
+		all = append(all, h.guard)
+	}
+	for _, s := range services {
+		if p := h.services[s]; p != nil {
+			all = append(all, p)
+		}
+	}
+	return append(all, h.daemon)
+}
+
+// close removes the disk. The processes have ended.
+func (h *host) close() error {
+	_, err := h.Run("/", "umount", h.data())
+	return errors.Join(err, h.Close())
+}
+
+// powerOff kills everything at once and forgets what a machine forgets.
+func (h *host) powerOff() error {
+	h.power.Lock()
+	defer h.power.Unlock()
+	h.off++
+	first := h.off == 1
+	var errs []error
+	if first {
+		_, err := h.router.Run("/", "ip", "link", "set", h.Name, "down")
+		errs = append(errs, err)
+	}
+	var all sync.WaitGroup
+	for _, p := range h.processes() {
+		all.Go(func() { p.hold(syscall.SIGKILL, time.Minute) })
+	}
+	all.Wait()
+	if first {
+		_, err := h.Run("/", "sh", "-euc", `nft flush ruleset; ip link set eth0 xdp off; umount /sys/fs/bpf; mount -t bpf bpf /sys/fs/bpf; rm -rf "$1"/*`,
+			"sh", filepath.Join(h.dir, "run"))
+		errs = append(errs, err, h.newBoot())
+	}
+	return errors.Join(errs...)
+}
+
+// powerOn boots the machine: as the units are ordered, nothing serves before
+// the guard has closed the fences.
+func (h *host) powerOn(ctx context.Context) error {
+	h.power.Lock()
+	defer h.power.Unlock()
+	h.off--
+	last := h.off == 0
+	if last {
+		if err := linkUp(h.router, h.Name, addressesOf(h.Name)); err != nil {
+			return err
+		}
+	}
+	for _, p := range h.processes() {
+		p.release()
+		if p == h.guard && last {
+			h.awaitGuard(ctx)
+		}
+	}
+	return nil
+}
+
+// bootPatience is how long a boot waits for the guard before it goes on
+// without: another fault may have struck it.
+const bootPatience = 5 * time.Second
+
+func (h *host) awaitGuard(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, bootPatience)
+	defer cancel()
+	client := fence.Dial(h.socket("guard.sock"))
+	defer client.Close()
+	for ctx.Err() == nil {
+		if fences, err := client.Status(ctx); err == nil && allClosed(fences) {
+			return
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+}
+
+func allClosed(fences []fence.Status) bool {
+	for _, f := range fences {
+		if f.State != fence.Closed {
+			return false
+		}
+	}
+	return true
+}
+
+// sicken notes that the disk does not work, until the function is called.
+func (h *host) sicken() (cure func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sick++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.sick--
+		h.well = time.Now()
+	}
+}
+
+// afterSickness is how long after a disk works again a daemon may still end
+// because it did not.
+const afterSickness = 2 * time.Second
+
+// diskWords are what a daemon says of a disk that does not work.
+var diskWords = []string{"no space left on device", "read-only file system", "input/output error"}
+
+// excused reports whether the daemon had to end: without a disk it must not go
+// on, and has to say why.
+func (h *host) excused(p *process, said string) bool {
+	h.mu.Lock()
+	sick := h.sick > 0 || time.Since(h.well) < afterSickness
+	h.mu.Unlock()
+	if !sick || p != h.daemon {
+		return false
+	}
+	for _, w := range diskWords {
+		if strings.Contains(said, w) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,254 @@
+package soak
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/failover"
+)
+
+// operators look at every member and ask for moves.
+type operators struct {
+	hosts     map[string]*host
+	clients   map[string]*api.Client
+	registers map[string]*register // by service
+	book      *book
+
+	mu         sync.Mutex
+	noted      uint64         // index up to which history stands in the timeline
+	decided    map[string]int // moves, by kind
+	done       map[string]int
+	suspicions map[string]map[int]uint64 // by member and run of its daemon
+}
+
+func newOperators(hosts map[string]*host, b *book) *operators {
+	o := &operators{hosts: hosts, book: b, clients: make(map[string]*api.Client), registers: make(map[string]*register),
+		decided: make(map[string]int), done: make(map[string]int), suspicions: make(map[string]map[int]uint64)}
+	for name, h := range hosts {
+		o.clients[name] = api.Unix(h.socket("draasd.sock"))
+		o.suspicions[name] = make(map[int]uint64)
+	}
+	for _, s := range services {
+		o.registers[s] = newRegister()
+	}
+	return o
+}
+
+func (o *operators) close() {
+	for _, c := range o.clients {
+		c.Close()
+	}
+}
+
+// How often members are looked at, and how long they may take to answer.
+const (
+	lookEvery    = 250 * time.Millisecond
+	historyEvery = 4 // looks
+	readEvery    = 300 * time.Millisecond
+	askPatience  = 2 * time.Second
+)
+
+// look follows what one member shows, until ctx ends.
+func (o *operators) look(ctx context.Context, name string) {
+	last := make(map[draas.ServiceID]draas.Epoch)
+	lastRun := 0
+	for n := 0; ctx.Err() == nil; n++ {
+		_, run, _ := o.hosts[name].daemon.present()
+		s, err := o.status(ctx, name)
+		_, after, _ := o.hosts[name].daemon.present()
+		if err == nil && run == after {
+			if run != lastRun {
+				clear(last)
+				lastRun = run
+			}
+			o.hold(s, name, run, last)
+		}
+		if err == nil && n%historyEvery == 0 {
+			o.follow(ctx, name)
+		}
+		pause(ctx, lookEvery)
+	}
+}
+
+func (o *operators) status(ctx context.Context, name string) (*api.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	return o.clients[name].Status(ctx, true)
+}
+
+// hold holds what a member shows against what it showed before in this run.
+func (o *operators) hold(s *api.Status, name string, run int, last map[draas.ServiceID]draas.Epoch) {
+	had := time.Now().UnixNano()
+	for _, sv := range s.Services {
+		if sv.Epoch < last[sv.ID] {
+			o.book.violate("%s shows epoch %d of %s after %d", name, sv.Epoch, sv.ID, last[sv.ID])
+		}
+		last[sv.ID] = sv.Epoch
+		if r := o.registers[string(sv.ID)]; r != nil {
+			r.observe(sv.Epoch, had)
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range s.Reported {
+		if string(r.Member) == name {
+			o.suspicions[name][run] = r.Suspicions
+		}
+	}
+}
+
+// historyLimit is more than a member keeps.
+const historyLimit = 1000
+
+// follow reads a member's history: activations for the registers, and news for
+// the timeline.
+func (o *operators) follow(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	records, err := o.clients[name].History(ctx, "", historyLimit)
+	if err != nil {
+		return // it is asked again
+	}
+	had := time.Now().UnixNano()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	noted := o.noted
+	for _, rec := range records {
+		if r := o.registers[string(rec.Service)]; r != nil {
+			r.record(rec, had)
+		}
+		if rec.Index <= noted {
+			continue
+		}
+		o.noted = max(o.noted, rec.Index)
+		switch {
+		case rec.Kind == failover.RecordDone && rec.Move != nil:
+			o.done[string(rec.Move.Kind)]++
+		case rec.Kind == failover.RecordDecision && rec.Service != "":
+			kind, _, _ := strings.Cut(rec.Text, " ")
+			o.decided[kind]++
+		case rec.Kind == failover.RecordPhase && rec.Phase == failover.PhaseRedirecting:
+		default:
+			continue
+		}
+		o.book.note("log %d at %s: %s: %s", rec.Index, clock(rec.At.UnixNano()), rec.Service, rec.Text)
+	}
+}
+
+// never is an epoch that no service reaches: a request that expects it is
+// refused by the log, and the refusal says which epoch was in force there.
+const never = draas.Epoch(1) << 60
+
+// read reads the registers through the log, by random members.
+func (o *operators) read(ctx context.Context, rng *rand.Rand) {
+	for ctx.Err() == nil {
+		pause(ctx, readEvery)
+		member, service := members[rng.IntN(len(members))], services[rng.IntN(len(services))]
+		call := time.Now().UnixNano()
+		a, err := o.request(ctx, member, api.Request{Service: draas.ServiceID(service),
+			Request: failover.Request{Move: failover.MoveSwitchover, Operator: "reader", Expect: never}})
+		ret := time.Now().UnixNano()
+		switch {
+		case err != nil: // it may have been refused or not: nothing was read
+		case a.Accepted:
+			o.book.violate("%s accepted a request that expected epoch %d: %s", member, never, a.Record.Text)
+		default:
+			o.registers[service].asked(call, ret, a.Record.Epoch)
+		}
+	}
+}
+
+func (o *operators) request(ctx context.Context, member string, r api.Request) (*api.Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	return o.clients[member].Request(ctx, r)
+}
+
+// wish asks for a move as an operator would who looked at that member.
+func (o *operators) wish(ctx context.Context, f Fault) {
+	r := api.Request{Service: draas.ServiceID(f.Service), Site: draas.SiteID(f.Site),
+		Request: failover.Request{Move: failover.MoveKind(f.Kind), Operator: "soak"}}
+	call := time.Now().UnixNano()
+	a, err := o.request(ctx, f.Member, r)
+	ret := time.Now().UnixNano()
+	switch {
+	case err != nil:
+		o.book.note("%s: no answer: %v", f.Kind, err)
+	case !a.Accepted:
+		o.registers[f.Service].asked(call, ret, a.Record.Epoch)
+		o.book.note("%s of %s: %s", f.Kind, f.Service, why(a.Record))
+	default:
+		// The epoch that the move will grant is the next one.
+		o.registers[f.Service].asked(call, ret, a.Record.Epoch-1)
+	}
+}
+
+// why is a refusal in one line.
+func why(r failover.Record) string {
+	text := r.Text
+	for _, reason := range r.Reasons {
+		if !reason.OK {
+			text += "; " + reason.Text
+		}
+	}
+	return text
+}
+
+// settled says what is not as it has to be when nothing is wrong: all members
+// agree on one leader and one state, and each service's active site holds its
+// permit with its fence open, and no other's is.
+func (o *operators) settled(ctx context.Context, of []string) error {
+	var first *api.Status
+	for _, name := range members {
+		s, err := o.status(ctx, name)
+		if err != nil {
+			return fmt.Errorf("%s does not answer: %w", name, err)
+		}
+		if first == nil {
+			first = s
+		}
+		if s.Leader == "" || s.Leader != first.Leader {
+			return fmt.Errorf("%s takes %q for the leader, %s %q", name, s.Leader, first.Self, first.Leader)
+		}
+		for _, id := range of {
+			if err := o.settledAt(s, first, draas.ServiceID(id)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (o *operators) settledAt(s, first *api.Status, id draas.ServiceID) error {
+	same := func(sv api.ServiceStatus) bool { return sv.ID == id }
+	i, j := slices.IndexFunc(s.Services, same), slices.IndexFunc(first.Services, same)
+	if i < 0 || j < 0 {
+		return fmt.Errorf("%s does not know %s yet", s.Self, id)
+	}
+	sv := s.Services[i]
+	if sv.Phase != failover.PhaseNormal && sv.Phase != failover.PhaseElsewhere {
+		return fmt.Errorf("%s: %s is %s", s.Self, id, sv.Phase)
+	}
+	if f := first.Services[j]; sv.Epoch != f.Epoch || sv.Active != f.Active {
+		return fmt.Errorf("%s: %s is active at %s under %d, %s says at %s under %d", s.Self, id, sv.Active, sv.Epoch, first.Self, f.Active, f.Epoch)
+	}
+	for _, r := range s.Reported {
+		for _, f := range r.Fences {
+			want := "closed"
+			if sv.Active.Member() == r.Member {
+				want = "open"
+			}
+			if f.Service == id && f.State != want {
+				return fmt.Errorf("the fence of %s at %s is %s, not %s", id, r.Member, f.State, want)
+			}
+		}
+	}
+	return nil
+}

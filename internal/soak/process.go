@@ -1,0 +1,216 @@
+package soak
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// process is a program that is kept running, as a service manager would, but
+// for faults: while any fault holds it down it does not run, while any stops
+// it it stands still. Faults overlap, so they are counted.
+type process struct {
+	name    string
+	command func() *exec.Cmd
+	logPath string
+	ended   func(p *process, err error, said string) // by itself
+
+	mu      sync.Mutex
+	held    int
+	stopped int
+	cmd     *exec.Cmd // nil: does not run
+	meant   bool      // its end is
+	started time.Time
+	runs    int           // how often it was started
+	changed chan struct{} // closed and made anew when it may have to start
+	gone    chan struct{} // closed when the present run is over
+}
+
+func newProcess(name, logPath string, command func() *exec.Cmd, ended func(*process, error, string)) *process {
+	return &process{name: name, command: command, logPath: logPath, ended: ended, changed: make(chan struct{})}
+}
+
+// restartPause is what RestartSec is to systemd.
+const restartPause = 500 * time.Millisecond
+
+// run keeps the process running until ctx ends, and kills it then.
+func (p *process) run(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		changed, wanted := p.changed, p.held == 0
+		p.mu.Unlock()
+		if !wanted {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+			}
+			continue
+		}
+		if err := p.once(ctx); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// once starts the process and waits for its end.
+func (p *process) once(ctx context.Context) error {
+	log, err := os.OpenFile(p.logPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("open log of %s: %w", p.name, err)
+	}
+	from, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return errors.Join(fmt.Errorf("read log of %s: %w", p.name, err), log.Close())
+	}
+	p.mu.Lock()
+	if p.held > 0 {
+		p.mu.Unlock()
+		return log.Close()
+	}
+	cmd := p.command()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		p.mu.Unlock()
+		return errors.Join(fmt.Errorf("start %s: %w", p.name, err), log.Close())
+	}
+	p.cmd, p.meant, p.started, p.gone = cmd, false, time.Now(), make(chan struct{})
+	p.runs++
+	if p.stopped > 0 {
+		p.signal(syscall.SIGSTOP)
+	}
+	p.mu.Unlock()
+	stop := context.AfterFunc(ctx, p.kill)
+	err = cmd.Wait()
+	stop()
+	p.mu.Lock()
+	meant := p.meant || ctx.Err() != nil
+	p.cmd = nil
+	close(p.gone)
+	p.mu.Unlock()
+	if closed := log.Close(); closed != nil {
+		return fmt.Errorf("close log of %s: %w", p.name, closed)
+	}
+	if meant {
+		return nil
+	}
+	said, readErr := readFrom(p.logPath, from)
+	p.ended(p, err, said)
+	pause(ctx, restartPause)
+	return readErr
+}
+
+// signal wants p.mu. The process may have ended.
+func (p *process) signal(s syscall.Signal) {
+	if p.cmd != nil {
+		_ = p.cmd.Process.Signal(s)
+	}
+}
+
+func (p *process) kill() { _ = p.end(syscall.SIGKILL) }
+
+func (p *process) end(s syscall.Signal) (gone <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.meant = true
+	p.signal(s)
+	if p.cmd == nil {
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	return p.gone
+}
+
+// hold ends the process by the signal and keeps it from starting, until
+// release. One that takes longer than patience to end is killed, and late is
+// true.
+func (p *process) hold(s syscall.Signal, patience time.Duration) (late bool) {
+	p.mu.Lock()
+	p.held++
+	p.mu.Unlock()
+	gone := p.end(s)
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-gone:
+		return false
+	case <-t.C:
+		<-p.end(syscall.SIGKILL)
+		return true
+	}
+}
+
+// release takes a hold back.
+func (p *process) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held--; p.held == 0 {
+		close(p.changed)
+		p.changed = make(chan struct{})
+	}
+}
+
+// stop and resume are SIGSTOP and SIGCONT.
+func (p *process) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped++; p.stopped == 1 {
+		p.signal(syscall.SIGSTOP)
+	}
+}
+
+func (p *process) resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped--; p.stopped == 0 {
+		p.signal(syscall.SIGCONT)
+	}
+}
+
+// present is the run that there is now; pid is 0 if there is none.
+func (p *process) present() (pid, run int, age time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0, p.runs, 0
+	}
+	return p.cmd.Process.Pid, p.runs, time.Since(p.started)
+}
+
+// maxSaid bounds what is kept of a log.
+const maxSaid = 64 << 10
+
+// readFrom reads a file from an offset on, its end if that is long.
+func readFrom(path string, from int64) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("read log: %w", err)
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return "", fmt.Errorf("read log: %w", err)
+	}
+	from = max(from, size-maxSaid)
+	data, err := io.ReadAll(io.NewSectionReader(f, from, size-from))
+	if err != nil {
+		return "", fmt.Errorf("read log: %w", err)
+	}
+	return string(data), nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
