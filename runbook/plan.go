@@ -35,28 +35,20 @@ const (
 // Planned reports whether the move needs the old holder's cooperation.
 func (k Kind) Planned() bool { return k == Switchover || k == Failback }
 
-// Token orders the activations of a service: by generation, then by epoch.
-// The generation grows only after a forced takeover by one of two sites
-// (DESIGN.md, section 4); it is zero until then.
+// Token orders the activations of a service by their epoch, whose upper half
+// is the cluster's generation.
 type Token struct {
-	Generation uint64      `json:"generation,omitempty"`
-	Epoch      draas.Epoch `json:"epoch"`
+	Epoch draas.Epoch `json:"epoch"`
 }
 
 // Compare is negative when t is older than u, zero when equal, positive when
 // newer.
 func (t Token) Compare(u Token) int {
-	if c := cmp.Compare(t.Generation, u.Generation); c != 0 {
-		return c
-	}
 	return cmp.Compare(t.Epoch, u.Epoch)
 }
 
 func (t Token) String() string {
-	if t.Generation == 0 {
-		return fmt.Sprintf("epoch %d", t.Epoch)
-	}
-	return fmt.Sprintf("generation %d epoch %d", t.Generation, t.Epoch)
+	return fmt.Sprintf("epoch %s", t.Epoch)
 }
 
 // Plan is one move of one service: an acyclic graph of steps.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/draasd/draas"
 )
 
 // samplePlan is a failover in diamond form: redirect and announce both wait
@@ -126,7 +128,7 @@ func TestWorst(t *testing.T) {
 }
 
 func TestTokenCompare(t *testing.T) {
-	order := []Token{{0, 1}, {0, 9}, {1, 1}, {1, 2}, {2, 0}}
+	order := []Token{{1}, {9}, {draas.EpochOf(1, 1)}, {draas.EpochOf(1, 2)}, {draas.EpochOf(2, 0)}}
 	for i, a := range order {
 		for k, b := range order {
 			if got := a.Compare(b); (got < 0) != (i < k) || (got > 0) != (i > k) {
@@ -134,7 +136,7 @@ func TestTokenCompare(t *testing.T) {
 			}
 		}
 	}
-	for token, want := range map[Token]string{{0, 7}: "epoch 7", {2, 7}: "generation 2 epoch 7"} {
+	for token, want := range map[Token]string{{7}: "epoch 7", {draas.EpochOf(2, 7)}: "epoch 2.7"} {
 		if got := fmt.Sprint(token); got != want {
 			t.Errorf("%#v prints as %q, want %q", token, got, want)
 		}

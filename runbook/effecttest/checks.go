@@ -157,8 +157,7 @@ func oneSite(b *bench) error {
 }
 
 func staleGeneration(b *bench) error {
-	newer := b.Op(2, 1)
-	newer.Token.Generation = 1
+	newer := b.Op(draas.EpochOf(1, 2), 1)
 	b.mustDo(b.Effect, b.Op(8, 0))
 	b.mustDo(b.Effect, newer)
 	b.refused(b.Second, b.Op(9, 0), draas.ErrStaleEpoch)

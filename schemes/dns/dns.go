@@ -189,14 +189,10 @@ type Decision struct {
 // answered.
 func EpochName(name string) string { return "_draas." + name }
 
-// EpochText is the text of that record: "epoch=7 site=dr", with the
-// generation behind it when there is one.
+// EpochText is the text of that record: "epoch=7 site=dr". The epoch is one
+// number, whose upper 32 bits are the generation.
 func EpochText(d Decision) string {
-	s := fmt.Sprintf("epoch=%d site=%s", d.Token.Epoch, d.Site)
-	if d.Token.Generation > 0 {
-		s += fmt.Sprintf(" generation=%d", d.Token.Generation)
-	}
-	return s
+	return fmt.Sprintf("epoch=%d site=%s", uint64(d.Token.Epoch), d.Site)
 }
 
 // ParseEpochText reads what EpochText wrote. Keys it does not know are
@@ -206,16 +202,12 @@ func ParseEpochText(s string) (Decision, error) {
 	for field := range strings.FieldsSeq(s) {
 		key, value, _ := strings.Cut(field, "=")
 		switch key {
-		case "epoch", "generation":
+		case "epoch":
 			n, err := strconv.ParseUint(value, 10, 64)
 			if err != nil {
 				return Decision{}, fmt.Errorf("parse epoch text %q: %w", s, err)
 			}
-			if key == "epoch" {
-				d.Token.Epoch = draas.Epoch(n)
-			} else {
-				d.Token.Generation = n
-			}
+			d.Token.Epoch = draas.Epoch(n)
 		case "site":
 			d.Site = draas.SiteID(value)
 		}

@@ -205,7 +205,7 @@ func tryAll(zones []*zone) error {
 		all := make(map[draas.ServiceID]dns.Decision)
 		for _, z := range zones {
 			for _, n := range z.services {
-				all[n.Service] = dns.Decision{Token: runbook.Token{Generation: 1 << 63, Epoch: 1 << 63}, Site: site}
+				all[n.Service] = dns.Decision{Token: runbook.Token{Epoch: 1 << 63}, Site: site}
 			}
 		}
 		if _, err := buildTable(zones, all); err != nil {

@@ -78,11 +78,11 @@ func TestOlderPublicationIsRefused(t *testing.T) {
 			f.expect(t, "example.org.", mdns.TypeSOA, serial)
 		})
 	}
-	newer := dns.Decision{Token: runbook.Token{Generation: 1, Epoch: 1}, Site: "primary"}
+	newer := dns.Decision{Token: runbook.Token{Epoch: draas.EpochOf(1, 1)}, Site: "primary"}
 	if err := f.Publish(View{Services: map[draas.ServiceID]dns.Decision{"shop": newer}}); err != nil {
 		t.Fatal(err)
 	}
-	f.expect(t, "_draas.shop.example.org.", mdns.TypeTXT, `"epoch=1 site=primary generation=1"`)
+	f.expect(t, "_draas.shop.example.org.", mdns.TypeTXT, `"epoch=4294967297 site=primary"`)
 	if err := f.Publish(View{Services: map[draas.ServiceID]dns.Decision{"shop": decision(9, "dr")}}); !errors.Is(err, draas.ErrStaleEpoch) {
 		t.Errorf("an older generation: %v", err)
 	}

@@ -96,7 +96,7 @@ func serial(z *zone, decided map[draas.ServiceID]dns.Decision) uint32 {
 	sum := uint32(1)
 	for _, n := range z.services {
 		t := decided[n.Service].Token
-		sum += uint32(t.Epoch) + uint32(t.Generation)<<24
+		sum += uint32(t.Epoch) + t.Epoch.Generation()<<24
 	}
 	return sum
 }
