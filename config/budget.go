@@ -121,10 +121,13 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 		Sets:    policy + ".lease",
 	}
 	device := Term{Name: "device", Sets: "timeout and stay of " + at + ".fence.device"}
-	if c.TwoSite || s.Fence.Kind == draas.FenceDevice || s.OnLeaseLoss == draas.LeaseLossServe {
-		// Switching off begins with the decision and so while the lease runs out.
-		worst := s.Fence.switchOff()
-		device.Worst, device.Typical = max(0, worst-lease.Worst), max(0, worst/2-lease.Typical)
+	off := c.switchOff(s)
+	switch {
+	case !s.leaseProves(): // nobody waits for the lease then
+		lease.Worst, lease.Typical = 0, 0
+		device.Worst, device.Typical = off, off/2
+	case c.TwoSite: // both are begun at the decision
+		device.Worst, device.Typical = max(0, off-lease.Worst), max(0, off/2-lease.Typical)
 	}
 	site := RTO{Disaster: "site lost", Terms: []Term{lost, elect, patience, lease, device, c.act(3), ttl}}
 
@@ -135,29 +138,36 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 		fence.Sets = "fence.margin of the services of " + policy
 	}
 	device.Worst, device.Typical = 0, 0
-	if !s.handsOver() {
-		device.Worst = s.Fence.switchOff()
-		device.Typical = device.Worst / 2
+	if s.Fence.Kind == draas.FenceDevice {
+		device.Worst, device.Typical = off, off/2 // it cannot stop serving by itself
 	}
 	dead := RTO{Disaster: "service dead", Terms: []Term{detectDead(s, at), patience, fence, device, c.act(4), ttl}}
 	return []RTO{site, dead}
 }
 
-// handsOver reports whether the site's own word that it has stopped serving is
-// enough for another to take over.
-func (s *Service) handsOver() bool {
+// leaseProves reports whether the site has certainly stopped serving when its
+// lease is over.
+func (s *Service) leaseProves() bool {
 	return s.Fence.Kind != draas.FenceDevice && s.OnLeaseLoss != draas.LeaseLossServe
 }
 
 // switchOff is the longest that a site's devices take until all have stayed
-// off, asked one after the other.
-func (f *Fence) switchOff() time.Duration {
-	var longest time.Duration
+// off, asked one after the other: for a group, those of all its services.
+func (c *Config) switchOff(s *Service) time.Duration {
 	sum := map[draas.SiteID]time.Duration{}
-	for i := range f.Devices {
-		v := &f.Devices[i]
-		sum[v.Site] += v.Timeout + v.Stay
-		longest = max(longest, sum[v.Site])
+	for i := range c.Services {
+		part := &c.Services[i]
+		if part.ID != s.ID && (s.Group == "" || part.Group != s.Group) {
+			continue
+		}
+		for j := range part.Fence.Devices {
+			v := &part.Fence.Devices[j]
+			sum[v.Site] += v.Timeout + v.Stay
+		}
+	}
+	var longest time.Duration
+	for _, d := range sum {
+		longest = max(longest, d)
 	}
 	return longest
 }

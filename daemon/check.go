@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -16,9 +17,6 @@ import (
 	"github.com/draasd/draas/config"
 	"github.com/draasd/draas/quorum"
 )
-
-// expirySoon is how long before its end a certificate is complained about.
-const expirySoon = 14 * 24 * time.Hour
 
 // Check reads a file as a daemon would, and says what it implies. With here it
 // also opens the files and tries the ports that this member would use; what
@@ -31,8 +29,11 @@ func Check(path string, here bool) (report string, err error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: cluster %s, profile %s, %d members, %d services, digest %.12s\n",
 		path, c.Cluster, c.Profile.Name, len(c.Members), len(c.Services), c.Digest())
-	for _, s := range c.Services {
-		b.WriteString(summary(c, s))
+	for _, u := range c.Units() {
+		b.WriteString(summary(c, u))
+	}
+	for _, note := range c.Notes() {
+		fmt.Fprintf(&b, "note: %s\n", note)
 	}
 	if !here {
 		return b.String(), nil
@@ -42,7 +43,9 @@ func Check(path string, here bool) (report string, err error) {
 		return b.String(), err
 	}
 	fmt.Fprintf(&b, "this is %s, a %s\n", self.ID, self.Role)
-	errs := checkHere(c, self)
+	life, err := checkCertificates(c, self)
+	b.WriteString(life)
+	errs := append([]error{err}, checkHere(c, self)...)
 	for i, err := range errs {
 		// The unit gives the daemon what this user may lack.
 		if errors.Is(err, syscall.EACCES) && strings.Contains(err.Error(), "bind") {
@@ -61,7 +64,6 @@ func checkHere(c *config.Config, self config.Member) []error {
 			errs = append(errs, err)
 		}
 	}
-	add(checkCertificates(c, self))
 	add(checkData(c, self))
 	if alive(c.Control) {
 		// Its ports are in use because it runs.
@@ -76,26 +78,30 @@ func checkHere(c *config.Config, self config.Member) []error {
 	return append(errs, checkFences(c, self)...)
 }
 
-func checkCertificates(c *config.Config, self config.Member) error {
+// checkCertificates looks at this member's certificate and says how long it
+// lives.
+func checkCertificates(c *config.Config, self config.Member) (life string, err error) {
 	pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
 	if err != nil {
-		return fmt.Errorf("tls.cert and tls.key: %w", err)
+		return "", fmt.Errorf("tls.cert and tls.key: %w", err)
 	}
 	if info, err := os.Stat(c.TLS.Key); err == nil && info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("tls.key: %s can be read by others (mode %04o): chmod 600", c.TLS.Key, info.Mode().Perm())
+		return "", fmt.Errorf("tls.key: %s can be read by others (mode %04o): chmod 600", c.TLS.Key, info.Mode().Perm())
 	}
 	roots, err := loadRoots(c.TLS.CA)
 	if err != nil {
-		return err
+		return "", err
 	}
 	leaf := pair.Leaf
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
-		return fmt.Errorf("tls.cert: %s does not stand under tls.ca: %w", c.TLS.Cert, err)
+		return "", fmt.Errorf("tls.cert: %s does not stand under tls.ca: %w", c.TLS.Cert, err)
 	}
-	if left := time.Until(leaf.NotAfter); left < expirySoon {
-		return fmt.Errorf("tls.cert: %s of %s ends in %v: renew it", c.TLS.Cert, self.ID, left.Round(time.Minute))
+	left := time.Until(leaf.NotAfter)
+	life = fmt.Sprintf("its certificate lives %d days more, until %s\n", int(left.Hours()/24), leaf.NotAfter.Format("2006-01-02 15:04 MST"))
+	if left < c.TLS.Warn {
+		return life, fmt.Errorf("tls.cert: %s of %s ends in %d days, and tls.warn is %d: renew it", c.TLS.Cert, self.ID, int(left.Hours()/24), int(c.TLS.Warn.Hours()/24))
 	}
-	return nil
+	return life, nil
 }
 
 func loadRoots(path string) (*x509.CertPool, error) {
@@ -185,17 +191,31 @@ func checkFences(c *config.Config, self config.Member) []error {
 	return errs
 }
 
-// summary says what a service's part of the file implies.
-func summary(c *config.Config, s config.Service) string {
+// summary says what the file implies for a service, or for a group.
+func summary(c *config.Config, u config.Unit) string {
 	var b strings.Builder
 	automatic := "moves by itself"
-	if !s.Automatic {
+	if !u.Automatic {
 		automatic = "moves only when somebody asks"
 	}
-	fmt.Fprintf(&b, "%s: scheme %s, home %s, fence %s, %s; a permit holds %v, a successor waits %v\n",
-		s.ID, s.Scheme, s.Home, s.Fence.Kind, automatic, s.Timing.Lease.Hold(), s.Timing.Lease.Wait())
-	for _, r := range c.RTO(s.ID) {
+	var names, schemes, fences []string
+	for _, s := range u.Parts {
+		names, schemes, fences = append(names, string(s.ID)), append(schemes, s.Scheme), append(fences, string(s.Fence.Kind))
+	}
+	group := ""
+	if u.Group {
+		group = "a group of " + strings.Join(names, ", ") + ": "
+	}
+	fmt.Fprintf(&b, "%s: %sscheme %s, home %s, fence %s, %s; a permit holds %v, a successor waits %v\n",
+		u.ID, group, distinct(schemes), u.Home, distinct(fences), automatic, u.Timing.Lease.Hold(), u.Timing.Lease.Wait())
+	for _, r := range c.RTO(u.ID) {
 		fmt.Fprintf(&b, "  worst case, %s: %s\n", r.Disaster, r)
 	}
 	return b.String()
+}
+
+// distinct lists words without repetition.
+func distinct(words []string) string {
+	slices.Sort(words)
+	return strings.Join(slices.Compact(words), ", ")
 }

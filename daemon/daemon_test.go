@@ -265,7 +265,7 @@ func TestGarbageOnTheAPI(t *testing.T) {
 func TestCheckHere(t *testing.T) {
 	l := newLab(t)
 	report, err := Check(l.file("primary"), true)
-	if err != nil || !strings.Contains(report, "this is primary, a site") {
+	if err != nil || !strings.Contains(report, "this is primary, a site") || !strings.Contains(report, "its certificate lives ") {
 		t.Fatalf("%v\n%s", err, report)
 	}
 	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", l.base))
