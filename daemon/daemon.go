@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -232,23 +231,9 @@ func (d *Daemon) openGuard(undo *cleanups) {
 	}
 	d.guard = fence.Dial(w.cfg.Guard)
 	undo.add("close guard's connections", d.guard.Close)
-	d.link = newGuardLink(guardEach{d.guard}, func(unit draas.ServiceID, epoch draas.Epoch) {
+	d.link = newGuardLink(d.guard, func(unit draas.ServiceID, epoch draas.Epoch) {
 		d.loop.post(func(l *loop) { l.replica.FenceClosed(unit, epoch) })
 	}, d.log)
-}
-
-// guardEach asks the guard once for each service.
-type guardEach struct{ *fence.Client }
-
-// ExtendAll implements guardClient.
-func (g guardEach) ExtendAll(ctx context.Context, all []failover.Extend) ([]error, error) {
-	out := make([]error, len(all))
-	var wait sync.WaitGroup
-	for i, x := range all {
-		wait.Go(func() { _, out[i] = g.Extend(ctx, x.Service, x.Epoch, x.Deadline) })
-	}
-	wait.Wait()
-	return out, nil
 }
 
 // watchdog tells the service manager that the main loop turns.

@@ -23,9 +23,7 @@ const (
 
 // guardClient is what the link needs of fence.Client.
 type guardClient interface {
-	// ExtendAll carries the deadlines of one renewal. It returns what became of
-	// each, in their order, or that the guard could not be asked.
-	ExtendAll(ctx context.Context, all []failover.Extend) ([]error, error)
+	ExtendAll(ctx context.Context, all []fence.Extension) ([]fence.Extended, error)
 	Shut(ctx context.Context, service draas.ServiceID, epoch draas.Epoch) (fence.Status, error)
 }
 
@@ -50,8 +48,8 @@ type guardLink struct {
 // fenceWish is what is wanted of one service's fence. Of two wishes the one
 // with the higher epoch is the later; within an epoch a close is terminal.
 type fenceWish struct {
-	extend *failover.Extend // to be carried
-	last   failover.Extend  // carried last, or being carried
+	extend *fence.Extension // to be carried
+	last   fence.Extension  // carried last, or being carried
 	shut   draas.Epoch      // being closed up to here
 	done   draas.Epoch      // closed up to here, and told
 	err    string           // the last that was logged
@@ -90,7 +88,7 @@ func (l *guardLink) use(w *wiring) {
 
 // retire closes a fence that the wiring does not know any more. The guard may
 // know it no more either: then it has closed it.
-func (l *guardLink) retire(ctx context.Context, id draas.ServiceID, last failover.Extend) {
+func (l *guardLink) retire(ctx context.Context, id draas.ServiceID, last fence.Extension) {
 	log := l.log.With("service", id, "epoch", last.Epoch)
 	for ctx.Err() == nil {
 		ask, cancel := context.WithTimeout(ctx, guardTimeout)
@@ -138,7 +136,7 @@ func (l *guardLink) wish(c failover.Commands) {
 				continue
 			}
 			rouse = true
-			f.extend = &failover.Extend{Service: id, Epoch: x.Epoch, Deadline: x.Deadline}
+			f.extend = &fence.Extension{Service: id, Epoch: x.Epoch, Deadline: x.Deadline}
 		}
 	}
 	if rouse {
@@ -222,7 +220,7 @@ func (l *guardLink) allClosed(unit draas.ServiceID, epoch draas.Epoch) bool {
 // brings a later one.
 func (l *guardLink) carry(ctx context.Context) {
 	l.mu.Lock()
-	var all []failover.Extend
+	var all []fence.Extension
 	for _, id := range slices.Sorted(maps.Keys(l.fences)) {
 		if f := l.fences[id]; f.extend != nil {
 			all = append(all, *f.extend)
@@ -247,8 +245,8 @@ func (l *guardLink) carry(ctx context.Context) {
 			continue // the file does not name it any more
 		}
 		each := err
-		if each == nil && i < len(results) {
-			each = results[i]
+		if each == nil {
+			each = results[i].Err
 		}
 		if each != nil && x.Epoch <= max(f.shut, f.done) {
 			continue // a close has overtaken it

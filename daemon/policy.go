@@ -26,57 +26,93 @@ const (
 
 // policyOf is the part of the file that decisions rest on.
 func policyOf(c *config.Config) failover.Policy {
+	units := c.Units()
 	p := failover.Policy{
 		Digest:   c.Digest(),
-		Services: make(map[draas.ServiceID]failover.ServicePolicy, len(c.Services)),
+		Services: make(map[draas.ServiceID]failover.ServicePolicy, len(units)),
 	}
 	for _, m := range c.Members {
 		p.Members = append(p.Members, failover.MemberPolicy{ID: m.ID, Role: m.Role, Domain: m.Domain})
 	}
-	for i := range c.Services {
-		s := &c.Services[i]
-		sp := servicePolicy(s)
-		p.Services[s.ID] = sp
+	for i := range units {
+		sp := unitPolicy(&units[i])
+		p.Services[units[i].ID] = sp
 		p.Retarget = max(p.Retarget, sp.Lease.Wait()+time.Second)
 	}
 	return p
 }
 
-func servicePolicy(s *config.Service) failover.ServicePolicy {
+func unitPolicy(u *config.Unit) failover.ServicePolicy {
 	p := failover.ServicePolicy{
-		Home:          s.Home,
-		Automatic:     s.Automatic,
-		Fence:         s.Fence.Kind,
-		Confirmations: s.Confirmations,
-		Warm:          warm(s),
-		Lease:         s.Timing.Lease,
-		Renew:         s.Timing.Renew,
-		Confirm:       s.Timing.Confirm,
-		Hold:          s.Timing.Hold,
+		Home:          u.Home,
+		Automatic:     u.Automatic,
+		Fence:         weakest(u.Parts),
+		Confirmations: u.Confirmations,
+		Warm:          true,
+		Lease:         u.Timing.Lease,
+		Renew:         u.Timing.Renew,
+		Confirm:       u.Timing.Confirm,
+		Hold:          u.Timing.Hold,
+		HoldMax:       u.Timing.HoldMax,
+		LeastOutage:   u.Timing.LeastOutage,
+		Restart:       u.Timing.Restart,
+		Flaps:         u.Flaps,
+		Steady:        u.Steady,
+		MaxLoss:       u.MaxDataLoss,
+		OnLeaseLoss:   u.OnLeaseLoss,
+		Devices:       u.Switchable(),
 		Start:         startWarm,
-		Steps:         steps(s.ID, []draas.ServiceID{s.ID}),
+		Steps:         steps(u),
 	}
-	if !p.Warm {
-		p.Start = startCold
+	if u.Group {
+		for _, s := range u.Parts {
+			p.Parts = append(p.Parts, s.ID)
+		}
 	}
 	// The home site is preferred, then the others in the file's order.
-	p.Sites = append(p.Sites, s.Home)
-	for _, site := range s.Sites() {
-		if site != s.Home {
+	p.Sites = append(p.Sites, u.Home)
+	for _, site := range u.Sites {
+		if site != u.Home {
 			p.Sites = append(p.Sites, site)
 		}
 	}
-	for _, check := range s.Checks {
-		p.Start = max(p.Start, time.Duration(check.Rise+1)*check.Interval)
+	for i := range u.Parts {
+		if !warm(&u.Parts[i]) {
+			p.Warm, p.Start = false, max(p.Start, startCold)
+		}
+		for _, check := range u.Parts[i].Checks {
+			p.Start = max(p.Start, time.Duration(check.Rise+1)*check.Interval)
+		}
 	}
 	return p
 }
 
+// weakest is the kind of fence that a unit as a whole may be trusted with: the
+// one of its parts that proves the least.
+func weakest(parts []config.Service) draas.FenceKind {
+	kind := parts[0].Fence.Kind
+	for i := range parts {
+		switch k := parts[i].Fence.Kind; {
+		case k == draas.FenceNone:
+			return k
+		case k == draas.FenceDevice:
+			kind = k
+		}
+	}
+	return kind
+}
+
+// guarded reports whether the guard of a site holds the service's fence: one
+// that others carry out it does not.
+func guarded(s *config.Service) bool {
+	return s.Fence.Kind != draas.FenceNone && s.Fence.Kind != draas.FenceDevice
+}
+
 // steps are the effects that move the users of a unit: of each of its parts.
-func steps(unit draas.ServiceID, parts []draas.ServiceID) []runbook.Step {
+func steps(u *config.Unit) []runbook.Step {
 	var out []runbook.Step
-	for _, id := range parts {
-		name := stepName(unit, id)
+	for i := range u.Parts {
+		name := stepName(u.ID, u.Parts[i].ID)
 		out = append(out, runbook.Step{Name: name, Effect: name, Timeout: stepTimeout})
 	}
 	return out

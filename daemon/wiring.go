@@ -53,8 +53,8 @@ func (d *Daemon) newWiring(c *config.Config) (*wiring, error) {
 		}
 	}
 	if self.Role == draas.RoleSite {
-		for _, s := range c.Services {
-			w.fenced[s.ID] = s.Fence.Kind != draas.FenceNone
+		for i := range c.Services {
+			w.fenced[c.Services[i].ID] = guarded(&c.Services[i])
 		}
 	}
 	if w.others, err = othersOf(c, self.ID); err != nil {
