@@ -303,9 +303,9 @@ func (d *decoder) lease(c *Config, u *Unit) {
 			path = key
 		}
 	}
-	why := ""
+	why, faster := "", "a fence that closes faster"
 	if slowest.Fence.Margin == c.Watchdog.Timeout && c.Watchdog.Timeout > 0 {
-		why = " (that of the watchdog)"
+		why, faster = " (that of the watchdog)", "a shorter watchdog.timeout"
 	}
 	// The least lease that would do, rounded up to 100 ms.
 	enough := func(hold time.Duration) string {
@@ -319,7 +319,7 @@ func (d *decoder) lease(c *Config, u *Unit) {
 	need := max(renewals*t.Renew, change)
 	switch {
 	case hold <= 0:
-		d.report(path, left+"no time to serve", "give a lease of at least "+enough(need)+", or a fence that closes faster")
+		d.report(path, left+"no time to serve", "give a lease of at least "+enough(need)+", or "+faster)
 	case renewals*t.Renew > hold:
 		d.report(path, fmt.Sprintf("%s%s: too little for %d renewals, one each %s", left, short(hold), renewals, short(t.Renew)),
 			fmt.Sprintf("give a lease of at least %s, or renew at most each %s", enough(need), short((hold/renewals).Truncate(10*time.Millisecond))))

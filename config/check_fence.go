@@ -21,8 +21,10 @@ func (d *decoder) fencing(c *Config, s *Service) {
 		"margin": {"path", "exec", "systemd", "kernel"},
 		"listen": path, "forward": path, "close": exec, "open": exec, "check": exec,
 		"unit": {"systemd"}, "ports": kernel, "proto": kernel, "protect": kernel, "xdp": kernel,
-		"device": {"device", "path", "exec", "systemd", "kernel"},
 	})
+	if f.Kind == draas.FenceNone && d.has(at+".device") {
+		d.report(at+".device", "nobody asks a device where the fence is \"none\"", `write kind = "device", or another kind for the site to stop by itself as well`)
+	}
 	d.deviceFence(c, s, at)
 	if w := c.Watchdog.Timeout; slices.Contains([]draas.FenceKind{draas.FenceExec, draas.FenceSystemd}, f.Kind) && f.Margin < w && d.clean("watchdog") {
 		d.report(at+".margin", fmt.Sprintf("is %s, and when the guard dies only the watchdog closes this fence, after %s", short(f.Margin), short(w)),

@@ -159,7 +159,7 @@ func (d *decoder) automatic(c *Config, u *Unit) {
 		}
 	}
 	if u.OnLeaseLoss == draas.LeaseLossServe {
-		d.devices(u, path, `with on_lease_loss = "serve" only a device stops the old site`, `set on_lease_loss = "fence"`)
+		d.devices(u, path, `a lost site serves on (on_lease_loss = "serve")`, `set on_lease_loss = "fence"`)
 	}
 	if !agreed {
 		return
@@ -187,7 +187,7 @@ func (d *decoder) devices(u *Unit, path, why, otherwise string) {
 			}
 		}
 		if len(without) > 0 {
-			d.report(path, fmt.Sprintf("%s, and %s has none at %s", why, s.ID, strings.Join(without, " and ")),
+			d.report(path, fmt.Sprintf("%s, and no device switches %s off at %s", why, s.ID, strings.Join(without, " and at ")),
 				fmt.Sprintf("list a [[%s.device]] for each site, or %s", fence, otherwise))
 		}
 	}

@@ -307,7 +307,7 @@ func cpuTime(t *testing.T) time.Duration {
 // value that holds.
 func TestEveryLineDroppedOrDoubled(t *testing.T) {
 	passed := 0
-	for _, file := range []string{"testdata/good/kinds.toml", "testdata/good/minimal.toml", "../etc/failover.toml"} {
+	for _, file := range []string{"testdata/good/kinds.toml", "testdata/good/minimal.toml", "testdata/good/whole.toml", "testdata/good/two-site.toml", "../etc/failover.toml"} {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

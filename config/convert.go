@@ -227,8 +227,14 @@ const ipmiPort = "623"
 
 // bmc completes the address of a management controller with its port.
 func (c *conversion) bmc(s string) (any, bool) {
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+	_, err := netip.ParseAddr(s)
+	switch {
+	case strings.Contains(s, "%"):
+		return c.fail(show(s)+" holds only on one link", c.want())
+	case err == nil:
 		s = net.JoinHostPort(s, ipmiPort)
+	case !strings.Contains(s, ":"):
+		return c.fail(show(s)+" is not an IP address", c.want())
 	}
 	return c.hostPort(s)
 }

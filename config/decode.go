@@ -226,6 +226,10 @@ func (d *decoder) unknown(n *node, name, path string) {
 		d.report(path, "not read yet (it comes with "+what+")", "remove it for now")
 		return
 	}
+	if right, ok := instead()[pattern]; ok {
+		d.report(path, "unknown key", right)
+		return
+	}
 	known := n.names()
 	if guess := nearest(name, known); guess != "" {
 		d.report(path, "unknown key", fmt.Sprintf("did you mean %q?", guess))

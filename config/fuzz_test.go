@@ -2,11 +2,13 @@ package config_test
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/config"
@@ -46,9 +48,6 @@ func mustHold(t *testing.T, c *config.Config) {
 		names[s.DNS.Name] = true
 		want(len(z.NS) >= 2, "zone %+v", z)
 		want(s.Scheme == "dns" && len(s.Checks) > 0 && len(s.Sites()) >= 2, "service %+v", s)
-		want(slices.Contains(s.Sites(), s.Home), "home %q", s.Home)
-		l := s.Timing.Lease
-		want(l.Hold() > 0 && l.Margin < l.Length && 3*s.Timing.Renew <= l.Hold(), "timing %+v", s.Timing)
 		for _, site := range s.Sites() {
 			want(role[site.Member()] == draas.RoleSite, "at %q", site)
 			for i := range s.Checks {
@@ -63,18 +62,90 @@ func mustHold(t *testing.T, c *config.Config) {
 		for _, k := range s.Checks {
 			want(k.Timeout <= k.Interval && k.Timeout > 0 && k.Rise > 0 && k.Fall > 0, "check %+v", k)
 		}
-		want(s.Confirmations >= 2 || !s.Automatic, "confirmations %d", s.Confirmations)
-		if s.Automatic {
-			want(s.Fence.Kind.OutlivesDaemon() && s.Fence.Margin > 0, "automatic with %+v", s.Fence)
-			want(len(c.Members) >= 3, "%d members", len(c.Members))
-			for d, n := range inDomain {
-				want(2*(len(c.Members)-n) > len(c.Members), "no majority without %q", d)
-			}
-			for _, r := range c.RTO(s.ID) {
-				want(s.MaxRTO == 0 || r.Worst() <= s.MaxRTO, "%s: %v", r.Disaster, r)
-				want(r.Typical() <= r.Worst(), "%s: typically %s of %s", r.Disaster, r.Typical(), r.Worst())
+		holdDevices(c, &s, want)
+		if s.Lag.Command != nil {
+			want(s.Lag.Timeout > 0 && s.Lag.Timeout <= s.Lag.Interval, "lag %+v", s.Lag)
+		}
+	}
+	want(c.TwoSite == (len(c.Members) == 2), "two_site %v with %d members", c.TwoSite, len(c.Members))
+	want((c.Watchdog.Device == "") == (c.Watchdog.Timeout == 0) && (c.Pager.Command == nil) == (c.Pager.Timeout == 0), "watchdog %+v, pager %+v", c.Watchdog, c.Pager)
+	want(c.TLS.Warn > 0, "warn %s", c.TLS.Warn)
+	mustHoldUnits(c, inDomain, want)
+}
+
+type wanted func(ok bool, what string, args ...any)
+
+// holdDevices checks what stops a service besides the end of its lease.
+func holdDevices(c *config.Config, s *config.Service, want wanted) {
+	f := &s.Fence
+	counted := f.Kind == draas.FenceExec || f.Kind == draas.FenceSystemd
+	want(!counted || f.Margin >= c.Watchdog.Timeout, "margin %s with watchdog %+v", f.Margin, c.Watchdog)
+	want(f.Kind != draas.FenceNone || len(f.Devices) == 0, "none with devices %+v", f.Devices)
+	at := map[draas.SiteID]bool{}
+	for _, v := range f.Devices {
+		at[v.Site] = true
+		want(slices.Contains(s.Sites(), v.Site) && v.Timeout > 0 && v.Stay >= 0, "device %+v", v)
+		exec := v.Kind == config.DeviceExec && len(v.Off) > 0 && len(v.Status) > 0 && v.Address == ""
+		ipmi := v.Kind == config.DeviceIPMI && v.Off == nil && v.User != "" && v.PasswordFile != "" && v.Cipher >= 3
+		if ipmi {
+			_, err := netip.ParseAddrPort(v.Address)
+			ipmi = err == nil
+		}
+		want(exec != ipmi, "device %+v", v)
+	}
+	want(f.Kind != draas.FenceDevice || len(at) == len(s.Sites()), "devices at %v of %v", at, s.Sites())
+}
+
+// mustHoldUnits checks what is decided on.
+func mustHoldUnits(c *config.Config, inDomain map[string]int, want wanted) {
+	parts := map[draas.ServiceID]int{}
+	ids := map[draas.ServiceID]bool{}
+	for _, u := range c.Units() {
+		want(!ids[u.ID], "unit %s twice", u.ID)
+		ids[u.ID] = true
+		_, isService := c.Service(u.ID)
+		want(u.Group != isService && len(u.Parts) > 0 && len(u.Sites) >= 2 && slices.IsSorted(u.Sites), "unit %s at %v", u.ID, u.Sites)
+		want(slices.Contains(u.Sites, u.Home), "home %q", u.Home)
+		l := u.Timing.Lease
+		want(l.Hold() > 0 && l.Margin < l.Length && 3*u.Timing.Renew <= l.Hold(), "timing %+v", u.Timing)
+		want(u.Timing.HoldMax >= u.Timing.Hold && u.Steady > 0 && u.Flaps >= 0, "holds %+v", u.Policy)
+		want(u.OnLeaseLoss == draas.LeaseLossFence || u.OnLeaseLoss == draas.LeaseLossServe, "on_lease_loss %q", u.OnLeaseLoss)
+		want(u.Confirmations >= 2 || !u.Automatic, "confirmations %d", u.Confirmations)
+		devices, lag, slowest := true, false, time.Duration(0)
+		for _, s := range u.Parts {
+			parts[s.ID]++
+			want(s.Policy == u.Policy, "%s moves by %+v, its unit by %+v", s.ID, s.Policy, u.Policy)
+			want((s.Group == u.ID) == u.Group && (u.Group || s.ID == u.ID), "%s in %s", s.ID, u.ID)
+			slowest = max(slowest, s.Fence.Margin)
+			lag = lag || s.Lag.Command != nil
+			want(!u.Automatic || s.Fence.Kind.OutlivesDaemon(), "automatic with %+v", s.Fence)
+			for _, site := range u.Sites {
+				want(slices.Contains(s.Sites(), site), "%s is not at %s", s.ID, site)
+				devices = devices && slices.ContainsFunc(s.Fence.Devices, func(v config.Device) bool { return v.Site == site })
 			}
 		}
+		want(slowest == l.Margin, "margin %s, slowest fence %s", l.Margin, slowest)
+		want(u.MaxDataLoss == 0 || lag, "max_data_loss without a lag command")
+		want(devices == (len(u.Switchable()) == len(u.Sites)), "switchable at %v of %v", u.Switchable(), u.Sites)
+		rto := c.RTO(u.ID)
+		want(len(rto) == 2, "budgets %v", rto)
+		for _, r := range rto {
+			want(r.Typical() <= r.Worst(), "%s: typically %s of %s", r.Disaster, r.Typical(), r.Worst())
+			want(!u.Automatic || u.MaxRTO == 0 || r.Worst() <= u.MaxRTO, "%s: %v", r.Disaster, r)
+			want(r.Worst() >= u.Timing.LeastOutage, "%s: %v with least_outage %s", r.Disaster, r, u.Timing.LeastOutage)
+		}
+		if u.Automatic {
+			want(devices || u.OnLeaseLoss == draas.LeaseLossFence && !c.TwoSite, "automatic without devices")
+			for d, n := range inDomain {
+				want(2*(len(c.Members)-n) > len(c.Members) || c.TwoSite, "no majority without %q", d)
+			}
+		}
+	}
+	for _, s := range c.Services {
+		want(parts[s.ID] == 1, "%s is part of %d units", s.ID, parts[s.ID])
+	}
+	for _, note := range c.Notes() {
+		want(note != "" && !strings.ContainsAny(note, "\n%"), "note %q", note)
 	}
 }
 

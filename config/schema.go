@@ -202,6 +202,14 @@ func planned() map[string]string {
 	}
 }
 
+// instead are keys that one may think of, and what to write for them.
+func instead() map[string]string {
+	return map[string]string{
+		"service.*.group":  "the group names its services: begin with a line [group.NAME] and list it in services",
+		"service.*.device": "devices belong to the fence: begin with a line [[service.NAME.fence.device]]",
+	}
+}
+
 // node is the schema as a tree: a table has children, any for names that the
 // user chooses, or list for an array of tables; a leaf has a key.
 type node struct {
