@@ -37,15 +37,12 @@ check:
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 
+# SEEDS schedules from seed 1 (or FROM) on, or as many as T takes with FOR=1;
+# SEED=n tells one story, SHRINK=1 SEED=n cuts it down, SCHEDULE=file plays what
+# that printed. See docs/sim.md.
 sim:
-	$(GO) run ./internal/sim/cmd/sim -seeds $(SEEDS) $(if $(SEED),-seed $(SEED))
-
-# Real faults on real processes for T, with the faults of SEED if there is one;
-# RACE=1 for daemons with the race detector in them. Needs root.
-soak:
-	$(GO) build $(if $(RACE),-race) -o $(BIN)/soak-draasd ./cmd/draasd
-	$(GO) build -o $(BIN)/soak ./internal/soak/cmd/soak
-	$(BIN)/soak -draasd $(BIN)/soak-draasd -for $(T) $(if $(SEED),-seed $(SEED)) $(if $(RACE),-race)
+	$(GO) build -o $(BIN)/sim ./internal/sim/cmd/sim
+	$(BIN)/sim $(if $(FOR),-for $(T),-seeds $(SEEDS)) $(if $(FROM),-from $(FROM)) $(if $(SEED),-seed $(SEED)) $(if $(SHRINK),-shrink) $(if $(SCHEDULE),-schedule $(SCHEDULE))
 
 # One package at a time: they measure. BUSY is how long both cores are kept
 # busy beside a cluster that must not move, RUNS how often each disaster is made.

@@ -1,301 +1,501 @@
 package sim
 
 import (
-	"fmt"
+	"math/rand/v2"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/failover"
-	"github.com/draasd/draas/fence"
-	"github.com/draasd/draas/quorum"
-	"github.com/draasd/draas/quorum/quorumtest"
-	"github.com/draasd/draas/runbook"
+	"github.com/draasd/draas/runbook/effecttest"
 )
 
-// drift is rho: the simulated clocks stay within it, and reach it.
-const drift = 0.1
-
-func policy() failover.Policy {
-	return failover.Policy{
-		Digest: "simulated",
-		Members: []failover.MemberPolicy{
-			{ID: "dr", Role: draas.RoleSite, Domain: "west"},
-			{ID: "primary", Role: draas.RoleSite, Domain: "east"},
-			{ID: "witness", Role: draas.RoleWitness, Domain: "north"},
-		},
-		Services: map[draas.ServiceID]failover.ServicePolicy{service: {
-			Home: "primary", Sites: []draas.SiteID{"primary", "dr"}, Automatic: true, Fence: draas.FenceKernel,
-			Confirmations: 2, Warm: true, Renew: 400 * ms, Hold: 4 * time.Second, Start: time.Second, Steps: []runbook.Step{{Name: "dns", Effect: "dns", Timeout: time.Second}},
-			// No margin: the simulated fence closes at once.
-			Lease: draas.Lease{Length: 2 * time.Second, Drift: drift},
-		}},
-		Retarget: 3 * time.Second,
-	}
-}
-
-func bootName(m *member) string { return fmt.Sprintf("%s-boot-%d", m.id, m.boot) }
-
-func (w *World) coreConfig(m *member) quorum.CoreConfig {
-	return quorum.CoreConfig{
-		Self: m.id, Members: []draas.MemberID{"dr", "primary", "witness"},
-		Heartbeat: 50 * ms, Election: 300 * ms, Disk: m.disk, Log: w.log,
-		Rand: m.random, SnapshotEvery: 64,
-	}
-}
-
-func (w *World) build() error {
-	ids := []draas.MemberID{"dr", "primary", "witness"}
-	for _, id := range ids {
-		m := &member{w: w, id: id, role: draas.RoleSite, disk: quorumtest.NewDisk(),
-			base: w.between(time.Hour, 1000*time.Hour), rate: 1 - drift + 2*drift*w.rng.Float64()}
-		if w.rng.IntN(3) == 0 {
-			m.rate = 1 - drift + 2*drift*float64(w.rng.IntN(2)) // an extreme
-		}
-		m.random = quorumtest.Bytes(w.rng.Uint64())
-		if id == "witness" {
-			m.role = draas.RoleWitness
-		}
-		if err := quorum.Bootstrap(m.disk, quorum.ClusterMeta{ClusterID: quorum.ClusterID{1}, Self: id, Members: ids}); err != nil {
-			return fmt.Errorf("bootstrap %s: %w", id, err)
-		}
-		w.members = append(w.members, m)
-		for _, other := range ids {
-			if other != id {
-				w.links[link{id, other}] = &linkState{}
-			}
-		}
-	}
-	for _, m := range w.members {
-		m.start()
-	}
-	return nil
-}
-
-func (w *World) member(id draas.MemberID) *member {
-	for _, m := range w.members {
-		if m.id == id {
-			return m
-		}
-	}
-	return nil
-}
-
-// reaches: a question goes there and its answer comes back.
-func (w *World) reaches(from, to draas.MemberID) bool {
-	return !w.links[link{from, to}].cut && !w.links[link{to, from}].cut && !w.member(to).down
-}
-
-// send carries a message, or loses, delays or doubles it.
-func (w *World) send(msg quorum.Message) {
-	l := w.links[link{msg.From, msg.To}]
-	copies := 1
-	switch p := w.rng.Float64(); {
-	case l.cut || p < l.loss:
-		return
-	case p > 0.98:
-		copies = 2
-	}
-	for range copies {
-		w.after(w.between(ms, 3*ms+l.slow), func() {
-			to := w.member(msg.To)
-			if to.down || to.daemon == nil || l.cut {
-				return
-			}
-			if len(to.inbox) < 1000 {
-				to.inbox = append(to.inbox, msg)
-			}
-			to.process()
-		})
-	}
-}
-
-func (w *World) activate() {
-	for _, m := range w.members {
-		if !m.running() {
-			continue
-		}
-		sv := m.daemon.State().Services[service]
-		if sv != nil && sv.Phase != failover.PhaseInactive {
-			return
-		}
-	}
-	w.request(failover.MoveActivate, "primary")
-	w.after(500*ms, w.activate)
-}
-
-func (w *World) request(move failover.MoveKind, site draas.SiteID) {
-	m := w.members[w.rng.IntN(len(w.members))]
-	if m.running() {
-		w.note("an operator at %s asks for %s %s", m.id, move, site)
-		// An error means that no leader is known: the operator is told.
-		_, _ = m.daemon.Request(service, site, failover.Request{Move: move, Operator: "sim"}, m.reading())
-		m.process()
-	}
-}
-
-// trouble injects a fault and plans the next.
-func (w *World) trouble() {
+// meet lets a fault happen, or lets it wait for its phase.
+func (w *World) meet(f Fault) {
 	if w.calm {
 		return
 	}
-	faults := []struct {
-		name string
-		do   func()
-	}{
-		{"crash", w.faultCrash}, {"freeze", w.faultFreeze}, {"host", w.faultHost}, {"cut", w.faultCut},
-		{"isolate", w.faultIsolate}, {"one-way", w.faultOneWay}, {"loss", w.faultLoss}, {"service", w.faultService},
-		{"clock", w.faultClock}, {"operator", w.faultOperator},
-	}
-	f := faults[w.rng.IntN(len(faults))]
-	w.result.Faults++
-	w.result.FaultKinds[f.name]++
-	f.do()
-	w.after(w.between(200*ms, 4*time.Second), w.trouble)
-}
-
-func (w *World) anyone() *member { return w.members[w.rng.IntN(len(w.members))] }
-
-func (w *World) faultCrash() {
-	m := w.anyone()
-	w.note("fault: daemon of %s crashes", m.id)
-	m.crash(w.between(50*ms, 6*time.Second))
-}
-
-func (w *World) faultFreeze() {
-	m := w.anyone()
-	if m.daemon == nil || m.frozen {
+	if f.When != "" {
+		w.waiting = append(w.waiting, f)
 		return
 	}
-	w.note("fault: daemon of %s is frozen", m.id)
-	m.frozen = true
-	run := m.run
-	w.after(w.between(100*ms, 8*time.Second), func() {
-		if m.run == run && m.frozen {
-			w.note("daemon of %s goes on", m.id)
-			m.frozen = false
-			m.process()
+	w.result.Faults++
+	w.mix(uint64(len(f.Kind)) ^ uint64(f.At))
+	w.cover.fault(f.Kind, w.oracle.phases())
+	w.note("FAULT %v", f)
+	m := w.member(f.On)
+	if m == nil {
+		return
+	}
+	_ = w.daemonFault(m, f) || w.machineFault(m, f) || w.networkFault(m, f) || w.outsideFault(m, f)
+}
+
+// entered releases the faults that waited for a phase.
+func (w *World) entered(p failover.Phase) {
+	if len(w.waiting) == 0 {
+		return
+	}
+	w.waiting = slices.DeleteFunc(w.waiting, func(f Fault) bool {
+		if f.When != p {
+			return false
+		}
+		f.When = ""
+		w.after(0, func() { w.meet(f) })
+		return true
+	})
+}
+
+// until runs end after d, unless everything has been healed before.
+func (w *World) until(d time.Duration, end func()) {
+	w.after(d, func() {
+		if !w.calm {
+			end()
 		}
 	})
 }
 
-func (w *World) faultHost() {
-	m := w.anyone()
-	if m.down {
-		return
+// allKinds lists the kinds of fault that are drawn, and Pause.
+var allKinds = []Kind{Crash, CrashWrite, CrashSay, Freeze, FreezeGuard, RestartGuard, SlowGuard, Power, Stop, Drift, Step,
+	Cut, OneWay, Isolate, Loss, Slow, Double, Service, Flap, Blind, Mirage, Effect, SlowEffect, DiskFull, ReadOnly, SyncError,
+	Operator, Pause}
+
+func (w *World) daemonFault(m *member, f Fault) bool {
+	switch f.Kind {
+	case Crash:
+		m.die()
+		m.again(f.For)
+	case CrashWrite:
+		m.disk.left = f.N
+	case CrashSay:
+		m.sayLeft = f.N
+	case Freeze:
+		m.frozen = max(m.frozen, w.now+f.For)
+		w.after(f.For+time.Microsecond, m.process)
+	case FreezeGuard:
+		m.guard.frozen = max(m.guard.frozen, w.now+f.For)
+		w.after(f.For+time.Microsecond, func() {
+			if m.guard.frozen <= w.now && !m.stands() && !m.off {
+				m.guard.thaw()
+			}
+		})
+	case RestartGuard:
+		m.guard.restart(m, f.For)
+	case SlowGuard:
+		m.guard.slowUntil, m.guard.slow = w.now+f.For, f.By
+	case Blind:
+		m.blind = w.now + f.For
+	case Mirage:
+		m.mirage = w.now + f.For
+	case Effect:
+		m.effects.inject(effecttest.Fault(f.What))
+		w.until(f.For, func() { m.effects.inject("") })
+	case SlowEffect:
+		m.effects.slowUntil, m.effects.slow = w.now+f.For, f.By
+	default:
+		return false
 	}
-	w.note("fault: host %s is off", m.id)
-	m.crash(0)
-	m.run++
-	m.down = true
-	m.gate = fence.Ledger{}
-	w.after(w.between(time.Second, 8*time.Second), func() { w.powerOn(m) })
+	return true
 }
 
-func (w *World) powerOn(m *member) {
-	if !m.down {
+func (w *World) machineFault(m *member, f Fault) bool {
+	switch f.Kind {
+	case Power:
+		m.powerOff()
+		w.until(f.For, m.powerOn)
+	case Stop:
+		m.stand(f.For, false)
+	case Pause:
+		m.stand(f.For, true)
+	case Drift:
+		m.clocks.set(w.now)
+		m.clocks.rate = f.X
+	case Step:
+		m.clocks.set(w.now)
+		m.clocks.wall += f.By
+		m.process()
+	case DiskFull:
+		m.disk.fill(f.N)
+		w.until(f.For, func() { m.disk.fill(-1) })
+	case ReadOnly:
+		m.disk.readOnly = true
+		w.until(f.For, func() { m.disk.readOnly = false })
+	case SyncError:
+		m.disk.BreakSync(syscall.EIO)
+		m.disk.sick = true
+	default:
+		return false
+	}
+	return true
+}
+
+func (w *World) networkFault(m *member, f Fault) bool {
+	switch f.Kind {
+	case Cut:
+		if to := w.member(f.To); to != nil {
+			w.cut(f.For, [2]int{m.index, to.index}, [2]int{to.index, m.index})
+		}
+	case OneWay:
+		if to := w.member(f.To); to != nil {
+			w.cut(f.For, [2]int{m.index, to.index})
+		}
+	case Isolate:
+		for _, o := range w.members {
+			if o != m {
+				w.cut(f.For, [2]int{m.index, o.index}, [2]int{o.index, m.index})
+			}
+		}
+	case Loss:
+		w.spoil(m, f, link{loss: f.X})
+	case Slow:
+		w.spoil(m, f, link{slow: f.By})
+	case Double:
+		w.spoil(m, f, link{slow: f.By, doubled: f.X})
+	default:
+		return false
+	}
+	return true
+}
+
+func (w *World) outsideFault(m *member, f Fault) bool {
+	switch f.Kind {
+	case Service:
+		if p := w.part(f.Service); p != nil {
+			p.alive[m.index] = false
+			w.until(f.For, func() { p.alive[m.index] = true })
+		}
+	case Flap:
+		if p := w.part(f.Service); p != nil && f.By > 0 {
+			w.flap(p, m.index, f.By, w.now+f.For)
+		}
+	case Operator:
+		if r, ok := wish(f); ok {
+			w.ask(m, f.Service, f.To.Site(), r)
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// flap lets a service's process die and live again until the end.
+func (w *World) flap(p *part, at int, every, end time.Duration) {
+	p.alive[at] = !p.alive[at] || w.now >= end
+	if w.now < end {
+		w.until(every, func() { w.flap(p, at, every, end) })
+	}
+}
+
+func (w *World) cut(d time.Duration, links ...[2]int) {
+	for _, l := range links {
+		w.links[l[0]][l[1]].cuts++
+	}
+	w.until(d, func() {
+		for _, l := range links {
+			w.links[l[0]][l[1]].cuts--
+		}
+	})
+}
+
+// spoil makes one direction bad; a later one replaces an earlier.
+func (w *World) spoil(m *member, f Fault, bad link) {
+	to := w.member(f.To)
+	if to == nil {
 		return
 	}
-	w.note("host %s is on", m.id)
-	m.down = false
+	l := &w.links[m.index][to.index]
+	bad.cuts = l.cuts
+	*l = bad
+	w.until(f.For, func() { *l = link{cuts: l.cuts} })
+}
+
+func (m *member) powerOff() {
+	if m.off {
+		return
+	}
+	m.off = true
+	m.die()
+	m.run++
+	m.guard.lost()
+}
+
+func (m *member) powerOn() {
+	if !m.off {
+		return
+	}
+	m.w.note("%s boots", m.id)
+	m.off, m.stopped, m.clocks.bootStands, m.clocks.wallStands = false, 0, false, false
 	m.boot++
-	m.base = w.between(time.Second, time.Hour)
-	m.gate = fence.Ledger{}
+	m.clocks.set(m.w.now)
+	m.clocks.boot = m.w.between(time.Second, time.Hour)
+	m.guard.lost()
 	m.start()
 }
 
-func (w *World) cutFor(d time.Duration, ls ...link) {
-	for _, l := range ls {
-		w.links[l].cut = true
+// stand stops the machine and its boot clock for a while. Its wall clock is
+// right afterwards, unless that stands too.
+func (m *member) stand(d time.Duration, wall bool) {
+	w := m.w
+	if m.off || m.stands() {
+		return
 	}
+	m.clocks.set(w.now)
+	m.clocks.bootStands, m.clocks.wallStands = true, wall
+	m.stopped = w.now + d
+	boot := m.boot
 	w.after(d, func() {
-		for _, l := range ls {
-			w.links[l].cut = false
+		if m.boot != boot {
+			return
 		}
+		m.clocks.set(w.now)
+		m.clocks.bootStands, m.clocks.wallStands, m.stopped = false, false, 0
+		w.note("%s goes on", m.id)
+		if m.guard.frozen <= w.now {
+			m.guard.thaw()
+		}
+		m.process()
 	})
 }
 
-func (w *World) faultCut() {
-	a, b := w.anyone(), w.anyone()
-	if a == b {
-		return
-	}
-	w.note("fault: link %s - %s is cut", a.id, b.id)
-	w.cutFor(w.between(200*ms, 8*time.Second), link{a.id, b.id}, link{b.id, a.id})
-}
-
-func (w *World) faultOneWay() {
-	a, b := w.anyone(), w.anyone()
-	if a == b {
-		return
-	}
-	w.note("fault: nothing goes from %s to %s", a.id, b.id)
-	w.cutFor(w.between(200*ms, 8*time.Second), link{a.id, b.id})
-}
-
-func (w *World) faultIsolate() {
-	m := w.anyone()
-	w.note("fault: %s is cut off from everyone", m.id)
-	var ls []link
-	for _, o := range w.members {
-		if o != m {
-			ls = append(ls, link{m.id, o.id}, link{o.id, m.id})
+// wish is what an operator asks for.
+func wish(f Fault) (failover.Request, bool) {
+	r := failover.Request{Operator: "somebody", Reason: "simulated"}
+	switch what := f.What; what {
+	case "pause":
+		r.Ask, r.For = failover.AskPause, f.By
+	case "resume":
+		r.Ask = failover.AskResume
+	case "acknowledge":
+		r.Ask = failover.AskAcknowledge
+	case "vouch":
+		r.Move, r.Vouch = failover.MoveFailover, true
+	case "allow-data-loss":
+		r.Move, r.AllowDataLoss = failover.MoveFailover, true
+	default:
+		move, ok := moveOf(what)
+		if !ok {
+			return r, false
 		}
+		r.Move = move
 	}
-	w.cutFor(w.between(200*ms, 8*time.Second), ls...)
+	r.Expect = draas.Epoch(f.N)
+	return r, true
 }
 
-func (w *World) faultLoss() {
-	a, b := w.anyone(), w.anyone()
-	if a == b {
-		return
-	}
-	l := w.links[link{a.id, b.id}]
-	l.loss, l.slow = w.rng.Float64()*0.7, w.between(0, 400*ms)
-	w.note("fault: %s to %s loses %.0f %%, up to %v late", a.id, b.id, 100*l.loss, l.slow)
-	w.after(w.between(time.Second, 8*time.Second), func() { l.loss, l.slow = 0, 0 })
-}
-
-func (w *World) faultService() {
-	site := draas.SiteID("primary")
-	if w.rng.IntN(3) == 0 {
-		site = "dr"
-	}
-	w.note("fault: service at %s is dead", site)
-	w.up[site] = false
-	w.after(w.between(300*ms, 8*time.Second), func() { w.up[site] = true })
-}
-
-func (w *World) faultClock() {
-	m := w.anyone()
-	step := w.between(-2*time.Hour, 2*time.Hour)
-	w.note("fault: wall clock of %s steps by %v", m.id, step)
-	m.wall += step
-}
-
-func (w *World) faultOperator() {
-	sites := []draas.SiteID{"primary", "dr", ""}
-	moves := []failover.MoveKind{failover.MoveSwitchover, failover.MoveFailover, failover.MoveFailback}
-	w.request(moves[w.rng.IntN(len(moves))], sites[w.rng.IntN(len(sites))])
-}
-
-// heal ends all faults.
+// heal ends all faults: from now on nothing is wrong.
 func (w *World) heal() {
 	w.note("all faults end")
 	w.calm = true
-	for _, l := range w.links {
-		*l = linkState{}
+	w.waiting = nil
+	for i := range w.links {
+		for j := range w.links[i] {
+			w.links[i][j] = link{}
+		}
 	}
-	for site := range w.up {
-		w.up[site] = true
+	for _, p := range w.parts {
+		for i := range p.alive {
+			p.alive[i] = true
+		}
 	}
 	for _, m := range w.members {
-		w.powerOn(m)
-		if m.frozen {
-			m.frozen = false
-			m.process()
+		m.heal()
+	}
+}
+
+func (m *member) heal() {
+	w := m.w
+	m.blind, m.mirage, m.frozen, m.sayLeft = 0, 0, 0, -1
+	m.disk.heal()
+	m.effects.inject("")
+	m.effects.slowUntil = 0
+	m.guard.slowUntil = 0
+	if m.guard.frozen > w.now {
+		m.guard.frozen = 0
+		m.guard.thaw()
+	}
+	if m.stands() {
+		// Everything that waits for its end finds it over.
+		m.clocks.set(w.now)
+		m.clocks.bootStands, m.clocks.wallStands, m.stopped = false, false, 0
+	}
+	if m.guard.down {
+		m.guard.up(m)
+	}
+	m.powerOn()
+	m.start()
+	m.process()
+}
+
+// generate draws the faults of a seed.
+func generate(seed uint64, p *Params) Schedule {
+	r := rand.New(rand.NewPCG(seed, 2))
+	g := generator{r: r, p: p, unit: p.Heartbeat}
+	for id := range p.Policy.Services {
+		g.units = append(g.units, id)
+		g.parts = append(g.parts, p.Policy.PartsOf(id)...)
+	}
+	slices.Sort(g.units)
+	slices.Sort(g.parts)
+	for _, m := range p.Machines {
+		g.all = append(g.all, m.ID)
+		if m.Role == draas.RoleSite {
+			g.sites = append(g.sites, m.ID)
 		}
-		if m.daemon == nil && !m.down {
-			m.start()
+	}
+	// A machine whose boot clock may stand keeps its wall clock right, and
+	// the other way round: both wrong at once is more than is assumed.
+	g.stander = r.IntN(len(g.all))
+	s := Schedule{Seed: seed, Trouble: between(r, 14*time.Second, 22*time.Second)}
+	n := 2 + r.IntN(9)
+	at := between(r, 2*time.Second, 5*time.Second)
+	for i := range n {
+		f := g.fault()
+		f.At = at
+		if i >= 2 && r.IntN(3) == 0 {
+			f.When = phasesHit[r.IntN(len(phasesHit))]
 		}
+		s.Faults = append(s.Faults, f)
+		switch r.IntN(4) {
+		case 0: // at once
+		case 1:
+			at += between(r, 0, 300*ms)
+		default:
+			at += between(r, 0, 2*(s.Trouble-5*time.Second)/time.Duration(n))
+		}
+		if at >= s.Trouble-time.Second {
+			at = between(r, 2*time.Second, s.Trouble-time.Second)
+		}
+	}
+	slices.SortStableFunc(s.Faults, func(a, b Fault) int { return int(a.At - b.At) })
+	return s
+}
+
+// Generate is the schedule of a seed.
+func Generate(seed uint64) Schedule {
+	p := draw(rand.New(rand.NewPCG(seed, 1)))
+	return generate(seed, &p)
+}
+
+var phasesHit = []failover.Phase{failover.PhaseSuspect, failover.PhaseConfirmed, failover.PhaseFencing, failover.PhaseFencing,
+	failover.PhaseRedirecting, failover.PhaseVerifying, failover.PhaseElsewhere, failover.PhaseNormal}
+
+type generator struct {
+	r            *rand.Rand
+	p            *Params
+	unit         time.Duration
+	units, parts []draas.ServiceID
+	all, sites   []draas.MemberID
+	stander      int
+}
+
+// weights say how often a kind is drawn.
+var weights = []struct {
+	kind Kind
+	n    int
+}{
+	{Crash, 5}, {CrashWrite, 5}, {CrashSay, 5}, {Freeze, 6}, {FreezeGuard, 3}, {RestartGuard, 3}, {SlowGuard, 3}, {Power, 6},
+	{Stop, 4}, {Drift, 3}, {Step, 4}, {Cut, 6}, {OneWay, 6}, {Isolate, 8}, {Loss, 4}, {Slow, 5}, {Double, 3}, {Service, 10},
+	{Flap, 4}, {Blind, 3}, {Mirage, 4}, {Effect, 4}, {SlowEffect, 2}, {DiskFull, 2}, {ReadOnly, 2}, {SyncError, 2}, {Operator, 12},
+}
+
+func (g *generator) kind() Kind {
+	sum := 0
+	for _, w := range weights {
+		sum += w.n
+	}
+	n := g.r.IntN(sum)
+	for _, w := range weights {
+		if n -= w.n; n < 0 {
+			return w.kind
+		}
+	}
+	return Crash
+}
+
+func (g *generator) member() draas.MemberID { return g.all[g.r.IntN(len(g.all))] }
+func (g *generator) site() draas.MemberID   { return g.sites[g.r.IntN(len(g.sites))] }
+
+// duration draws short ones as often as long ones.
+func (g *generator) duration() time.Duration {
+	switch g.r.IntN(4) {
+	case 0:
+		return between(g.r, g.unit/8, g.unit)
+	case 1:
+		return between(g.r, g.unit, 8*g.unit)
+	}
+	return between(g.r, 8*g.unit, 40*g.unit)
+}
+
+func (g *generator) fault() Fault {
+	f := Fault{Kind: g.kind(), On: g.member(), For: g.duration()}
+	switch f.Kind {
+	case CrashWrite, CrashSay:
+		f.N, f.For = g.r.IntN(12), 0
+	case Freeze, FreezeGuard, RestartGuard, Power, Isolate, Mirage:
+		if g.r.IntN(2) == 0 {
+			f.On = g.site()
+		}
+	case SlowGuard, SlowEffect:
+		f.On, f.By = g.site(), g.duration()
+	case Stop:
+		f.On = g.all[g.stander]
+	case Drift:
+		f.X, f.For = drawRate(g.r), 0
+	case Step:
+		f.On = g.all[(g.stander+1+g.r.IntN(len(g.all)-1))%len(g.all)]
+		f.By, f.For = between(g.r, -time.Hour, time.Hour), 0
+		if g.r.IntN(2) == 0 {
+			f.By = between(g.r, -5*time.Second, 5*time.Second)
+		}
+	case Cut, OneWay, Loss, Slow, Double:
+		for f.To = g.member(); f.To == f.On; {
+			f.To = g.member()
+		}
+		g.spoil(&f)
+	case Service, Flap:
+		f.On, f.Service = g.site(), g.parts[g.r.IntN(len(g.parts))]
+		if g.r.IntN(3) > 0 {
+			f.On = g.p.Policy.Services[g.p.Policy.UnitOf(f.Service)].Home.Member()
+		}
+		if f.Kind == Service {
+			f.For = max(f.For, between(g.r, g.p.Probe, 12*g.p.Probe))
+		} else {
+			f.By = between(g.r, g.p.Probe/2, 5*g.p.Probe)
+		}
+	case Effect:
+		all := []effecttest.Fault{effecttest.LoseRequest, effecttest.LoseAnswer, effecttest.ApplyLate, effecttest.Refuse, effecttest.Blind}
+		f.On, f.What = g.site(), string(all[g.r.IntN(len(all))])
+	case DiskFull:
+		f.N = g.r.IntN(3000)
+	case SyncError:
+		f.For = 0
+	case Operator:
+		g.operator(&f)
+	}
+	return f
+}
+
+func (g *generator) spoil(f *Fault) {
+	switch f.Kind {
+	case Loss:
+		f.X = g.r.Float64() * 0.8
+	case Slow:
+		f.By = between(g.r, g.unit/4, 8*g.unit)
+	case Double:
+		f.X, f.By = g.r.Float64(), between(g.r, 0, 4*g.unit)
+	}
+}
+
+func (g *generator) operator(f *Fault) {
+	wishes := []string{"switchover", "switchover", "failover", "failover", "failback", "activate", "pause", "pause", "resume", "acknowledge"}
+	f.For, f.What, f.Service = 0, wishes[g.r.IntN(len(wishes))], g.units[g.r.IntN(len(g.units))]
+	if g.r.IntN(3) > 0 {
+		f.To = g.site()
+	}
+	switch {
+	case f.What == "pause":
+		f.By = g.duration()
+	case g.r.IntN(10) == 0:
+		f.N = 1 + g.r.IntN(3) // an operator who looked some time ago
 	}
 }

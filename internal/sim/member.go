@@ -1,91 +1,119 @@
 package sim
 
 import (
+	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/failover"
-	"github.com/draasd/draas/fence"
+	"github.com/draasd/draas/health"
 	"github.com/draasd/draas/quorum"
 	"github.com/draasd/draas/quorum/quorumtest"
-	"github.com/draasd/draas/runbook"
 )
 
 // member is one machine: its clocks, its disk, its guard, and a daemon that
-// may be crashed or frozen.
+// may be dead or frozen.
 type member struct {
 	w      *World
+	index  int
 	id     draas.MemberID
-	role   draas.Role
-	disk   *quorumtest.Disk
+	site   bool
+	disk   *disk
 	random io.Reader // of the core's campaigns
-
-	// The machine's clocks: boot = base + rate * true time.
-	base time.Duration
-	rate float64
-	wall time.Duration // offset of the wall clock, stepped by faults
-	boot int           // counts boots
-	down bool          // the machine is off
+	clocks clocks
+	boot   int
+	off    bool // the machine is
 
 	daemon      *quorum.Replica // nil: not running
 	incarnation draas.Incarnation
-	frozen      bool
-	inbox       []quorum.Message // waits while frozen
-	run         int              // tells timers of an earlier run apart
-	wakeAt      time.Duration
-	failed      error
-	published   draas.Epoch // what this run's DNS answers are of
+	// frozen until then, in true time; the machine stands until then.
+	frozen, stopped time.Duration
+	inbox           []quorum.Message // waits while frozen
+	run             int              // tells events of an earlier run apart
+	wakeAt          time.Duration
+	sayLeft         int   // outputs until the daemon is killed; negative: none
+	ended           error // why the daemon ended by itself, the last time
 
-	// gate is the guard's decision and its fence, which closes at once: it
-	// outlives the daemon, not the machine.
-	gate fence.Ledger
-	see  map[seen]*streak
-	done map[runbook.Record]bool
+	guard   guard
+	eyes    []eye // by what is looked at: members, then own and far parts
+	effects effects
+	dns     []draas.Epoch // by part: what this run's answers are of
+	// blind and mirage until then, in true time.
+	blind, mirage time.Duration
 }
 
-type seen struct {
-	site draas.SiteID
-	peer draas.MemberID
+func newMember(w *World, index int, machine Machine) *member {
+	return &member{
+		w: w, index: index, id: machine.ID, site: machine.Role == draas.RoleSite, disk: newDisk(),
+		random: quorumtest.Bytes(w.noise.Uint64()), sayLeft: -1,
+		clocks: clocks{rate: machine.Rate, boot: w.between(time.Hour, 1000*time.Hour), wall: epoch1},
+		guard:  guard{gates: make([]gate, len(w.parts))},
+	}
 }
 
-// streak is a small detector: two equal looks in a row make a verdict.
-type streak struct {
-	good, bad int
-	epoch     draas.Epoch
+func (m *member) reading() draas.Reading { return m.clocks.at(m.w.now) }
+
+// stands: the machine does not run at all.
+func (m *member) stands() bool { return m.stopped > m.w.now }
+
+// running: the daemon is there and gets the processor.
+func (m *member) running() bool {
+	return m.daemon != nil && m.frozen <= m.w.now && !m.off && !m.stands()
 }
 
-func (m *member) reading() draas.Reading {
-	elapsed := time.Duration(float64(m.w.now) * m.rate)
-	return draas.Reading{Boot: m.base + elapsed, Wall: 500_000*time.Hour + elapsed + m.wall}
-}
-
-func (m *member) running() bool { return m.daemon != nil && !m.frozen && !m.down }
-
-// gateOpen reports whether users can reach the service's site now.
-func (m *member) gateOpen() bool {
-	return m.role == draas.RoleSite && !m.down && m.gate.Live(m.reading())
-}
-
-// start boots the daemon from what is on the disk.
+// start boots the daemon from what is on the disk. systemd tries again.
 func (m *member) start() {
+	if m.off || m.daemon != nil {
+		return
+	}
+	if m.stands() {
+		m.w.after(m.stopped-m.w.now+ms, m.start)
+		return
+	}
 	m.run++
-	m.incarnation = draas.Incarnation(m.w.rng.Uint64() | 1)
-	m.frozen, m.inbox, m.published = false, nil, 0
-	m.see = make(map[seen]*streak)
-	m.done = make(map[runbook.Record]bool)
-	replica, err := quorum.OpenReplica(m.w.coreConfig(m), failover.AgentConfig{
-		Self: m.id, Incarnation: m.incarnation, Boot: bootName(m), Policy: policy(), Resend: 200 * ms,
+	m.incarnation = draas.Incarnation(m.w.noise.Uint64() | 1)
+	m.frozen, m.inbox, m.wakeAt = 0, nil, 0
+	replica, err := quorum.OpenReplica(m.coreConfig(), failover.AgentConfig{
+		Self: m.id, Incarnation: m.incarnation, Boot: fmt.Sprintf("%s-boot-%d", m.id, m.boot), Policy: m.w.p.Policy, Resend: m.w.p.Resend,
 	}, m.reading())
 	if err != nil {
-		m.failed = err
-		m.w.violation("%s cannot start: %v", m.id, err)
+		m.endedWith(err)
+		m.disk.crash(m.w.noise)
+		m.again(m.w.p.Restart)
 		return
 	}
 	m.daemon = replica
+	m.eyes = make([]eye, len(m.w.members)+2*len(m.w.parts))
+	m.dns = make([]draas.Epoch, len(m.w.parts))
+	m.effects.reset(m)
+	m.guard.forget()
 	m.w.note("%s starts, run %d", m.id, m.run)
-	m.poll(m.run)
+	m.w.push(event{at: m.w.now + m.w.between(0, m.w.p.Probe), typ: evLook, to: m, run: m.run})
 	m.process()
+}
+
+func (m *member) coreConfig() quorum.CoreConfig {
+	p := &m.w.p
+	ids := make([]draas.MemberID, 0, len(p.Machines))
+	for _, o := range p.Machines {
+		ids = append(ids, o.ID)
+	}
+	return quorum.CoreConfig{
+		Self: m.id, Members: ids, Heartbeat: p.Heartbeat, Election: p.Election, Disk: m.disk,
+		Log: m.w.log, Rand: m.random, SnapshotEvery: p.SnapshotEvery,
+	}
+}
+
+// endedWith keeps why the daemon ended by itself, and says so if nothing that
+// was done to it explains that.
+func (m *member) endedWith(err error) {
+	m.w.note("%s ends: %v", m.id, err)
+	m.ended = err
+	if !m.disk.faulty() {
+		m.w.violation("the daemon of %s ended by itself: %v", m.id, err)
+	}
 }
 
 // process is one turn of the daemon's main loop.
@@ -93,212 +121,230 @@ func (m *member) process() {
 	if !m.running() {
 		return
 	}
-	for _, msg := range m.inbox {
+	for i, msg := range m.inbox {
 		m.daemon.Receive(msg)
+		m.inbox[i] = quorum.Message{}
 	}
-	m.inbox = nil
+	m.inbox = m.inbox[:0]
 	out, err := m.daemon.Process(m.reading())
 	if err != nil {
-		m.w.note("%s stops: %v", m.id, err)
-		m.crash(0)
+		if m.disk.killed {
+			m.w.note("%s is killed at its disk", m.id)
+		} else {
+			m.endedWith(err)
+		}
+		m.die()
+		m.again(m.w.p.Restart)
 		return
 	}
-	for _, a := range out.Actions {
-		m.record(a)
+	// What was applied counts, whether or not it is carried out.
+	m.w.oracle.applied(m, out)
+	if m.carryOut(&out) {
+		m.wake()
 	}
-	m.command(out.Commands)
+}
+
+// carryOut does what the daemon wants, unless it is killed on the way: false.
+func (m *member) carryOut(out *quorum.Output) bool {
+	c := &out.Commands
+	for _, x := range c.Extend {
+		if m.say() {
+			return false
+		}
+		m.guard.carryExtend(m, x)
+	}
+	for _, x := range c.Close {
+		if m.guard.wantsClose(m, x) && m.say() {
+			return false
+		}
+		m.guard.carryClose(m, x)
+	}
+	m.effects.follow(m, c.Steps)
+	for _, x := range c.Fence {
+		m.effects.device(m, x)
+	}
 	for _, msg := range out.Messages {
-		m.w.send(msg)
+		if m.say() {
+			return false
+		}
+		m.w.send(m, msg)
 	}
-	m.publish()
-	m.wake(max(m.daemon.Next(m.reading()), ms))
+	if out.Changed {
+		m.publish()
+	}
+	return true
+}
+
+// say is asked before each output: true, and the daemon is killed here.
+func (m *member) say() bool {
+	if m.sayLeft < 0 {
+		return false
+	}
+	m.sayLeft--
+	if m.sayLeft >= 0 {
+		return false
+	}
+	m.w.note("%s is killed before it has said all", m.id)
+	m.die()
+	m.again(m.w.p.Restart)
+	return true
 }
 
 // wake plans the next turn, unless an earlier one is planned.
-func (m *member) wake(d time.Duration) {
+func (m *member) wake() {
+	d := m.clocks.real(max(m.daemon.Next(m.reading()), ms))
 	at := m.w.now + d
 	if m.wakeAt > m.w.now && m.wakeAt <= at {
 		return
 	}
 	m.wakeAt = at
+	m.w.push(event{at: at, typ: evWake, to: m, run: m.run})
+}
+
+// die ends the daemon; the disk keeps what it synced and perhaps more. Those
+// it talked with see their connections reset, mostly.
+func (m *member) die() {
+	if m.daemon == nil {
+		return
+	}
+	m.daemon, m.inbox, m.sayLeft = nil, nil, -1
+	m.disk.crash(m.w.noise)
+	m.run++
+	for _, o := range m.w.members {
+		if o == m || m.off || m.w.noise.IntN(4) == 0 {
+			continue
+		}
+		m.w.after(m.w.p.Delay+m.w.between(0, m.w.p.Jitter), func() {
+			if o.running() && m.w.reaches(o, m) {
+				o.daemon.PeerDown(m.id)
+				o.process()
+			}
+		})
+	}
+}
+
+// again starts the daemon after a while, if it has not been started by then.
+func (m *member) again(d time.Duration) {
 	run := m.run
 	m.w.after(d, func() {
-		if m.run == run && m.wakeAt == at {
-			m.process()
+		if m.run == run {
+			m.start()
 		}
 	})
 }
 
-func (m *member) record(a failover.Action) {
-	if a.Kind == failover.ActionServe {
-		m.w.granted(m.id, a.Site, a.Epoch)
-	}
-	if a.Kind != failover.ActionRecord {
-		return
-	}
-	m.w.note("%s applies %d: %s", m.id, a.Record.Index, a.Record.Text)
-	m.w.result.Phases[a.Record.Phase] = true
-	for _, r := range a.Record.Reasons {
-		m.w.note("    %v %s", r.OK, r.Text)
-	}
-	switch a.Record.Kind {
-	case failover.RecordDecision, failover.RecordRefusal:
-		if len(a.Record.Reasons) == 0 {
-			m.w.violation("rule 10: %q has no reasons", a.Record.Text)
-		}
-	case failover.RecordDone:
-		if m.id == "witness" && a.Record.Move.Kind != failover.MoveActivate {
-			m.w.result.Moves++
-		}
-	}
-}
-
-// command carries out what the daemon commands, after a while: guard and
-// effects are processes of their own.
-func (m *member) command(c failover.Commands) {
-	for _, x := range c.Extend {
-		m.w.after(m.w.between(0, 5*ms), func() { m.extend(x) })
-	}
-	for _, x := range c.Close {
-		run := m.run
-		m.w.after(m.w.between(0, 20*ms), func() { m.shut(x, run) })
-	}
-	for _, x := range c.Steps {
-		rec := runbook.Record{Service: x.Due.Op.Service, Move: x.Due.Op.Token, Step: x.Due.Op.Step, Member: m.id,
-			Outcome: runbook.OutcomeDone, Evidence: "seen"}
-		if x.Release {
-			rec.Outcome = runbook.OutcomeReleased
-		}
-		if m.done[rec] {
+// publish is the DNS authority: it answers from the state.
+func (m *member) publish() {
+	for _, p := range m.w.parts {
+		sv := m.daemon.State().Services[p.unit]
+		if sv == nil || sv.Active == "" {
+			m.w.oracle.answers(m, p, "", 0)
 			continue
 		}
-		m.done[rec] = true
-		run := m.run
-		m.w.after(m.w.between(1*ms, 30*ms), func() {
-			if m.run == run && m.daemon != nil {
-				m.daemon.StepEnded(rec)
-				m.process()
+		m.w.oracle.answers(m, p, sv.Active, sv.Epoch)
+		m.dns[p.index] = sv.Epoch
+	}
+}
+
+// open reports whether users can reach the part at this member's site now.
+func (m *member) open(p *part) bool {
+	if !m.site || m.off || m.stands() {
+		return false
+	}
+	return m.guard.open(m, p)
+}
+
+// eye is what a member sees of one thing.
+type eye struct {
+	detector *health.Detector
+	epoch    draas.Epoch
+	told     draas.Verdict
+	telling  bool // something was told
+}
+
+// still is the detectors' chance: jitter is drawn by the simulator.
+func still() float64 { return 0.5 }
+
+// look is the monitor: one look at everything, and it is handed on when a
+// verdict has changed.
+func (m *member) look(run int) {
+	w := m.w
+	if m.run != run || m.off {
+		return
+	}
+	w.push(event{at: w.now + w.between(w.p.Probe*9/10, w.p.Probe*11/10), typ: evLook, to: m, run: run})
+	if !m.running() {
+		return
+	}
+	changed := false
+	for i, o := range w.members {
+		if o != m {
+			good := w.reaches(m, o) && o.running()
+			changed = m.see(i, failover.Observation{Peer: o.id}, good) || changed
+		}
+	}
+	s := m.daemon.State()
+	for _, p := range w.parts {
+		own, far := len(w.members)+2*p.index, len(w.members)+2*p.index+1
+		var active draas.SiteID
+		var epoch draas.Epoch
+		if sv := s.Services[p.unit]; sv != nil {
+			if site, e, held := sv.Holder(); held {
+				active, epoch = site, e
 			}
-		})
+		}
+		policy := w.p.Policy.Services[p.unit]
+		if m.site && (policy.Warm || active.Member() == m.id) {
+			good := p.alive[m.index] && (policy.Warm || m.open(p))
+			changed = m.see(own, failover.Observation{Service: p.id, Site: m.id.Site()}, good) || changed
+		} else if m.eyes[own].telling {
+			m.eyes[own] = eye{}
+			m.daemon.Forget(p.id, m.id.Site())
+		}
+		there := w.member(active.Member())
+		if there != nil && there != m {
+			good := p.alive[there.index] && w.reaches(m, there) && there.open(p) && m.mirage <= w.now
+			changed = m.see(far, failover.Observation{Service: p.id, Site: active, Epoch: epoch}, good) || changed
+		} else if m.eyes[far].telling {
+			m.eyes[far] = eye{}
+			for _, o := range w.members {
+				if o != m && o.site {
+					m.daemon.Forget(p.id, o.id.Site())
+				}
+			}
+		}
 	}
-}
-
-// extend is the guard's receipt of a later deadline.
-func (m *member) extend(x failover.Extend) {
-	if m.down {
-		return
-	}
-	if err := m.gate.Extend(m.reading(), x.Epoch, x.Deadline); err != nil {
-		m.w.note("%s guard refuses: %v", m.id, err)
-		return
-	}
-	m.w.note("%s guard open for epoch %d until +%v", m.id, x.Epoch, x.Deadline.Left(m.reading()))
-}
-
-func (m *member) shut(x failover.Close, run int) {
-	if m.down {
-		return
-	}
-	if err := m.gate.Close(x.Epoch); err != nil {
-		m.w.note("%s guard refuses: %v", m.id, err)
-		return
-	}
-	m.w.note("%s guard closed for epoch %d", m.id, x.Epoch)
-	if m.run == run && m.daemon != nil {
-		m.daemon.FenceClosed(x.Service, x.Epoch)
+	if changed {
 		m.process()
 	}
 }
 
-// publish is the DNS authority: its epoch never goes back within a run.
-func (m *member) publish() {
-	sv := m.daemon.State().Services[service]
-	if sv == nil {
-		return
+// see takes one result and reports whether the daemon was told of a change.
+func (m *member) see(i int, o failover.Observation, good bool) bool {
+	e := &m.eyes[i]
+	if e.detector == nil || e.epoch != o.Epoch {
+		p := &m.w.p
+		*e = eye{epoch: o.Epoch, detector: health.NewDetector(health.Timing{Interval: p.Probe, Timeout: p.Probe,
+			SecondLook: p.Probe, Rise: p.Rise, Fall: p.Fall}, still)}
 	}
-	if sv.Epoch < m.published {
-		m.w.violation("rule 3: %s answers epoch %d after %d", m.id, sv.Epoch, m.published)
-	}
-	m.published = sv.Epoch
-}
-
-// poll is the monitor: a look at everything every 250 ms.
-func (m *member) poll(run int) {
-	if m.run != run || m.down {
-		return
-	}
-	m.w.after(m.w.between(230*ms, 270*ms), func() { m.poll(run) })
-	if !m.running() {
-		return
-	}
-	for _, other := range m.w.members {
-		if other != m {
-			m.look(seen{peer: other.id}, 0, m.w.reaches(m.id, other.id) && other.running())
-		}
-	}
-	var active draas.SiteID
-	var epoch draas.Epoch
-	if sv := m.daemon.State().Services[service]; sv != nil {
-		if site, e, held := sv.Holder(); held {
-			active, epoch = site, e
-		}
-	}
-	for _, site := range []draas.SiteID{"primary", "dr"} {
-		switch {
-		case site.Member() == m.id:
-			m.look(seen{site: site}, 0, m.w.up[site])
-		case site == active:
-			there := m.w.member(site.Member())
-			m.look(seen{site: site}, epoch, m.w.up[site] && m.w.reaches(m.id, there.id) && there.gateOpen())
-		default:
-			delete(m.see, seen{site: site})
-			m.daemon.Forget(service, site)
-		}
-	}
-	m.process()
-}
-
-func (m *member) look(what seen, epoch draas.Epoch, good bool) {
-	s := m.see[what]
-	if s == nil || s.epoch != epoch {
-		s = &streak{epoch: epoch}
-		m.see[what] = s
-	}
-	if good {
-		s.good, s.bad = s.good+1, 0
-	} else {
-		s.good, s.bad = 0, s.bad+1
-	}
-	o := failover.Observation{Site: what.site, Peer: what.peer, Epoch: epoch, Class: "simulated"}
-	if what.site != "" {
-		o.Service = service
-	}
+	r := health.Result{Class: health.ClassOK}
 	switch {
-	case s.bad >= 3:
-		o.Verdict = draas.Failed
-	case s.bad > 0:
-		o.Verdict = draas.Suspect
-	default:
-		o.Verdict = draas.Healthy
+	case m.blind > m.w.now:
+		r.Class = health.ClassLocal
+	case !good:
+		r.Class = health.ClassTimeout
 	}
+	o.Verdict, _, _ = e.detector.Step(m.w.now, r)
+	if e.telling && e.told == o.Verdict {
+		return false
+	}
+	e.telling, e.told = true, o.Verdict
+	if o.Verdict != draas.Healthy {
+		o.Class = string(r.Class)
+	}
+	m.w.oracle.told(m, o)
 	m.daemon.Look(o)
+	return true
 }
 
-// crash ends the daemon; the disk keeps what it synced and perhaps more.
-// Restart follows after d; zero means when the world heals.
-func (m *member) crash(d time.Duration) {
-	if m.daemon == nil {
-		return
-	}
-	m.daemon, m.inbox = nil, nil
-	m.disk = m.disk.Crash(m.w.rng)
-	m.run++
-	run := m.run
-	if d > 0 {
-		m.w.after(d, func() {
-			if m.run == run && m.daemon == nil && !m.down {
-				m.start()
-			}
-		})
-	}
-}
+const never = time.Duration(math.MaxInt64)

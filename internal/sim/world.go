@@ -1,43 +1,79 @@
-// Package sim runs whole clusters of the real decision, permit and log code in
-// one goroutine and simulated time, over a network that loses, delays,
-// doubles and cuts, with crashes between any two steps, and looks after every
-// step whether the rules still hold.
+// Package sim runs whole clusters of the real decision, permit, guard, effect
+// and log code in one goroutine and simulated time. The network between them
+// delays, drops, doubles, reorders and cuts; clocks drift, are stepped and
+// stop; disks lose what was not synced; daemons, guards and machines die and
+// come back between any two steps. After every event it is held against the
+// rules of DESIGN.md, section 3, by an oracle of its own (oracle.go).
 //
-// The same seed gives the same run. The consensus library draws its election
-// timeouts from crypto/rand.Reader; Run puts a seeded reader there while it
-// lasts, so only one Run at a time may go on in a process, and nothing else
-// that needs real randomness.
+// A run is a Schedule: a seed and a list of faults. The same schedule gives
+// the same run, also in another process. Scenario scripts a run by hand.
+//
+// The consensus library draws its election timeouts from crypto/rand.Reader;
+// a run puts a seeded reader there while it lasts, so that only one run at a
+// time may go on in a process, and nothing else that needs real randomness.
+// More cores are used by more processes (cmd/sim).
 package sim
 
 import (
-	"container/heap"
-	"encoding/binary"
 	"fmt"
-	"hash"
-	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/quorum"
 	"github.com/draasd/draas/quorum/quorumtest"
+	"github.com/draasd/draas/runbook/effecttest"
 )
 
-const ms = time.Millisecond
+// World is one simulated cluster.
+type World struct {
+	p       Params
+	noise   *rand.Rand // what chance does while the run goes on
+	now     time.Duration
+	seq     uint64
+	queue   queue
+	mail    []quorum.Message // under way, by number
+	free    []int32          // numbers to be used again
+	members []*member
+	links   [][]link
+	parts   []*part
+	units   []draas.ServiceID
+	waiting []Fault // for a phase
+	calm    bool    // all faults are over
+	hooks   []func()
+	oracle  *oracle
+	cover   *Coverage
+	result  Result
+	trace   uint64
+	telling bool
+	story   strings.Builder
+	log     *slog.Logger
+	// receivers are what effects act on, by effect.
+	receivers map[string]*effecttest.Receiver
+	err       error
+}
 
-// service is the one that the simulated users want.
-const service draas.ServiceID = "shop"
+// part is a service that users reach: a unit of decision, or a part of one.
+type part struct {
+	id    draas.ServiceID
+	unit  draas.ServiceID
+	index int
+	alive []bool // its process, by member
+	// guarded: something closes it when its permit ends.
+	guarded bool
+	fence   draas.FenceKind
+}
 
-// Options says what to simulate.
-type Options struct {
-	Seed uint64
-	// Trouble is how long faults are injected, Calm how long afterwards the
-	// cluster has to come to exactly one active site.
-	Trouble, Calm time.Duration
-	// Story keeps a line for everything that happens.
-	Story bool
+// link is one direction between two members.
+type link struct {
+	cuts    int
+	loss    float64
+	slow    time.Duration // added delay at most
+	doubled float64
 }
 
 // Result is what came of a run.
@@ -45,168 +81,344 @@ type Result struct {
 	Seed       uint64
 	Violations []string
 	Moves      int // completed, activations not counted
-	Faults     int
-	Phases     map[failover.Phase]bool
-	FaultKinds map[string]int
+	Faults     int // that happened
+	Events     uint64
+	Simulated  time.Duration
 	Trace      uint64 // hash of everything that happened
 	Story      string
 }
 
-// World is one simulated cluster.
-type World struct {
-	opt     Options
-	rng     *rand.Rand
-	now     time.Duration
-	seq     uint64
-	queue   events
-	members []*member
-	links   map[link]*linkState
-	up      map[draas.SiteID]bool // the service's process, per site
-	result  Result
-	trace   hash.Hash64
-	story   strings.Builder
-	log     *slog.Logger
-	epochs  map[draas.Epoch]draas.SiteID // who was granted which epoch
-	highest draas.Epoch
-	calm    bool
-}
-
-type link struct{ from, to draas.MemberID }
-
-// linkState is one direction between two members.
-type linkState struct {
-	cut  bool
-	loss float64
-	slow time.Duration // added delay at most
-}
-
-type event struct {
-	at  time.Duration
-	seq uint64
-	do  func()
-}
-
-type events []event
-
-func (e events) Len() int { return len(e) }
-func (e events) Less(i, j int) bool {
-	return e[i].at < e[j].at || (e[i].at == e[j].at && e[i].seq < e[j].seq)
-}
-func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
-func (e *events) Pop() any {
-	old := *e
-	x := old[len(old)-1]
-	*e = old[:len(old)-1]
-	return x
-}
-
 // after lets something happen later.
 func (w *World) after(d time.Duration, do func()) {
+	w.push(event{at: w.now + d, do: do})
+}
+
+func (w *World) push(e event) {
 	w.seq++
-	heap.Push(&w.queue, event{w.now + d, w.seq, do})
+	e.seq = w.seq
+	w.queue.push(e)
 }
 
-// between draws a duration.
-func (w *World) between(a, b time.Duration) time.Duration {
-	return a + time.Duration(w.rng.Int64N(int64(b-a)+1))
+func (w *World) between(a, b time.Duration) time.Duration { return between(w.noise, a, b) }
+
+// mix adds a number to the hash of what happened.
+func (w *World) mix(n uint64) {
+	w.trace = (w.trace ^ n) * 0x9e3779b97f4a7c15
+	w.trace ^= w.trace >> 29
 }
 
+// note tells the story, if somebody listens. Frequent callers ask w.telling
+// first, so that nothing is made up for nobody.
 func (w *World) note(format string, args ...any) {
-	line := fmt.Sprintf(format, args...)
-	var at [8]byte
-	binary.LittleEndian.PutUint64(at[:], uint64(w.now))
-	// Writing to a hash never fails.
-	_, _ = w.trace.Write(at[:])
-	_, _ = w.trace.Write([]byte(line))
-	if w.opt.Story {
-		fmt.Fprintf(&w.story, "%10.3fs %s\n", w.now.Seconds(), line)
+	if w.telling {
+		fmt.Fprintf(&w.story, "%9.3fs ", w.now.Seconds())
+		fmt.Fprintf(&w.story, format, args...)
+		w.story.WriteByte('\n')
 	}
 }
+
+// maxViolations bounds what a run keeps.
+const maxViolations = 20
 
 func (w *World) violation(format string, args ...any) {
-	text := fmt.Sprintf("at %.3fs: ", w.now.Seconds()) + fmt.Sprintf(format, args...)
-	if len(w.result.Violations) < 20 {
-		w.result.Violations = append(w.result.Violations, text)
-	}
+	text := fmt.Sprintf(format, args...)
 	w.note("VIOLATION %s", text)
+	if len(w.result.Violations) < maxViolations {
+		w.result.Violations = append(w.result.Violations, fmt.Sprintf("at %.3fs: %s", w.now.Seconds(), text))
+	}
 }
 
-// Run simulates one seed.
-func Run(opt Options) (Result, error) {
-	restore := quorumtest.SeedElections(opt.Seed)
-	defer restore()
+// newWorld builds the cluster; nothing has happened yet.
+func newWorld(seed uint64, p Params, telling bool, cover *Coverage) (*World, error) {
 	w := &World{
-		opt: opt, rng: rand.New(rand.NewPCG(opt.Seed, 0x9e3779b97f4a7c15)),
-		links: make(map[link]*linkState), up: map[draas.SiteID]bool{"primary": true, "dr": true},
-		trace: fnv.New64a(), log: slog.New(slog.DiscardHandler), epochs: make(map[draas.Epoch]draas.SiteID),
-		result: Result{Seed: opt.Seed, Phases: make(map[failover.Phase]bool), FaultKinds: make(map[string]int)},
+		p: p, noise: rand.New(rand.NewPCG(seed, 3)), telling: telling, cover: cover,
+		log: slog.New(slog.DiscardHandler), result: Result{Seed: seed},
+		receivers: make(map[string]*effecttest.Receiver), queue: make(queue, 0, 256),
 	}
-	if err := w.build(); err != nil {
-		return w.result, err
+	if cover == nil {
+		w.cover = NewCoverage()
 	}
-	w.after(w.between(500*ms, time.Second), w.activate)
-	w.after(2*time.Second, w.trouble)
-	w.runUntil(opt.Trouble)
-	w.heal()
-	w.runUntil(opt.Trouble + opt.Calm)
-	w.checkLive()
-	w.result.Trace = w.trace.Sum64()
-	w.result.Story = w.story.String()
-	for _, m := range w.members {
-		if m.failed != nil {
-			return w.result, fmt.Errorf("seed %d: member %s: %w", opt.Seed, m.id, m.failed)
+	w.oracle = newOracle(w)
+	ids := make([]draas.MemberID, 0, len(p.Machines))
+	for _, m := range p.Machines {
+		ids = append(ids, m.ID)
+	}
+	for id, s := range p.Policy.Services {
+		w.units = append(w.units, id)
+		for _, step := range s.Steps {
+			w.receivers[step.Effect] = effecttest.NewReceiver()
 		}
 	}
-	return w.result, nil
+	slices.Sort(w.units)
+	for _, unit := range w.units {
+		s := p.Policy.Services[unit]
+		for _, id := range p.Policy.PartsOf(unit) {
+			pt := &part{id: id, unit: unit, index: len(w.parts), alive: make([]bool, len(ids)), fence: s.Fence,
+				guarded: s.Fence.OutlivesDaemon() && s.Fence != draas.FenceDevice && s.OnLeaseLoss != draas.LeaseLossServe}
+			for i := range pt.alive {
+				pt.alive[i] = true
+			}
+			w.parts = append(w.parts, pt)
+		}
+	}
+	w.links = make([][]link, len(ids))
+	for i, machine := range p.Machines {
+		w.links[i] = make([]link, len(ids))
+		m := newMember(w, i, machine)
+		if err := quorum.Bootstrap(m.disk, quorum.ClusterMeta{ClusterID: quorum.ClusterID{1}, Self: m.id, Members: ids}); err != nil {
+			return nil, fmt.Errorf("bootstrap %s: %w", m.id, err)
+		}
+		w.members = append(w.members, m)
+	}
+	for _, m := range w.members {
+		w.after(w.between(0, 50*ms), m.start)
+	}
+	w.after(500*ms, w.activate)
+	return w, nil
 }
 
-func (w *World) runUntil(end time.Duration) {
+func (w *World) member(id draas.MemberID) *member {
+	for _, m := range w.members {
+		if m.id == id {
+			return m
+		}
+	}
+	return nil
+}
+
+func (w *World) part(id draas.ServiceID) *part {
+	for _, p := range w.parts {
+		if p.id == id {
+			return p
+		}
+	}
+	return nil
+}
+
+// reaches: a question goes there and its answer comes back.
+func (w *World) reaches(from, to *member) bool {
+	return w.links[from.index][to.index].cuts == 0 && w.links[to.index][from.index].cuts == 0 && !to.off && !to.stands()
+}
+
+// send carries a message, or loses, delays or doubles it.
+func (w *World) send(from *member, msg quorum.Message) {
+	to := w.member(msg.To)
+	l := &w.links[from.index][to.index]
+	if l.cuts > 0 || l.loss > 0 && w.noise.Float64() < l.loss {
+		return
+	}
+	w.deliver(to, msg, w.p.Delay+w.between(0, w.p.Jitter+l.slow))
+	if d := w.p.Doubled; d > 0 && w.noise.IntN(1000) < d || l.doubled > 0 && w.noise.Float64() < l.doubled {
+		w.deliver(to, msg, w.p.Delay+w.between(0, w.p.Jitter+l.slow+w.p.Election))
+	}
+}
+
+func (w *World) deliver(to *member, msg quorum.Message, in time.Duration) {
+	var n int32
+	if last := len(w.free) - 1; last >= 0 {
+		n, w.free = w.free[last], w.free[:last]
+		w.mail[n] = msg
+	} else {
+		n = int32(len(w.mail))
+		w.mail = append(w.mail, msg)
+	}
+	w.push(event{at: w.now + in, typ: evMessage, to: to, msg: n})
+}
+
+// arrive takes message n to its member.
+func (w *World) arrive(to *member, n int32) {
+	msg := w.mail[n]
+	w.mail[n] = quorum.Message{}
+	w.free = append(w.free, n)
+	w.mixBytes(msg.Data)
+	// What was under way when the link was cut is lost.
+	if to.daemon == nil || to.off || w.links[w.member(msg.From).index][to.index].cuts > 0 {
+		return
+	}
+	if len(to.inbox) < maxInbox {
+		to.inbox = append(to.inbox, msg)
+	}
+	to.process()
+}
+
+// maxInbox bounds what waits for a frozen daemon, as the daemon's own does.
+const maxInbox = 4096
+
+func (w *World) mixBytes(b []byte) {
+	h := uint64(len(b))
+	for len(b) >= 8 {
+		h = (h ^ (uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56)) * 0xff51afd7ed558ccd
+		b = b[8:]
+	}
+	for _, c := range b {
+		h = h*31 + uint64(c)
+	}
+	w.mix(h)
+}
+
+// activate is the operator who puts the services into use: asks until it is
+// done, also when the answer was lost.
+func (w *World) activate() {
+	again := false
+	for _, id := range w.units {
+		if w.oracle.unit(id).highest > 0 {
+			continue
+		}
+		again = true
+		m := w.members[w.noise.IntN(len(w.members))]
+		// Before the version in force knows all of the policy nobody starts.
+		if m.running() && m.daemon.State().Version >= failover.Version {
+			w.ask(m, id, w.p.Policy.Services[id].Home, failover.Request{Move: failover.MoveActivate, Operator: "sim"})
+		}
+	}
+	if again {
+		w.after(400*ms, w.activate)
+	}
+}
+
+// ask is an operator at a member.
+func (w *World) ask(m *member, id draas.ServiceID, site draas.SiteID, r failover.Request) {
+	if !m.running() {
+		w.note("an operator at %s finds no daemon", m.id)
+		return
+	}
+	what := string(r.Move) + string(r.Ask)
+	req, err := m.daemon.Request(id, site, r, m.reading())
+	if err != nil {
+		w.note("an operator at %s asks for %s of %s and is told: %v", m.id, what, id, err)
+	} else {
+		w.note("an operator at %s asks for %s of %s to %q", m.id, what, id, site)
+		w.oracle.asked(m, req, id, r)
+	}
+	m.process()
+}
+
+// run lets events happen until a time, or until stop says so after one.
+func (w *World) run(end time.Duration, stop func() bool) {
 	for len(w.queue) > 0 && w.queue[0].at <= end {
-		e := heap.Pop(&w.queue).(event)
+		e := w.queue.pop()
 		w.now = e.at
-		e.do()
-		w.check()
+		w.result.Events++
+		w.mix(uint64(e.at) ^ uint64(e.typ)<<60)
+		switch e.typ {
+		case evCall:
+			e.do()
+		case evMessage:
+			w.arrive(e.to, e.msg)
+		case evWake:
+			if e.to.run == e.run && e.to.wakeAt == e.at {
+				e.to.process()
+			}
+		case evLook:
+			e.to.look(e.run)
+		}
+		w.oracle.instant()
+		for _, h := range w.hooks {
+			h()
+		}
+		if stop != nil && stop() {
+			return
+		}
 	}
 	w.now = end
 }
 
-// check looks at what must hold at every instant.
-func (w *World) check() {
-	var serving []draas.MemberID
-	for _, m := range w.members {
-		if m.gateOpen() {
-			serving = append(serving, m.id)
-		}
-	}
-	if len(serving) > 1 {
-		w.violation("rule 1: two sites serve: %v", serving)
-	}
-}
-
-// granted is told of every activation that a member applies.
-func (w *World) granted(by draas.MemberID, site draas.SiteID, epoch draas.Epoch) {
-	if was, known := w.epochs[epoch]; known && was != site {
-		w.violation("section 4: epoch %d was granted to %s, and %s applied it for %s", epoch, was, by, site)
-	}
-	w.epochs[epoch] = site
-	w.highest = max(w.highest, epoch)
-}
-
-// checkLive: once the faults are over, exactly one site is active within the
-// calm time, and it serves.
-func (w *World) checkLive() {
-	if w.highest == 0 {
-		w.violation("liveness: nothing was ever activated")
-		return
-	}
-	open := 0
-	for _, m := range w.members {
-		if m.gateOpen() {
+// settled: every unit has exactly one site that serves, and no move is under
+// way there as far as the site itself knows.
+func (w *World) settled() bool {
+	for _, p := range w.parts {
+		open := 0
+		for _, m := range w.members {
+			if !m.open(p) {
+				continue
+			}
 			open++
+			if m.daemon == nil {
+				return false
+			}
+			if sv := m.daemon.State().Services[p.unit]; sv == nil || sv.Phase.Moving() || sv.Active.Member() != m.id {
+				return false
+			}
+		}
+		if open != 1 {
+			return false
 		}
 	}
-	if open != 1 {
-		w.violation("liveness: %d sites serve %v after the last fault", open, w.opt.Calm)
+	return true
+}
+
+// simulated is what a schedule takes at least.
+const simulated = 30 * time.Second
+
+// play runs a schedule's world to its end: trouble, then the calm in which the
+// cluster has to settle.
+func (w *World) play(trouble, length time.Duration) {
+	w.run(trouble, nil)
+	w.heal()
+	w.run(max(length, trouble), nil)
+	late := trouble + w.p.bound()
+	if !w.settled() {
+		w.run(late, w.settled)
 	}
+	if !w.settled() {
+		w.violation("liveness: %v after the last fault not every service has one active site and no move: %s", w.now-trouble, w.describe())
+	}
+	w.result.Simulated = w.now
+	w.result.Trace = w.trace
+	w.result.Story = w.story.String()
+}
+
+// describe says where everybody stands, for a violation.
+func (w *World) describe() string {
+	var b strings.Builder
+	for _, m := range w.members {
+		fmt.Fprintf(&b, "%s:", m.id)
+		switch {
+		case m.off:
+			b.WriteString(" off")
+		case m.daemon == nil:
+			fmt.Fprintf(&b, " no daemon (%v)", m.ended)
+		default:
+			s := m.daemon.Status()
+			fmt.Fprintf(&b, " %s, applied %d", s.State, s.Applied)
+		}
+		for _, p := range w.parts {
+			if m.daemon != nil {
+				if sv := m.daemon.State().Services[p.unit]; sv != nil {
+					fmt.Fprintf(&b, ", %s %s at %q epoch %s", p.id, sv.Phase, sv.Active, sv.Epoch)
+				}
+			}
+			if m.open(p) {
+				b.WriteString(" OPEN")
+			}
+		}
+		b.WriteString("; ")
+	}
+	return strings.TrimSuffix(b.String(), "; ")
+}
+
+// Run simulates one schedule. With story, the result tells it. What was
+// covered is added to cover, if that is given.
+func Run(s Schedule, story bool, cover *Coverage) (Result, error) {
+	return runWorld(s, draw(rand.New(rand.NewPCG(s.Seed, 1))), story, cover, simulated, nil)
+}
+
+func runWorld(s Schedule, p Params, story bool, cover *Coverage, length time.Duration, prepare func(*World)) (Result, error) {
+	defer quorumtest.SeedElections(s.Seed)()
+	w, err := newWorld(s.Seed, p, story, cover)
+	if err != nil {
+		return Result{Seed: s.Seed}, fmt.Errorf("seed %d: %w", s.Seed, err)
+	}
+	for _, f := range s.Faults {
+		w.after(f.At, func() { w.meet(f) })
+	}
+	if prepare != nil {
+		prepare(w)
+	}
+	w.play(s.Trouble, length)
+	if w.err != nil {
+		return w.result, fmt.Errorf("seed %d: %w", s.Seed, w.err)
+	}
+	return w.result, nil
 }

@@ -1,7 +1,11 @@
 // Command sim runs simulated clusters and says whether the rules held.
 //
-//	sim -seeds 200         # seeds 1 to 200
-//	sim -seed 17           # one seed again, with its story
+//	sim -seeds 200              # seeds 1 to 200, on all cores
+//	sim -seeds 200 -from 1000   # seeds 1000 to 1199
+//	sim -for 8h                 # as many as that takes
+//	sim -seed 17                # one seed again, with its story
+//	sim -seed 17 -shrink        # cut down to the faults that matter
+//	sim -schedule file          # a schedule as -shrink prints it, with its story
 package main
 
 import (
@@ -9,92 +13,106 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
 	"time"
 
-	"github.com/draasd/draas/failover"
+	"context"
+
 	"github.com/draasd/draas/internal/sim"
 )
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
 }
 
-func run(args []string, out, errOut io.Writer) int {
-	flags := flag.NewFlagSet("sim", flag.ContinueOnError)
-	flags.SetOutput(errOut)
-	seeds := flags.Int("seeds", 200, "how many seeds to run, from 1")
-	seed := flags.Uint64("seed", 0, "run this seed alone and tell its story")
-	trouble := flags.Duration("trouble", 30*time.Second, "simulated time with faults")
-	calm := flags.Duration("calm", 30*time.Second, "simulated time without, within which one site must be active")
-	if err := flags.Parse(args); err != nil {
+// flags are what the command was asked for.
+type flags struct {
+	seeds, from, seed uint64
+	last              time.Duration
+	jobs              int
+	shrink, worker    bool
+	keepOn, cover     bool
+	schedule          string
+}
+
+func run(ctx context.Context, args []string, out, errOut io.Writer) int {
+	var f flags
+	set := flag.NewFlagSet("sim", flag.ContinueOnError)
+	set.SetOutput(errOut)
+	set.Uint64Var(&f.seeds, "seeds", 200, "how many seeds to run")
+	set.Uint64Var(&f.from, "from", 1, "the first seed")
+	set.DurationVar(&f.last, "for", 0, "run seeds for so long, in place of -seeds")
+	set.Uint64Var(&f.seed, "seed", 0, "run this seed alone and tell its story")
+	set.BoolVar(&f.shrink, "shrink", false, "cut -seed or -schedule down to the faults that matter")
+	set.StringVar(&f.schedule, "schedule", "", "run the schedule in this file and tell its story")
+	set.IntVar(&f.jobs, "jobs", runtime.NumCPU(), "how many processes to use")
+	set.BoolVar(&f.keepOn, "keep-on", false, "go on after a violation")
+	set.BoolVar(&f.cover, "cover", true, "print what was covered")
+	set.BoolVar(&f.worker, "worker", false, "be a part of another sim: read seeds, write results")
+	if err := set.Parse(args); err != nil {
 		return 2
 	}
-	opt := sim.Options{Trouble: *trouble, Calm: *calm}
-	if *seed != 0 {
-		opt.Seed, opt.Story = *seed, true
-		r, err := sim.Run(opt)
-		fmt.Fprint(out, r.Story)
-		return verdict(out, []sim.Result{r}, err, 0)
-	}
-	start := time.Now()
-	var results []sim.Result
-	for i := range *seeds {
-		opt.Seed = uint64(i + 1)
-		r, err := sim.Run(opt)
-		results = append(results, r)
-		if err != nil || len(r.Violations) > 0 {
-			return verdict(out, results, err, time.Since(start))
-		}
-	}
-	return verdict(out, results, nil, time.Since(start))
-}
-
-func verdict(out io.Writer, results []sim.Result, err error, took time.Duration) int {
-	violations, moves, faults := 0, 0, 0
-	phases := make(map[failover.Phase]int)
-	kinds := make(map[string]int)
-	for _, r := range results {
-		violations += len(r.Violations)
-		moves += r.Moves
-		faults += r.Faults
-		for p := range r.Phases {
-			phases[p]++
-		}
-		for k, n := range r.FaultKinds {
-			kinds[k] += n
-		}
-		for _, v := range r.Violations {
-			fmt.Fprintf(out, "seed %d: %s\n", r.Seed, v)
-		}
+	// Runs are short and leave little behind: seldom is often enough.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(256 << 20)
+	var err error
+	code := 0
+	switch {
+	case f.worker:
+		err = work(os.Stdin, out)
+	case f.seed != 0 || f.schedule != "":
+		code, err = one(f, out)
+	default:
+		code, err = many(ctx, f, out, errOut)
 	}
 	if err != nil {
-		fmt.Fprintf(out, "sim: %v\n", err)
-	}
-	rate := 0.0
-	if took > 0 {
-		rate = float64(len(results)) / took.Seconds()
-	}
-	fmt.Fprintf(out, "sim: %d schedules, %d violations, %d moves, %d faults, %.1f schedules/s\n", len(results), violations, moves, faults, rate)
-	fmt.Fprintf(out, "     schedules that reached a phase: %s\n", list(phases))
-	fmt.Fprintf(out, "     faults: %s\n", list(kinds))
-	if err != nil || violations > 0 {
-		if len(results) > 0 {
-			fmt.Fprintf(out, "     its story: make sim SEED=%d\n", results[len(results)-1].Seed)
-		}
+		fmt.Fprintln(errOut, "sim:", err)
 		return 1
 	}
-	return 0
+	return code
 }
 
-func list[K ~string](counts map[K]int) string {
-	var parts []string
-	for k, n := range counts {
-		if k != "" {
-			parts = append(parts, fmt.Sprintf("%s %d", string(k), n))
+// one runs a single schedule and tells its story, or cuts it down.
+func one(f flags, out io.Writer) (int, error) {
+	s := sim.Generate(f.seed)
+	if f.schedule != "" {
+		data, err := os.ReadFile(f.schedule)
+		if err != nil {
+			return 0, err
+		}
+		if s, err = sim.ParseSchedule(data); err != nil {
+			return 0, err
 		}
 	}
-	slices.Sort(parts)
-	return strings.Join(parts, ", ")
+	if f.shrink {
+		least, tries, err := sim.Shrink(s)
+		if err != nil {
+			return 0, err
+		}
+		data, err := least.JSON()
+		if err != nil {
+			return 0, err
+		}
+		fmt.Fprintf(out, "%d of %d faults are left after %d runs; replay with -schedule:\n%s\nas Go:\n%s\n", len(least.Faults), len(s.Faults), tries, data, least.Literal())
+		s = least
+	}
+	r, err := sim.Run(s, true, nil)
+	if err != nil {
+		return 0, err
+	}
+	fmt.Fprint(out, r.Story)
+	for _, v := range r.Violations {
+		fmt.Fprintf(out, "seed %d: %s\n", r.Seed, v)
+	}
+	fmt.Fprintf(out, "sim: 1 schedules, %d violations, %d moves, %d faults, trace %016x\n", len(r.Violations), r.Moves, r.Faults, r.Trace)
+	if len(r.Violations) > 0 {
+		return 1, nil
+	}
+	return 0, nil
 }

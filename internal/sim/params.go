@@ -1,0 +1,183 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/runbook"
+)
+
+const ms = time.Millisecond
+
+// drift is rho: the simulated clocks stay within it, and reach it.
+const drift = 0.1
+
+// Params is what a cluster is like: the file that its members were started
+// with, their clocks and the network between them. A schedule's seed draws it;
+// a scenario may bring its own.
+type Params struct {
+	Machines []Machine // sorted by name
+
+	Heartbeat, Election time.Duration
+	// Probe is how often a member looks at everything, Rise and Fall how many
+	// looks make a verdict.
+	Probe      time.Duration
+	Rise, Fall int
+	Resend     time.Duration
+	// Delay is what a message takes, Jitter how much longer at most; of
+	// Doubled messages in a thousand a copy arrives.
+	Delay, Jitter time.Duration
+	Doubled       int
+	// SnapshotEvery is after how many entries the log is cut.
+	SnapshotEvery uint64
+	// Restart is after how long a daemon that has ended is started again.
+	Restart time.Duration
+	Policy  failover.Policy
+}
+
+// Machine is one member's.
+type Machine struct {
+	ID     draas.MemberID
+	Role   draas.Role
+	Domain string
+	Rate   float64 // of its clocks, 1 is right
+}
+
+// Default is a cluster of two sites and a witness with right clocks, one
+// service "shop" at home at primary, and the timings of profile fast.
+func Default() Params {
+	p := Params{
+		Machines: []Machine{
+			{ID: "dr", Role: draas.RoleSite, Domain: "west", Rate: 1},
+			{ID: "primary", Role: draas.RoleSite, Domain: "east", Rate: 1},
+			{ID: "witness", Role: draas.RoleWitness, Domain: "north", Rate: 1},
+		},
+		Heartbeat: 50 * ms, Election: 300 * ms,
+		Probe: 250 * ms, Rise: 2, Fall: 4, Resend: 300 * ms,
+		Delay: ms, Jitter: 2 * ms, Doubled: 20, SnapshotEvery: 64, Restart: 500 * ms,
+	}
+	p.Policy = failover.Policy{Digest: "simulated", Services: map[draas.ServiceID]failover.ServicePolicy{
+		"shop": serviceOf(2*time.Second, 400*ms, 250*ms),
+	}, Retarget: 3200 * ms}
+	p.members()
+	return p
+}
+
+// members says in the policy who the machines are.
+func (p *Params) members() {
+	p.Policy.Members = nil
+	for _, m := range p.Machines {
+		p.Policy.Members = append(p.Policy.Members, failover.MemberPolicy{ID: m.ID, Role: m.Role, Domain: m.Domain})
+	}
+}
+
+func serviceOf(lease, renew, probe time.Duration) failover.ServicePolicy {
+	return failover.ServicePolicy{
+		Home: "primary", Sites: []draas.SiteID{"primary", "dr"}, Automatic: true, Fence: draas.FenceKernel,
+		Confirmations: 2, Warm: true, Renew: renew, Hold: 2 * lease, Start: 4 * probe,
+		Steps: []runbook.Step{{Name: "dns", Effect: "dns", Timeout: time.Second}},
+		// No margin: the simulated fence closes at once.
+		Lease: draas.Lease{Length: lease, Drift: drift},
+	}
+}
+
+// draw draws a cluster. Most have slow timings: what happens depends on the
+// order of events and on the ratios of the durations, and a cluster with long
+// ones has fewer events in a second.
+func draw(r *rand.Rand) Params {
+	p := Default()
+	unit := between(r, 150*ms, 300*ms)
+	if r.IntN(16) == 0 {
+		unit = 50 * ms // as profile fast has it
+	}
+	p.Heartbeat = unit
+	p.Election = unit * time.Duration(3+r.IntN(4))
+	p.Probe = unit * time.Duration(2+r.IntN(3))
+	p.Fall = 2 + r.IntN(3)
+	p.Resend = p.Election * time.Duration(1+r.IntN(2))
+	p.Jitter = []time.Duration{2 * ms, 2 * ms, 20 * ms, unit / 2}[r.IntN(4)]
+	p.Doubled = []int{0, 5, 20, 200}[r.IntN(4)]
+	p.SnapshotEvery = []uint64{16, 64, 64, 1000}[r.IntN(4)]
+	p.Restart = between(r, 2*unit, 10*unit)
+	for i := range p.Machines {
+		p.Machines[i].Rate = drawRate(r)
+	}
+	switch r.IntN(8) {
+	case 0:
+		p.Machines[2].Domain = p.Machines[0].Domain // the witness stands at the DR site
+	case 1:
+		p.Machines[2].Domain = p.Machines[1].Domain
+	}
+	lease := max(p.Election*3/2, unit*time.Duration(8+r.IntN(8)))
+	p.Policy.Services = map[draas.ServiceID]failover.ServicePolicy{"shop": drawService(r, p, lease)}
+	switch r.IntN(6) {
+	case 0:
+		p.Policy.Services["mail"] = drawService(r, p, lease)
+	case 1:
+		p.Policy.Services["mail"] = drawService(r, p, lease)
+		p.Policy.Services["wiki"] = drawService(r, p, lease)
+	}
+	p.Policy.Retarget = time.Duration(float64(lease)*(1+drift)) + 4*unit
+	p.members()
+	return p
+}
+
+func drawRate(r *rand.Rand) float64 {
+	switch r.IntN(3) {
+	case 0:
+		return 1 - drift
+	case 1:
+		return 1 + drift
+	}
+	return 1 - drift + 2*drift*r.Float64()
+}
+
+// drawService draws the rules of one service.
+func drawService(r *rand.Rand, p Params, lease time.Duration) failover.ServicePolicy {
+	s := serviceOf(lease, lease/time.Duration(4+r.IntN(3)), p.Probe)
+	if r.IntN(3) == 0 {
+		s.Home, s.Sites = "dr", []draas.SiteID{"dr", "primary"}
+	}
+	s.Automatic = r.IntN(8) > 0
+	switch r.IntN(16) {
+	case 0:
+		s.Fence = draas.FenceNone
+	case 1, 2, 3:
+		s.Fence = draas.FencePath
+	case 4:
+		s.Fence, s.Warm = draas.FenceSystemd, false
+	}
+	if r.IntN(8) == 0 {
+		s.Confirmations = 3
+	}
+	s.Confirm = []time.Duration{0, 0, p.Probe, 4 * p.Probe}[r.IntN(4)]
+	s.Hold = []time.Duration{0, lease, 4 * lease, time.Minute}[r.IntN(4)]
+	s.Start = p.Probe * time.Duration(p.Rise+2)
+	switch r.IntN(4) {
+	case 0:
+		s.Steps = nil
+	case 1:
+		s.Steps = append(s.Steps, runbook.Step{Name: "tell", Effect: "tell", Timeout: time.Second})
+	}
+	return s
+}
+
+// between draws a duration.
+func between(r *rand.Rand, a, b time.Duration) time.Duration {
+	return a + time.Duration(r.Int64N(int64(b-a)+1))
+}
+
+// bound is how long after the last fault every service has to have exactly
+// one active site and no move under way: a daemon's restart, a few elections,
+// what a failure takes to be seen and confirmed, a move that turns back twice,
+// each wait at the pace of the slowest clock.
+func (p *Params) bound() time.Duration {
+	d := p.Restart + 6*p.Election + 3*p.Resend + time.Duration(2*p.Fall+2*p.Rise)*p.Probe + 2*p.Policy.Retarget
+	var longest time.Duration
+	for _, s := range p.Policy.Services {
+		longest = max(longest, 2*s.Lease.Wait()+s.Confirm+2*s.Start+time.Duration(len(s.Steps))*time.Second)
+	}
+	return time.Duration(float64(d+longest)/(1-drift)) + 2*time.Second
+}
