@@ -113,12 +113,6 @@ func (b *book) begin(text string) {
 	b.write(time.Now(), text)
 }
 
-func (b *book) lastRound() []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.round
-}
-
 func (b *book) wrong() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -48,6 +48,7 @@ truncate -s 32M /mnt/disk
 mkfs.ext4 -q -b 1024 -m 0 -O ^has_journal /mnt/disk
 mount -o loop,errors=remount-ro /mnt/disk "$1"
 cp -a /mnt/data/. "$1"
+sync -f "$1"
 mount -t bpf bpf /sys/fs/bpf
 touch /mnt/boot_id
 mount --bind /mnt/boot_id /proc/sys/kernel/random/boot_id

@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -63,7 +64,7 @@ func (s *stage) carryOut(ctx context.Context, f Fault) error {
 	case DiskRO:
 		return h.freezeDisk(ctx, f.For)
 	case CorruptLog:
-		return h.corruptLog(ctx, f)
+		return h.corruptLog(ctx, f, refusePatience)
 	case Maintenance:
 		if h.daemon.hold(syscall.SIGTERM, 10*time.Second) {
 			s.book.violate("%s did not end within 10 s of SIGTERM", h.daemon.name)
@@ -150,7 +151,7 @@ const refusePatience = 10 * time.Second
 // corruptLog changes some bytes in the log or the snapshot of a daemon that
 // was killed, and starts it: it must refuse, and say why. Then the bytes are
 // put back, as if they had been misread.
-func (h *host) corruptLog(ctx context.Context, f Fault) error {
+func (h *host) corruptLog(ctx context.Context, f Fault, patience time.Duration) error {
 	h.disk.Lock()
 	defer h.disk.Unlock()
 	h.daemon.hold(syscall.SIGKILL, time.Minute)
@@ -174,7 +175,7 @@ func (h *host) corruptLog(ctx context.Context, f Fault) error {
 	if err := os.WriteFile(file, bad, 0o600); err != nil {
 		return fmt.Errorf("damage log: %w", err)
 	}
-	said, err := h.tryDaemon(ctx)
+	said, err := h.tryDaemon(ctx, patience)
 	if err == nil && (!strings.Contains(said, "is damaged") || !strings.Contains(said, filepath.Base(file))) {
 		err = fmt.Errorf("a damaged %s (from byte %d of %d) is to be refused by name; the daemon said: %s", filepath.Base(file), at, len(good), said)
 	}
@@ -187,21 +188,26 @@ func (h *host) corruptLog(ctx context.Context, f Fault) error {
 
 // tryDaemon starts the daemon beside the one that is kept running, and waits
 // for it to refuse.
-func (h *host) tryDaemon(ctx context.Context) (said string, err error) {
+func (h *host) tryDaemon(ctx context.Context, patience time.Duration) (said string, err error) {
 	cmd := h.daemon.command()
-	ctx, cancel := context.WithTimeout(ctx, refusePatience)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		return "", fmt.Errorf("start daemon with a damaged log: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() }) // it may have ended
+	stop := context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }) // it may have ended
 	defer stop()
-	out, err := cmd.CombinedOutput()
+	err = cmd.Wait()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.Exited():
-		return string(out), nil
+		return out.String(), nil
 	case err == nil:
-		return "", fmt.Errorf("a daemon with a damaged log ended well: %s", out)
+		return "", fmt.Errorf("a daemon with a damaged log ended well: %s", &out)
 	}
-	return "", fmt.Errorf("a daemon with a damaged log did not refuse it: %w: %s", err, out)
+	return "", fmt.Errorf("a daemon with a damaged log did not refuse it: %w: %s", err, &out)
 }
 
 // newest is the file of the log that counts: the one of the highest number.

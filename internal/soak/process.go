@@ -106,10 +106,11 @@ func (p *process) once(ctx context.Context) error {
 	return readErr
 }
 
-// signal wants p.mu. The process may have ended.
+// signal wants p.mu. It goes to the process and its children, whose group it
+// leads; they may have ended.
 func (p *process) signal(s syscall.Signal) {
 	if p.cmd != nil {
-		_ = p.cmd.Process.Signal(s)
+		_ = syscall.Kill(-p.cmd.Process.Pid, s)
 	}
 }
 

@@ -213,7 +213,7 @@ func firstIllegal(ops []porcupine.Operation) string {
 		return "all of it"
 	}
 	op := byReturn[n]
-	return fmt.Sprintf("%+v between %s and %s", op.Input, clock(op.Call), clock(op.Return))
+	return fmt.Sprintf("%T %+v between %s and %s", op.Input, op.Input, clock(op.Call), clock(op.Return))
 }
 
 // prefix is a history up to its n-th return: what was called and had not

@@ -42,9 +42,9 @@ type Result struct {
 // checkPatience is how long the check of one register may take.
 const checkPatience = time.Minute
 
-// finish ends everything and draws the last conclusions.
+// finish ends everything and draws the last conclusions. Of a round that was
+// interrupted nothing is concluded: what was decided in it is not all known.
 func (r *soak) finish() error {
-	r.account()
 	res := &r.result
 	res.Operations = make(map[string]int)
 	for _, s := range services {

@@ -132,6 +132,7 @@ func (r *soak) open(ctx context.Context) error {
 	if err := await(ctx, settleLimit, func(ctx context.Context) error { return r.operators.settled(ctx, fenced) }); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
+	r.learn(ctx)
 	return nil
 }
 
@@ -217,17 +218,24 @@ func (r *soak) settle(ctx context.Context) error {
 	if err != nil {
 		if ctx.Err() == nil {
 			r.book.violate("the cluster did not settle: %v", err)
+			r.learn(ctx)
+			r.account() // what users saw may say why
 		}
 		return err
 	}
 	took := time.Since(from)
 	r.result.Settled = append(r.result.Settled, took)
 	r.book.note("settled after %v", took.Round(time.Millisecond))
-	// What was committed until now is known from here on to everybody asked.
+	r.learn(ctx)
+	return nil
+}
+
+// learn asks every member what was decided. When all agree, that is all that
+// was committed until now.
+func (r *soak) learn(ctx context.Context) {
 	for _, name := range members {
 		r.operators.follow(ctx, name)
 	}
-	return nil
 }
 
 // acknowledge tells the cluster that somebody knows of its moves, so that the

@@ -1,0 +1,79 @@
+package soak
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+)
+
+// The schedule follows from the seed alone, and seeds differ.
+func TestRoundFollowsFromSeed(t *testing.T) {
+	for n := 1; n < 20; n++ {
+		if !reflect.DeepEqual(round(7, n), round(7, n)) {
+			t.Fatalf("round %d of seed 7 is not the same twice", n)
+		}
+		if reflect.DeepEqual(round(7, n), round(8, n)) {
+			t.Errorf("round %d is the same for seeds 7 and 8", n)
+		}
+	}
+	if reflect.DeepEqual(round(7, 1), round(7, 2)) {
+		t.Error("rounds 1 and 2 are the same")
+	}
+}
+
+// Every kind comes, to whom it can come, and the spared member is spared.
+func TestFaults(t *testing.T) {
+	kinds, spared := make(map[Kind]int), make(map[string]bool)
+	for seed := range uint64(40) {
+		spared[spare(seed)] = true
+		for n := 1; n < 8; n++ {
+			disk := make(map[string]time.Duration)
+			last := time.Duration(0)
+			for _, f := range round(seed, n) {
+				kinds[f.Kind]++
+				if f.At < last || f.At > trouble || f.For > maintenanceMax || !slices.Contains(members, f.Member) {
+					t.Fatalf("seed %d round %d: %+v after %v", seed, n, f, last)
+				}
+				last = f.At
+				check(t, seed, f, disk)
+			}
+		}
+	}
+	for _, w := range weights {
+		if kinds[w.kind] == 0 {
+			t.Errorf("no %s was drawn", w.kind)
+		}
+	}
+	if len(kinds) != len(weights) || len(spared) != len(members) {
+		t.Errorf("%d of %d kinds, %d of %d members spared", len(kinds), len(weights), len(spared), len(members))
+	}
+}
+
+func check(t *testing.T, seed uint64, f Fault, disk map[string]time.Duration) {
+	t.Helper()
+	switch f.Kind {
+	case KillDaemon, KillGuard, HostOff, DiskFull, DiskRO, CorruptLog, Maintenance:
+		if f.Member == spare(seed) {
+			t.Errorf("seed %d spares %s: %v", seed, spare(seed), f)
+		}
+	}
+	switch f.Kind {
+	case KillGuard, StopGuard, KillService:
+		if f.Member == witness {
+			t.Errorf("the witness has nothing of it: %v", f)
+		}
+	case DiskFull, DiskRO, CorruptLog:
+		if f.At < disk[f.Member] {
+			t.Errorf("its disk has a fault already: %v", f)
+		}
+		disk[f.Member] = f.At + f.For
+	case Cut, CutOneWay, CutPort, Loss:
+		if f.Other == f.Member || prefixOf[f.Other] == "" || (f.Kind == CutPort) != (f.Port != 0) || (f.Kind == Loss) != (f.Percent != 0) {
+			t.Errorf("no such cut: %v", f)
+		}
+	}
+	if (f.Kind == Switchover || f.Kind == Failover || f.Kind == Failback) != (f.For == 0) {
+		t.Errorf("it lasts for %v: %v", f.For, f)
+	}
+}

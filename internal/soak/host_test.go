@@ -1,0 +1,176 @@
+package soak
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// fakeDaemon stands in for draasd: it appends to its log for as long as it can,
+// and refuses a log that does not begin as it began.
+const fakeDaemon = `#!/bin/sh
+{
+cd "$(dirname "$3")/data" || exit 1
+head -c 5 log-0000000000000001 | grep -qx begin || { echo log-0000000000000001 is damaged; exit 1; }
+while env printf %0512d 0 >>log-0000000000000001; do sleep 0.02; done
+exit 1
+} 2>&1 | tr A-Z a-z
+exit 1
+`
+
+func testHost(t *testing.T, ended func(excused bool, said string)) *host {
+	t.Helper()
+	needRoot(t)
+	work := t.TempDir()
+	for path, data := range map[string]string{"draasd": fakeDaemon, "data/log-0000000000000001": "begin\n"} {
+		path = filepath.Join(work, path)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(data), 0o700)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(work, "run"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h, err := newHost(witness, work, filepath.Join(work, "draasd"), testRouter(t), work,
+		func(h *host, p *process, _ error, said string) { ended(h.excused(p, said), said) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// Each fault of a disk does to a process what it is to do, is an excuse for as
+// long as it lasts, and is taken back.
+func TestDiskFaults(t *testing.T) {
+	t.Parallel()
+	ends := make(chan string, 100)
+	h := testHost(t, func(excused bool, said string) {
+		if !excused {
+			t.Errorf("it ended without an excuse: %s", said)
+		}
+		ends <- said
+	})
+	keep(t, h.daemon)
+	size := func() int64 {
+		info, err := os.Stat(h.Path(filepath.Join(h.data(), "log-0000000000000001")))
+		if err != nil {
+			return -1
+		}
+		return info.Size()
+	}
+	writes := func() bool {
+		before := size()
+		pause(context.Background(), 60*time.Millisecond)
+		return before >= 0 && size() > before
+	}
+	until(t, "it writes", writes)
+	drain(ends)
+	for name, fault := range map[string]func(context.Context, time.Duration) error{"no space left": h.fillDisk, "read-only|input/output error": h.freezeDisk} {
+		if err := fault(context.Background(), 400*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		said := drain(ends)
+		if !slices.ContainsFunc(strings.Split(name, "|"), func(w string) bool { return strings.Contains(said, w) }) {
+			t.Errorf("the daemon of a disk with %s said %q", name, said)
+		}
+		until(t, "it writes again", writes)
+	}
+	if h.excused(h.daemon, "no space left on device") != true || h.excused(h.daemon, "segmentation fault") {
+		t.Error("just after a fault its own words are an excuse, and no others")
+	}
+}
+
+// A damaged log has to be refused, and is put back.
+func TestCorruptLog(t *testing.T) {
+	t.Parallel()
+	h := testHost(t, func(_ bool, said string) { t.Errorf("it ended by itself: %s", said) })
+	keep(t, h.daemon)
+	// The stand-in looks at the first bytes only: with these two the damage is
+	// there, and behind them.
+	file := h.Path(filepath.Join(h.data(), "log-0000000000000001"))
+	var refused, taken int
+	for i := range 12 {
+		h.daemon.hold(syscall.SIGKILL, time.Minute)
+		if err := os.WriteFile(file, []byte("begin\nxx"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h.daemon.release()
+		err := h.corruptLog(context.Background(), Fault{At: time.Duration(i), For: time.Millisecond}, 150*time.Millisecond)
+		if err == nil {
+			refused++
+		} else if strings.Contains(err.Error(), "did not refuse it") {
+			taken++
+		} else {
+			t.Fatal(err)
+		}
+		if data, err := os.ReadFile(file); err != nil || !strings.HasPrefix(string(data), "begin\nxx") {
+			t.Fatalf("the log was not put back: %q, %v", data, err)
+		}
+	}
+	if refused == 0 || taken == 0 {
+		t.Errorf("%d refused, %d taken: want some of both", refused, taken)
+	}
+}
+
+// Who is off has no link and no process, and comes back as another boot.
+func TestPower(t *testing.T) {
+	t.Parallel()
+	h := testHost(t, func(_ bool, said string) { t.Errorf("it ended by itself: %s", said) })
+	keep(t, h.daemon)
+	boot := func() string {
+		out, err := h.Run("/", "cat", "/proc/sys/kernel/random/boot_id")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	link := func() bool {
+		out, err := h.router.Run("/", "ip", "-br", "link", "show", witness)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(out, "UP")
+	}
+	runs := func() bool { pid, _, _ := h.daemon.present(); return pid != 0 }
+	until(t, "it runs", runs)
+	first := boot()
+	if err := errors.Join(h.powerOff(), h.powerOff()); err != nil {
+		t.Fatal(err)
+	}
+	if runs() || link() || len(first) != 37 || boot() == first {
+		t.Errorf("off: runs %v, link %v, boot %q then %q", runs(), link(), first, boot())
+	}
+	if err := h.powerOn(context.Background()); err != nil || link() || runs() {
+		t.Errorf("on though another fault holds it off: %v", err)
+	}
+	if err := h.powerOn(context.Background()); err != nil || !link() {
+		t.Errorf("on, without a link: %v", err)
+	}
+	until(t, "it runs again", runs)
+	if out, err := h.router.Run("/", "ip", "route", "get", memberAddress(witness)); err != nil || !strings.Contains(out, "dev witness") {
+		t.Errorf("the route did not come back: %q, %v", out, err)
+	}
+}
+
+// drain is all that was said so far.
+func drain(said <-chan string) (all string) {
+	for {
+		select {
+		case s := <-said:
+			all += s
+		default:
+			return all
+		}
+	}
+}
