@@ -19,6 +19,8 @@ const (
 	KillService Kind = "kill-service"
 	StopDaemon  Kind = "stop-daemon"
 	StopGuard   Kind = "stop-guard"
+	KillBoth    Kind = "kill-both" // daemon and guard: only the fence itself is left
+	StopBoth    Kind = "stop-both"
 	StopHost    Kind = "stop-host" // every process of the machine
 	HostOff     Kind = "host-off"  // every process killed, the link down, the rules gone; another boot afterwards
 	Cut         Kind = "cut"       // nothing passes between two sites
@@ -35,6 +37,8 @@ const (
 	Switchover  Kind = "switchover"  // an operator's wish; the following too
 	Failover    Kind = "failover"
 	Failback    Kind = "failback"
+	Pause       Kind = "pause"  // of automatic moves
+	Reload      Kind = "reload" // another failover.toml everywhere, and SIGHUP
 )
 
 // Fault is one fault of a round.
@@ -48,6 +52,7 @@ type Fault struct {
 	Site    string // where to move it; empty: draasd chooses
 	Port    uint16 // that is cut
 	Percent int    // of packets that are lost
+	File    int    // which failover.toml
 }
 
 func (f Fault) String() string {
@@ -66,6 +71,9 @@ func (f Fault) String() string {
 	}
 	if f.Percent != 0 {
 		fmt.Fprintf(&b, " %d %%", f.Percent)
+	}
+	if f.Kind == Reload {
+		fmt.Fprintf(&b, " of file %d", f.File)
 	}
 	if f.For > 0 {
 		fmt.Fprintf(&b, " for %v", f.For)
@@ -127,10 +135,10 @@ var weights = []struct {
 	kind   Kind
 	weight int
 }{
-	{KillDaemon, 8}, {KillGuard, 6}, {KillService, 6}, {StopDaemon, 6}, {StopGuard, 5}, {StopHost, 5}, {HostOff, 6},
+	{KillDaemon, 8}, {KillGuard, 6}, {KillService, 6}, {StopDaemon, 6}, {StopGuard, 5}, {KillBoth, 6}, {StopBoth, 6}, {StopHost, 5}, {HostOff, 6},
 	{Cut, 5}, {CutOneWay, 5}, {CutPort, 5}, {Isolate, 5}, {Deaf, 3}, {Mute, 3}, {Loss, 6},
 	{DiskFull, 4}, {DiskRO, 4}, {CorruptLog, 4}, {Maintenance, 3},
-	{Switchover, 8}, {Failover, 4}, {Failback, 5},
+	{Switchover, 8}, {Failover, 4}, {Failback, 5}, {Pause, 2}, {Reload, 4},
 }
 
 func (d *draw) kind() Kind {
@@ -155,6 +163,12 @@ func (d *draw) fault(at time.Duration) Fault {
 			f.Member = d.but(members, d.spared)
 		}
 		f.For = d.between(100*time.Millisecond, 8*time.Second)
+	case KillBoth, StopBoth:
+		f.Member = d.of(sites)
+		if f.Kind == KillBoth {
+			f.Member = d.but(sites, d.spared)
+		}
+		f.For = d.between(time.Second, 9*time.Second)
 	case KillGuard:
 		f.Member = d.but(sites, d.spared)
 		f.For = d.between(50*time.Millisecond, 6*time.Second)
@@ -188,11 +202,14 @@ func (d *draw) fault(at time.Duration) Fault {
 			f.Member = witness
 		}
 		f.For = d.between(4*time.Second, maintenanceMax)
-	case Switchover, Failover, Failback:
+	case Switchover, Failover:
+		f.Service, f.Site = d.of(fenced), d.of(append([]string{""}, sites...))
+	case Failback:
 		f.Service = d.of(fenced)
-		if f.Kind != Failback {
-			f.Site = d.of(append([]string{""}, sites...))
-		}
+	case Pause:
+		f.Service, f.For = d.of(fenced), d.between(time.Second, 8*time.Second)
+	case Reload:
+		f.File = d.IntN(len(leases))
 	}
 	return f
 }

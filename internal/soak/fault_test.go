@@ -53,13 +53,13 @@ func TestFaults(t *testing.T) {
 func check(t *testing.T, seed uint64, f Fault, disk map[string]time.Duration) {
 	t.Helper()
 	switch f.Kind {
-	case KillDaemon, KillGuard, HostOff, DiskFull, DiskRO, CorruptLog, Maintenance:
+	case KillDaemon, KillGuard, KillBoth, HostOff, DiskFull, DiskRO, CorruptLog, Maintenance:
 		if f.Member == spare(seed) {
 			t.Errorf("seed %d spares %s: %v", seed, spare(seed), f)
 		}
 	}
 	switch f.Kind {
-	case KillGuard, StopGuard, KillService:
+	case KillGuard, StopGuard, KillBoth, StopBoth, KillService:
 		if f.Member == witness {
 			t.Errorf("the witness has nothing of it: %v", f)
 		}
@@ -73,7 +73,7 @@ func check(t *testing.T, seed uint64, f Fault, disk map[string]time.Duration) {
 			t.Errorf("no such cut: %v", f)
 		}
 	}
-	if (f.Kind == Switchover || f.Kind == Failover || f.Kind == Failback) != (f.For == 0) {
+	if slices.Contains([]Kind{Switchover, Failover, Failback, Reload}, f.Kind) != (f.For == 0) {
 		t.Errorf("it lasts for %v: %v", f.For, f)
 	}
 }

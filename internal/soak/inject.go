@@ -49,6 +49,10 @@ func (s *stage) carryOut(ctx context.Context, f Fault) error {
 		return still(ctx, f.For, h.daemon)
 	case StopGuard:
 		return still(ctx, f.For, h.guard)
+	case KillBoth:
+		return down(ctx, f.For, h.daemon, h.guard)
+	case StopBoth:
+		return still(ctx, f.For, h.daemon, h.guard)
 	case StopHost:
 		return still(ctx, f.For, h.processes()...)
 	case HostOff:
@@ -75,8 +79,28 @@ func (s *stage) carryOut(ctx context.Context, f Fault) error {
 	case Switchover, Failover, Failback:
 		s.operators.wish(ctx, f)
 		return nil
+	case Pause:
+		s.operators.pause(ctx, f)
+		return nil
+	case Reload:
+		return s.reload(f.File)
 	}
 	return fmt.Errorf("nobody knows how to make a %s", f.Kind)
+}
+
+// reload gives every member another file, and tells those who run to read it.
+func (s *stage) reload(file int) error {
+	s.files.Lock()
+	defer s.files.Unlock()
+	for _, name := range members {
+		if err := writeFile(s.hosts[name].dir, file); err != nil {
+			return err
+		}
+	}
+	for _, name := range members {
+		s.hosts[name].daemon.hangUp()
+	}
+	return nil
 }
 
 // down kills processes and keeps them from starting.

@@ -190,6 +190,38 @@ func (o *operators) wish(ctx context.Context, f Fault) {
 	}
 }
 
+// pause asks for no automatic moves while the fault lasts. It ends by itself.
+func (o *operators) pause(ctx context.Context, f Fault) {
+	o.ask(ctx, f.Member, f.Service, failover.Request{Ask: failover.AskPause, Operator: "soak", Reason: "a soak", For: f.For})
+}
+
+// ask asks for what moves nothing.
+func (o *operators) ask(ctx context.Context, member, service string, r failover.Request) {
+	a, err := o.request(ctx, member, api.Request{Service: draas.ServiceID(service), Request: r})
+	switch {
+	case err != nil:
+		o.book.note("%s of %s: no answer: %v", r.Ask, service, err)
+	case !a.Accepted:
+		o.book.note("%s of %s: %s", r.Ask, service, why(a.Record))
+	}
+}
+
+// reload has every member read its file again: one that was too young for
+// SIGHUP, or stood still, may have read the one before.
+func (o *operators) reload(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	for _, name := range members {
+		r, err := o.clients[name].Reload(ctx)
+		switch {
+		case err != nil:
+			o.book.note("%s does not read its file again: %v", name, err)
+		case len(r.Refused) > 0:
+			o.book.violate("%s refuses its file: %v", name, r.Refused)
+		}
+	}
+}
+
 // why is a refusal in one line.
 func why(r failover.Record) string {
 	text := r.Text
@@ -216,6 +248,12 @@ func (o *operators) settled(ctx context.Context, of []string) error {
 		}
 		if s.Leader == "" || s.Leader != first.Leader {
 			return fmt.Errorf("%s takes %q for the leader, %s %q", name, s.Leader, first.Self, first.Leader)
+		}
+		for _, m := range s.Members {
+			if !m.SameConfig {
+				o.reload(ctx)
+				return fmt.Errorf("%s: %s has another file than the policy in force", name, m.ID)
+			}
 		}
 		for _, id := range of {
 			if err := o.settledAt(s, first, draas.ServiceID(id)); err != nil {

@@ -175,6 +175,19 @@ func (p *process) resume() {
 	}
 }
 
+// deafAge is how long a process may take to know SIGHUP, which would end it
+// before. It reads its file at its start anyway.
+const deafAge = 2 * time.Second
+
+// hangUp sends SIGHUP.
+func (p *process) hangUp() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.started) > deafAge {
+		p.signal(syscall.SIGHUP)
+	}
+}
+
 // present is the run that there is now; pid is 0 if there is none.
 func (p *process) present() (pid, run int, age time.Duration) {
 	p.mu.Lock()

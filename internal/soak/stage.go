@@ -24,6 +24,7 @@ type stage struct {
 	users     []*lab.Machine
 	cuts      *cuts
 	operators *operators
+	files     sync.Mutex // held while the members' files are changed
 
 	keepers sync.WaitGroup // of processes
 	errs    chan error     // of theirs
@@ -67,8 +68,8 @@ func (s *stage) set() error {
 		if err := os.Mkdir(filepath.Join(dir, "run"), 0o700); err != nil {
 			return fmt.Errorf("make directory of sockets: %w", err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, "failover.toml"), []byte(failoverTOML()), 0o600); err != nil {
-			return fmt.Errorf("write failover.toml: %w", err)
+		if err := writeFile(dir, 0); err != nil {
+			return err
 		}
 		h, err := newHost(name, dir, s.draasd, s.router, logs, s.ended)
 		if err != nil {
@@ -94,6 +95,19 @@ func (s *stage) set() error {
 	}
 	s.operators = newOperators(s.hosts, s.book)
 	s.closes = append(s.closes, func() error { s.operators.close(); return nil })
+	return nil
+}
+
+// writeFile puts one of the cluster's files in a member's directory, whole or
+// not at all: its daemon may be reading it.
+func writeFile(dir string, file int) error {
+	path := filepath.Join(dir, "failover.toml")
+	if err := os.WriteFile(path+".new", []byte(failoverTOML(file)), 0o600); err != nil {
+		return fmt.Errorf("write failover.toml: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("write failover.toml: %w", err)
+	}
 	return nil
 }
 

@@ -79,9 +79,13 @@ func nameOf(service string) string { return service + "." + zone }
 // backend is where the path fence finds the service.
 const backend = "127.0.0.1:9081"
 
-// failoverTOML is the cluster's file, the same for all members. Sockets stand
-// in run, beside the file, where they are reached from outside the machine.
-func failoverTOML() string {
+// leases are what the cluster's files differ in: how long permits are.
+var leases = []string{"2s", "3s", "2500ms"}
+
+// failoverTOML is one of the cluster's files, the same for all members.
+// Sockets stand in run, beside the file, where they are reached from outside
+// the machine.
+func failoverTOML(file int) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("cluster = %q\nprofile = %q\ndata = %q", "soak", "fast", "data")
@@ -102,15 +106,20 @@ func failoverTOML() string {
 		line("ns.%s = %q\nns_address.%s = [%q]", s, s+"."+zone, s, memberAddress(s))
 	}
 	for _, s := range services {
-		line("%s", serviceTOML(s))
+		line("%s", serviceTOML(s, leases[file]))
 	}
 	return b.String()
 }
 
-func serviceTOML(s string) string {
+func serviceTOML(s, lease string) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("[service.%s]\nscheme = %q\nhome = %q\nautomatic = %v\nhold = %q", s, "dns", primary, s != bare, "0s")
+	line("[service.%s]\nscheme = %q\nhome = %q\nautomatic = %v\nlease = %q", s, "dns", primary, s != bare, lease)
+	if s == byKernel {
+		line("hold = %q\nflaps = 0", "0s") // as ready to move as can be; the others as the profile has it, but for the hold
+	} else {
+		line("hold = %q", "1s")
+	}
 	for _, site := range sites {
 		line("address.%s = [%q]", site, serviceAddress(s, site))
 	}
