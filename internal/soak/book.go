@@ -96,13 +96,23 @@ func (b *book) named(machine, service string, good bool) {
 	o.last = now
 }
 
-// take hands over the answers since it was last called.
-func (b *book) take() [][]answer {
+// take hands over the answers that users had until then.
+func (b *book) take(until instant) [][]answer {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	out := b.answers
-	b.answers = make([][]answer, len(services))
-	return out
+	taken := make([][]answer, len(b.answers))
+	for i, all := range b.answers {
+		var later []answer
+		for _, a := range all {
+			if a.Done <= until {
+				taken[i] = append(taken[i], a)
+			} else {
+				later = append(later, a)
+			}
+		}
+		b.answers[i] = later
+	}
+	return taken
 }
 
 // begin begins a round: the timeline of the one before is of no more interest.

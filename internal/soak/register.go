@@ -182,12 +182,15 @@ func thin(reads []read) []read {
 
 var errUndecided = errors.New("porcupine did not decide in time")
 
-// linearizable checks the history, and says of how many operations.
-func (r *register) linearizable(users *serving, limit time.Duration) (int, error) {
+// linearizable checks the history, and says of how many operations. Reads that
+// returned after known are left out: what they read may be an activation that
+// nobody was asked for any more.
+func (r *register) linearizable(users *serving, known instant, limit time.Duration) (int, error) {
 	log := r.activations()
 	r.mu.Lock()
 	reads, wrong := slices.Clone(r.reads), slices.Clone(r.wrong)
 	r.mu.Unlock()
+	reads = slices.DeleteFunc(reads, func(x read) bool { return x.Return > known })
 	ops := operations(log, reads, users)
 	switch porcupine.CheckOperationsTimeout(model, ops, limit) {
 	case porcupine.Illegal:

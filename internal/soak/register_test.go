@@ -49,7 +49,7 @@ func TestRegister(t *testing.T) {
 			for i, a := range tc.users {
 				s.spans[uint64(i+1)] = &span{First: a, Last: a, Answers: 1}
 			}
-			_, err := r.linearizable(s, time.Minute)
+			_, err := r.linearizable(s, 5000*ms, time.Minute)
 			if tc.bad == "" && err != nil || tc.bad != "" && (err == nil || !strings.Contains(err.Error(), tc.bad)) {
 				t.Errorf("the check says %v, want %q", err, tc.bad)
 			}
@@ -62,13 +62,25 @@ func TestRegister(t *testing.T) {
 func TestRegisterDisagreement(t *testing.T) {
 	r := seenAt(t)
 	r.record(failover.Record{Index: 20, At: time.Unix(0, 1000*ms), Kind: failover.RecordPhase, Phase: failover.PhaseRedirecting, Epoch: 2, By: primary}, 3000*ms)
-	if _, err := r.linearizable(newServing(), time.Minute); err == nil {
+	if _, err := r.linearizable(newServing(), 5000*ms, time.Minute); err == nil {
 		t.Error("epoch 2 stands at both sites, and nobody minds")
 	}
 	r = seenAt(t)
 	delete(r.log, 2)
-	if _, err := r.linearizable(newServing(), time.Minute); err == nil {
+	if _, err := r.linearizable(newServing(), 5000*ms, time.Minute); err == nil {
 		t.Error("epoch 2 is missing, and nobody minds")
+	}
+}
+
+// What was read after everybody was last asked for activations says nothing.
+func TestReadBeyondWhatIsKnown(t *testing.T) {
+	r := seenAt(t)
+	r.asked(4000*ms, 4001*ms, 4)
+	if _, err := r.linearizable(newServing(), 3999*ms, time.Minute); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.linearizable(newServing(), 4001*ms, time.Minute); err == nil {
+		t.Error("epoch 4 was read, and nobody activated it")
 	}
 }
 

@@ -48,11 +48,11 @@ func (r *soak) finish() error {
 	res := &r.result
 	res.Operations = make(map[string]int)
 	for _, s := range services {
-		n, err := r.operators.registers[s].linearizable(r.serving[s], checkPatience)
+		n, err := r.operators.registers[s].linearizable(r.serving[s], r.known, checkPatience)
 		if s == bare && err != nil {
 			// Of a service without a fence users read two sites at a time: that
 			// is the control's other half.
-			n, err = r.operators.registers[s].linearizable(newServing(), checkPatience)
+			n, err = r.operators.registers[s].linearizable(newServing(), r.known, checkPatience)
 		}
 		if err != nil {
 			r.book.violate("%s: %v", s, err)

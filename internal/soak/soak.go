@@ -45,6 +45,7 @@ type soak struct {
 	serving map[string]*serving // by service
 	ledger  *ledger
 	dual    map[string]int // stretches reported, by service
+	known   instant        // until when it is known what was decided
 }
 
 // Run soaks. The error says that it could not be done; what was wrong with the
@@ -233,6 +234,12 @@ func (r *soak) settle(ctx context.Context) error {
 // learn asks every member what was decided. When all agree, that is all that
 // was committed until now.
 func (r *soak) learn(ctx context.Context) {
+	now := time.Now().UnixNano()
+	defer func() {
+		if ctx.Err() == nil {
+			r.known = now
+		}
+	}()
 	for _, name := range members {
 		r.operators.follow(ctx, name)
 	}
@@ -246,9 +253,10 @@ func (r *soak) acknowledge(ctx context.Context) {
 	}
 }
 
-// account holds what users saw against what was decided.
+// account holds what users saw against what was decided, for as long as it is
+// known what that was.
 func (r *soak) account() {
-	for i, answers := range r.book.take() {
+	for i, answers := range r.book.take(r.known) {
 		name := services[i]
 		log := r.operators.registers[name].activations()
 		s := r.serving[name]
