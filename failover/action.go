@@ -1,7 +1,6 @@
 package failover
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -90,7 +89,12 @@ func (s State) Duties(id draas.ServiceID) []Action {
 		out = append(out, Action{Kind: ActionFence, Member: sv.Move.To.Member(), Service: id, Site: sv.Active, Epoch: sv.Epoch})
 	}
 	out = append(out, sv.stepDuties(id)...)
-	for _, name := range slices.Sorted(maps.Keys(sv.Timers)) {
+	names := make([]string, 0, 8)
+	for name := range sv.Timers {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
 		t := sv.Timers[name]
 		out = append(out, Action{Kind: ActionTimer, Service: id, Timer: name, Mark: t.Mark, After: t.After})
 	}

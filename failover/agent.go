@@ -2,7 +2,6 @@ package failover
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -122,6 +121,8 @@ func (a *Agent) State() State { return a.state }
 // Restore takes over a state from a snapshot. The agent did not see when
 // permits in it were renewed last, so it counts them from now.
 func (a *Agent) Restore(s State, now draas.Reading) {
+	s.ids = nil
+	s.ids = s.ServiceIDs()
 	a.state, a.fresh = s, true
 	a.born = now
 	clear(a.over)
@@ -332,8 +333,8 @@ func (a *Agent) ownSite() draas.SiteID { return a.cfg.Self.Site() }
 
 func (a *Agent) serviceIDs() []draas.ServiceID { return a.state.ServiceIDs() }
 
-func sortedViews(views map[viewKey]Observation) []viewKey {
-	return slices.SortedFunc(maps.Keys(views), func(x, y viewKey) int {
+func sortViews(views []viewKey) {
+	slices.SortFunc(views, func(x, y viewKey) int {
 		return compareStrings(string(x.service), string(y.service), string(x.site), string(y.site), string(x.peer), string(y.peer))
 	})
 }

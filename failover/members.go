@@ -119,6 +119,8 @@ func (s *step) adopt(p *Policy) {
 			}
 		}
 	}
+	s.s.ids = nil
+	s.s.ids = s.s.ServiceIDs()
 	if s.s.Version < 2 {
 		return
 	}

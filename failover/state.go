@@ -56,6 +56,8 @@ type State struct {
 	Members  map[draas.MemberID]*MemberState   `json:"members"`
 	Services map[draas.ServiceID]*ServiceState `json:"services"`
 	History  []Record                          `json:"history"`
+
+	ids []draas.ServiceID // of the policy's units, sorted; nil: not known yet
 }
 
 // MemberState is what the log says of a member.
@@ -220,8 +222,12 @@ func (s *ServiceState) clone() *ServiceState {
 	return &c
 }
 
-// ServiceIDs lists the units of the policy in force, in a fixed order.
+// ServiceIDs lists the units of the policy in force, in a fixed order. The
+// list must not be changed.
 func (s State) ServiceIDs() []draas.ServiceID {
+	if s.ids != nil {
+		return s.ids
+	}
 	ids := make([]draas.ServiceID, 0, len(s.Services))
 	for id := range s.Services {
 		if _, has := s.Policy.Services[id]; has {

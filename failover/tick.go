@@ -193,19 +193,23 @@ func worthTelling(was, now Lag, allowed time.Duration) bool {
 
 // proposeViews brings the log's idea of what this member sees up to date.
 func (a *Agent) proposeViews(c *Commands, now draas.Reading) {
+	var news []viewKey
+	for k, o := range a.views {
+		known := a.known(k, o)
+		if known.Verdict != o.Verdict || known.Epoch != o.Epoch && o.Verdict != draas.Unknown {
+			news = append(news, k)
+		}
+	}
+	if len(news) == 0 {
+		return
+	}
+	sortViews(news)
 	var changed []Observation
 	key := "observed"
-	for _, k := range sortedViews(a.views) {
+	for _, k := range news {
 		o := a.views[k]
-		known := a.known(k, o)
-		if known.Verdict == o.Verdict && (known.Epoch == o.Epoch || o.Verdict == draas.Unknown) {
-			continue
-		}
 		changed = append(changed, o)
 		key += fmt.Sprintf(" %s/%s/%s=%d@%d", k.service, k.site, k.peer, o.Verdict, o.Epoch)
-	}
-	if len(changed) == 0 {
-		return
 	}
 	a.propose(c, key, now, func() Event {
 		e := a.event(EventObserved, now)
