@@ -57,6 +57,9 @@ type Agent struct {
 	lags       map[draas.ServiceID]Lag   // how far this site's copies are behind
 	off        map[draas.ServiceID]proof // what devices have switched off
 	generation uint32                    // of the cluster, as the core knows it
+	// lostSince is, on the boot clock, when the other of two members was first
+	// seen lost together with a unit that is active there.
+	lostSince map[draas.ServiceID]time.Duration
 }
 
 // proof is that the holder of an epoch is off.
@@ -112,6 +115,7 @@ func NewAgent(cfg AgentConfig, now draas.Reading) *Agent {
 		finished:  make(map[stepKey]runbook.Record),
 		lags:      make(map[draas.ServiceID]Lag),
 		off:       make(map[draas.ServiceID]proof),
+		lostSince: make(map[draas.ServiceID]time.Duration),
 	}
 }
 
