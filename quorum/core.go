@@ -52,6 +52,16 @@ var (
 	// ErrLostLog is the failure of a member that lacks entries which it
 	// acknowledged once: its disk, or an old copy of it, was put back.
 	ErrLostLog = errors.New("log lacks entries that this member acknowledged")
+	// ErrCloned is the failure of a member whose log a second daemon runs with:
+	// a machine was copied. Neither can be told to be the real one.
+	ErrCloned = errors.New("two daemons run with one copy of the log")
+	// ErrRemoved is the failure of a member that does not belong to the cluster
+	// any more: the configuration names it no longer, another copy of the log
+	// has taken its place, or it has said Goodbye (Leave).
+	ErrRemoved = errors.New("this copy of the log was removed from the cluster")
+	// ErrGeneration is the failure of a member that was left behind by
+	// ForceGeneration.
+	ErrGeneration = errors.New("the cluster was started anew without this member")
 	// ErrFailed wraps whatever made a core stop for good.
 	ErrFailed = errors.New("replicated log has failed")
 )
@@ -70,8 +80,14 @@ type Machine interface {
 
 // CoreConfig is what a core is made of.
 type CoreConfig struct {
-	Self    draas.MemberID
-	Members []draas.MemberID // sorted, Self among them: must be what Bootstrap was given
+	Self draas.MemberID
+	// Members are the members that the configuration names: those that a
+	// member which is not let in yet asks. Who belongs to the cluster the log
+	// tells, and who shall, Want.
+	Members []draas.MemberID
+	// Incarnation tells this run of the daemon from others, also from one with
+	// a copy of its disk: drawn at random. Zero: drawn from Rand.
+	Incarnation draas.Incarnation
 	// Heartbeat is how often a leader is heard, Election how long it must have
 	// been silent before it is replaced: after one to two times that.
 	Heartbeat, Election time.Duration
@@ -107,6 +123,8 @@ const ticksPerHeartbeat = 4
 type Core struct {
 	cfg     CoreConfig
 	meta    ClusterMeta
+	self    uint64 // raft id
+	start   uint64 // number of this run
 	log     *slog.Logger
 	journal *journal
 	store   *raft.MemoryStorage
@@ -133,22 +151,18 @@ type Core struct {
 	torn      string
 	rejected  uint64 // messages that were not understood
 
-	peers []peer // by ID - 1
+	out      []Message // of the core itself, for the next Process
+	ackTerm  uint64    // acked is of this term
+	ackIndex uint64    // up to where the log was acknowledged in it
+	peers    []*peer   // sorted by id, this member among them once it is let in
 	leadership
+	membership
 }
 
-// peer is what a core remembers of another member.
-type peer struct {
-	fresh, freshAck bool          // heard since the last Tick
-	heard           time.Duration // boot time when last heard; 0: never
-	since           time.Duration // heard since then without a gap of an election
-	acked           time.Duration // last answer to this leader
-	snapshot        time.Duration // when a snapshot was last sent; 0: none under way
-}
-
-// OpenCore opens a bootstrapped directory: ErrNotBootstrapped, ErrWrongCluster
-// or ErrCorrupt otherwise. The machine gets the snapshot at once and the
-// entries by the first Process.
+// OpenCore opens a directory that Bootstrap, Join or Rejoin made:
+// ErrNotBootstrapped, ErrWrongCluster, ErrInterrupted, ErrLostLog, ErrCloned or
+// ErrCorrupt otherwise. The machine gets the snapshot at once and the entries
+// by the first Process.
 func OpenCore(cfg CoreConfig) (*Core, error) {
 	if cfg.SnapshotEvery == 0 {
 		cfg.SnapshotEvery = DefaultSnapshotEvery
@@ -159,6 +173,13 @@ func OpenCore(cfg CoreConfig) (*Core, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("open core: %w", err)
 	}
+	if cfg.Incarnation == 0 {
+		id, err := drawID(cfg.Rand)
+		if err != nil {
+			return nil, fmt.Errorf("open core: %w", err)
+		}
+		cfg.Incarnation = draas.Incarnation(id)
+	}
 	meta, err := ReadMeta(cfg.Disk)
 	if err != nil {
 		return nil, err
@@ -166,8 +187,8 @@ func OpenCore(cfg CoreConfig) (*Core, error) {
 	if meta.Self != cfg.Self {
 		return nil, fmt.Errorf("%w: it is %q's, this daemon is %q", ErrWrongCluster, meta.Self, cfg.Self)
 	}
-	if !slices.Equal(meta.Members, cfg.Members) {
-		return nil, fmt.Errorf("%w: it has the members %v, the configuration %v", ErrWrongCluster, meta.Members, cfg.Members)
+	if meta.Void != "" {
+		return nil, fmt.Errorf("%w: %s: %s", ErrLostLog, meta.Void, replaceIt)
 	}
 	journal, im, err := openJournal(cfg.Disk, meta)
 	if err != nil {
@@ -175,9 +196,9 @@ func OpenCore(cfg CoreConfig) (*Core, error) {
 	}
 	c := &Core{
 		cfg: cfg, meta: meta, log: cfg.Log, journal: journal, store: raft.NewMemoryStorage(),
+		self: meta.raftID(), start: journal.seq,
 		tick:    cfg.Heartbeat / ticksPerHeartbeat,
 		written: im.Hard, current: im.Hard,
-		peers: make([]peer, len(meta.Members)),
 	}
 	c.electionTicks = int(cfg.Election / c.tick)
 	if im.Torn != nil {
@@ -185,18 +206,32 @@ func OpenCore(cfg CoreConfig) (*Core, error) {
 		cfg.Log.Warn("dropped a torn last record of the log, which was never acknowledged",
 			"bytes", im.Torn.Bytes, "offset", im.Torn.Offset, "why", im.Torn.What)
 	}
-	if err := c.guard(func() error { return c.start(im) }); err != nil {
+	if err := c.guard(func() error { return c.load(im) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("open core: %w", err), journal.close())
 	}
 	return c, nil
 }
 
-// start fills the storage and makes the node.
-func (c *Core) start(im *image) error {
+// load fills the storage and makes the node.
+func (c *Core) load(im *image) error {
 	snap := im.Snapshot
-	if err := c.store.ApplySnapshot(snap); err != nil {
-		return fmt.Errorf("load snapshot: %w", err)
+	c.conf = &raftpb.ConfState{AutoLeave: new(false)}
+	if !im.blank() {
+		ro, machine, err := unwrap(snap.GetData())
+		if err != nil {
+			return err
+		}
+		c.conf, c.roster = snap.GetMetadata().GetConfState(), ro
+		if err := c.store.ApplySnapshot(snap); err != nil {
+			return fmt.Errorf("load snapshot: %w", err)
+		}
+		if len(machine) > 0 {
+			if err := c.cfg.Machine.Restore(machine); err != nil {
+				return fmt.Errorf("restore snapshot %d: %w", snap.GetMetadata().GetIndex(), err)
+			}
+		}
 	}
+	c.reseat()
 	if err := c.store.Append(im.Entries); err != nil {
 		return fmt.Errorf("load entries: %w", err)
 	}
@@ -205,13 +240,8 @@ func (c *Core) start(im *image) error {
 	}
 	c.snapIndex = snap.GetMetadata().GetIndex()
 	c.applied = c.snapIndex
-	if len(snap.GetData()) > 0 {
-		if err := c.cfg.Machine.Restore(snap.GetData()); err != nil {
-			return fmt.Errorf("restore snapshot %d: %w", c.snapIndex, err)
-		}
-	}
 	node, err := raft.NewRawNode(&raft.Config{
-		ID:                        c.meta.ID(c.cfg.Self),
+		ID:                        c.self,
 		ElectionTick:              c.electionTicks,
 		HeartbeatTick:             ticksPerHeartbeat,
 		Storage:                   c.store,
@@ -222,6 +252,7 @@ func (c *Core) start(im *image) error {
 		CheckQuorum:               true,
 		PreVote:                   true,
 		ReadOnlyOption:            raft.ReadOnlySafe,
+		StepDownOnRemoval:         true,
 		Logger:                    raftLogger{c.log},
 	})
 	if err != nil {
@@ -280,8 +311,8 @@ func (c *Core) advance(now draas.Reading) {
 	n := int((now.Boot - c.ticked) / c.tick)
 	c.ticked += time.Duration(n) * c.tick
 	heard := false
-	for i := range c.peers {
-		heard = c.peers[i].stamp(now.Boot, c.cfg.Election, c.lead == uint64(i+1)) || heard
+	for _, p := range c.peers {
+		heard = p.stamp(now.Boot, c.cfg.Election, c.lead == p.id) || heard
 	}
 	if heard {
 		c.touch = now.Boot
@@ -302,30 +333,13 @@ func (c *Core) advance(now draas.Reading) {
 	c.leading += n
 }
 
-// stamp notes the time of what was heard since the last Tick, and reports
-// whether that was the leader.
-func (p *peer) stamp(now, gap time.Duration, leader bool) bool {
-	if p.fresh {
-		if p.heard == 0 || now-p.heard > gap {
-			p.since = now
-		}
-		p.heard = now
-	}
-	if p.freshAck {
-		p.acked = now
-	}
-	leader = leader && p.fresh
-	p.fresh, p.freshAck = false, false
-	return leader
-}
-
 // NextDeadline is how long the caller may sleep before the next Tick matters,
 // if nothing arrives.
 func (c *Core) NextDeadline(now draas.Reading) time.Duration {
 	if c.failed != nil {
 		return time.Hour
 	}
-	if c.node.HasReady() || !c.started || c.campaign.armed {
+	if c.node.HasReady() || !c.started || c.campaign.armed || c.removed || len(c.out) > 0 {
 		return 0
 	}
 	ticks := 1
@@ -338,6 +352,9 @@ func (c *Core) NextDeadline(now draas.Reading) time.Duration {
 	d := c.ticked + time.Duration(ticks)*c.tick - now.Boot
 	if c.campaign.at != 0 {
 		d = min(d, c.campaign.at-now.Boot)
+	}
+	if c.asking() {
+		d = min(d, c.askAt-now.Boot)
 	}
 	if c.current.Commit > c.written.Commit {
 		d = min(d, c.wrote+commitFlush-now.Boot)

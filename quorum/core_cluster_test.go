@@ -75,7 +75,9 @@ func (m *applied) Restore(data []byte) error {
 	return nil
 }
 
-// node is one member of a simulated cluster; core is nil while it is down.
+// node is one machine of a simulated cluster; core is nil while it is down.
+// Several can have a member's name: the last of them has its address, and gets
+// its messages.
 type node struct {
 	id      draas.MemberID
 	disk    *quorumtest.Disk
@@ -83,6 +85,9 @@ type node struct {
 	machine *applied
 	order   []draas.MemberID
 	due     time.Duration
+	// mortal: its core may end with an error, which fate keeps.
+	mortal bool
+	fate   error
 }
 
 // cluster runs members in simulated time.
@@ -98,6 +103,8 @@ type cluster struct {
 	// tell makes a crash visible to the others by a reset of connections.
 	tell     bool
 	failures int // of disks
+	want     []draas.MemberID
+	silent   bool // no trace is kept
 }
 
 var testCluster = quorum.ClusterID{1, 2, 3}
@@ -168,8 +175,13 @@ func (c *cluster) crash(n *node) {
 func (c *cluster) process(n *node) {
 	n.core.Tick(c.reading())
 	n.core.Prefer(n.order)
+	n.core.Want(c.want)
 	out, err := n.core.Process()
 	if err != nil {
+		if n.mortal && n.disk.Failures() == 0 {
+			n.core, n.fate = nil, err
+			return
+		}
 		if n.disk.Failures() == 0 {
 			c.t.Fatalf("%s: %v", n.id, err)
 		}
@@ -180,6 +192,9 @@ func (c *cluster) process(n *node) {
 		return
 	}
 	for _, m := range out {
+		if c.silent {
+			break
+		}
 		c.trace = append(c.trace, fmt.Sprintf("%v %v %x", c.now, m, m.Data))
 	}
 	c.net.Send(c.now, out)
@@ -199,7 +214,7 @@ func (c *cluster) step(until time.Duration) {
 	}
 	c.now = max(c.now, next)
 	for _, m := range c.net.Deliver(c.now) {
-		if n := c.node(m.To); n.core != nil {
+		if n := c.node(m.To); n != nil && n.core != nil {
 			n.core.Receive(m)
 			n.due = c.now
 		}
@@ -236,7 +251,12 @@ func (c *cluster) until(what string, d time.Duration, holds func() bool) time.Du
 }
 
 func (c *cluster) node(id draas.MemberID) *node {
-	return c.nodes[slices.Index(members, id)]
+	for _, n := range slices.Backward(c.nodes) {
+		if n.id == id {
+			return n
+		}
+	}
+	return nil
 }
 
 // leader is the member that leads in the highest term, nil if none does.

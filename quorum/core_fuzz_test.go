@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/quorum"
@@ -29,10 +28,7 @@ func FuzzReceive(f *testing.F) {
 			Index: new(uint64(5)), Term: new(uint64(3)), ConfState: &raftpb.ConfState{Voters: []uint64{1, 2, 3}}}}},
 	} {
 		m.From, m.To = new(uint64(2)), new(uint64(1))
-		data, err := proto.Marshal(m)
-		if err != nil {
-			f.Fatal(err)
-		}
+		data := quorum.Wrap(m)
 		f.Add(data, data)
 	}
 	f.Fuzz(func(t *testing.T, one, two []byte) {

@@ -18,9 +18,9 @@ const stateSnapshot = tracker.StateSnapshot
 
 // leadership is who should lead, and what is under way for that.
 type leadership struct {
-	order    []uint64      // wanted leaders, best first
-	since    time.Duration // boot time since when this member leads
-	moved    time.Duration // boot time of the last transfer
+	order    []draas.MemberID // wanted leaders, best first
+	since    time.Duration    // boot time since when this member leads
+	moved    time.Duration    // boot time of the last transfer
 	campaign campaign
 }
 
@@ -37,24 +37,35 @@ type campaign struct {
 // 30 (docs/adr/0001). A wrong alarm costs nothing: the pre-vote is refused by
 // whoever still hears the leader.
 func (c *Core) PeerDown(member draas.MemberID) {
-	id := c.meta.ID(member)
-	if c.failed != nil || id == 0 || member == c.cfg.Self {
+	if c.failed != nil || member == c.cfg.Self {
 		return
 	}
 	_ = c.guard(func() error { // kept in c.failed, returned by Process
-		status := c.node.BasicStatus()
-		switch {
-		case status.RaftState == raft.StateLeader:
-			c.node.ReportUnreachable(id)
-			if c.peers[id-1].snapshot != 0 {
-				c.node.ReportSnapshot(id, raft.SnapshotFailure)
-				c.peers[id-1].snapshot = 0
+		for _, p := range c.peers {
+			if p.member != member {
+				continue
 			}
-		case status.RaftState == raft.StateFollower && status.Lead == id:
-			return c.succeed(id)
+			if err := c.peerDown(p); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
+}
+
+func (c *Core) peerDown(p *peer) error {
+	status := c.node.BasicStatus()
+	switch {
+	case status.RaftState == raft.StateLeader:
+		c.node.ReportUnreachable(p.id)
+		if p.snapshot != 0 {
+			c.node.ReportSnapshot(p.id, raft.SnapshotFailure)
+			p.snapshot = 0
+		}
+	case status.RaftState == raft.StateFollower && status.Lead == p.id:
+		return c.succeed(p.id)
+	}
+	return nil
 }
 
 // succeed starts the succession of a leader that is gone.
@@ -62,9 +73,12 @@ func (c *Core) succeed(gone uint64) error {
 	if err := c.node.ForgetLeader(); err != nil {
 		return err
 	}
+	if !isVoter(c.conf, c.self) {
+		return nil
+	}
 	rank := 0
-	for id := range uint64(len(c.meta.Members)) {
-		if id+1 != gone && c.rank(id+1) < c.rank(c.meta.ID(c.cfg.Self)) {
+	for _, p := range c.peers {
+		if p.voter && p.id != gone && c.before(p.id, c.self) {
 			rank++
 		}
 	}
@@ -95,23 +109,29 @@ func (c *Core) yield(p *raftpb.Message) {
 	}
 }
 
-// rank is a member's place in the wanted order; those not named come last.
-func (c *Core) rank(id uint64) int {
-	if i := slices.Index(c.order, id); i >= 0 {
+// before reports whether one voter should rather lead than another: by the
+// wanted order, those not named by their ids. One that is to go comes last.
+func (c *Core) before(a, b uint64) bool {
+	if x, y := c.unwelcome(a), c.unwelcome(b); x != y {
+		return y
+	}
+	x, y := c.place(a), c.place(b)
+	return x < y || x == y && a < b
+}
+
+func (c *Core) place(id uint64) int {
+	if i := slices.Index(c.order, c.name(id)); i >= 0 {
 		return i
 	}
-	return len(c.order) + int(id)
+	return len(c.order)
 }
 
 // Prefer says who should lead, best first. A leader hands over to a better
 // member that has been answering for a while and is caught up. No order, no
 // preference.
 func (c *Core) Prefer(order []draas.MemberID) {
-	c.order = c.order[:0]
-	for _, m := range order {
-		if id := c.meta.ID(m); id != 0 && !slices.Contains(c.order, id) {
-			c.order = append(c.order, id)
-		}
+	if !slices.Equal(c.order, order) {
+		c.order = slices.Clone(order)
 	}
 }
 
@@ -131,7 +151,9 @@ func (c *Core) duties() {
 	if c.state == raft.StateLeader {
 		c.retrySnapshots()
 		c.handOver()
+		c.tend()
 	}
+	c.ask()
 }
 
 // retrySnapshots ends the wait for members that were sent a snapshot and have
@@ -139,8 +161,8 @@ func (c *Core) duties() {
 func (c *Core) retrySnapshots() {
 	wait := max(10*c.cfg.Election, 2*time.Second)
 	c.node.WithProgress(func(id uint64, _ raft.ProgressType, pr raftProgress) {
-		p := &c.peers[id-1]
-		if p.snapshot == 0 {
+		p := c.peer(id)
+		if p == nil || p.snapshot == 0 {
 			return
 		}
 		if pr.State != stateSnapshot {
@@ -155,9 +177,14 @@ func (c *Core) retrySnapshots() {
 }
 
 // active reports whether a member answers this leader.
-func (c *Core) active(id uint64) bool {
-	p := c.peers[id-1]
-	return p.acked != 0 && c.now.Boot-p.acked <= c.cfg.Election
+func (c *Core) active(p *peer) bool {
+	return p.id == c.self || p.acked != 0 && c.now.Boot-p.acked <= c.cfg.Election
+}
+
+// ready reports whether a member has answered this leader for two elections on
+// end and has all that is committed.
+func (c *Core) ready(p *peer, pr raftProgress) bool {
+	return c.active(p) && c.now.Boot-p.since >= 2*c.cfg.Election && pr.Match >= c.current.Commit && pr.State == tracker.StateReplicate
 }
 
 // handOver gives the leadership to the best member that can take it, if that
@@ -165,38 +192,49 @@ func (c *Core) active(id uint64) bool {
 // attempts lie four apart, so that one that comes and goes does not drag the
 // leadership along.
 func (c *Core) handOver() {
-	now, self := c.now.Boot, c.meta.ID(c.cfg.Self)
-	if len(c.order) == 0 || now-c.leadership.since < c.cfg.Election || c.moved != 0 && now-c.moved < 4*c.cfg.Election {
+	now := c.now.Boot
+	if len(c.order) == 0 && !c.unwelcome(c.self) || now-c.leadership.since < c.cfg.Election || c.moved != 0 && now-c.moved < 4*c.cfg.Election {
 		return
 	}
-	var best uint64
+	best := c.self
 	c.node.WithProgress(func(id uint64, _ raft.ProgressType, pr raftProgress) {
-		if id == self || c.rank(id) >= c.rank(self) || best != 0 && c.rank(best) < c.rank(id) {
-			return
-		}
-		if c.active(id) && now-c.peers[id-1].since >= 2*c.cfg.Election && pr.Match >= c.current.Commit && pr.State == tracker.StateReplicate {
+		if p := c.peer(id); p != nil && p.voter && c.before(id, best) && c.better(id) && c.ready(p, pr) {
 			best = id
 		}
 	})
-	if best != 0 {
+	if best != c.self {
 		c.moved = now
-		c.log.Info("handing leadership over", "to", c.meta.Member(best), "term", c.current.Term)
+		c.log.Info("handing leadership over", "to", c.name(best), "term", c.current.Term)
 		c.node.TransferLeader(best)
 	}
 }
 
-// majority is the boot time at which a majority had answered this leader.
+// better reports whether a member is wanted before this leader, not only
+// sorted before it.
+func (c *Core) better(id uint64) bool {
+	return c.unwelcome(c.self) && !c.unwelcome(id) || c.place(id) < c.place(c.self)
+}
+
+// majority is the boot time at which a majority had answered this leader: of
+// the voters, and in the middle of a change of those before it too.
 func (c *Core) majority() time.Duration {
-	var times []time.Duration
-	for i := range c.peers {
-		if uint64(i+1) != c.meta.ID(c.cfg.Self) {
-			times = append(times, c.peers[i].acked)
-		}
-	}
-	others := len(c.peers) / 2 // needed beside this member
-	if others == 0 {
+	return min(c.majorityOf(c.conf.GetVoters()), c.majorityOf(c.conf.GetVotersOutgoing()))
+}
+
+func (c *Core) majorityOf(voters []uint64) time.Duration {
+	if len(voters) == 0 {
 		return c.now.Boot
 	}
+	times := make([]time.Duration, 0, len(voters))
+	for _, id := range voters {
+		at := time.Duration(0)
+		if p := c.peer(id); id == c.self {
+			at = c.now.Boot
+		} else if p != nil {
+			at = p.acked
+		}
+		times = append(times, at)
+	}
 	slices.Sort(times)
-	return times[len(times)-others]
+	return times[(len(times)-1)/2]
 }

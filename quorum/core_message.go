@@ -9,7 +9,6 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/draasd/draas"
 )
@@ -18,13 +17,26 @@ import (
 // doubled and overtaken, but not changed.
 type Message struct {
 	From, To draas.MemberID
-	Data     []byte // raftpb.Message; not to be changed
+	Data     []byte // an envelope; not to be changed
 }
 
 // String says what a message is, for traces.
 func (m Message) String() string {
-	p := new(raftpb.Message)
-	if err := proto.Unmarshal(m.Data, p); err != nil {
+	h, payload, err := decodeHead(m.Data)
+	if err != nil {
+		return fmt.Sprintf("%s>%s %d bytes: %v", m.From, m.To, len(m.Data), err)
+	}
+	switch h.kind {
+	case kindJoin:
+		return fmt.Sprintf("%s>%s join as %d", m.From, m.To, h.from)
+	case kindLeave:
+		return fmt.Sprintf("%s>%s leave", m.From, m.To)
+	case kindNotice:
+		why, _, _ := decodeNotice(payload)
+		return fmt.Sprintf("%s>%s notice: %s", m.From, m.To, why)
+	}
+	p, err := decodeRaft(payload, h.from, h.to)
+	if err != nil {
 		return fmt.Sprintf("%s>%s %d bytes: %v", m.From, m.To, len(m.Data), err)
 	}
 	s := fmt.Sprintf("%s>%s %s term=%d index=%d/%d commit=%d", m.From, m.To, p.GetType(), p.GetTerm(), p.GetIndex(), p.GetLogTerm(), p.GetCommit())
@@ -40,17 +52,20 @@ func (m Message) String() string {
 	return s
 }
 
-func (c *Core) message(m *raftpb.Message) (Message, error) {
-	to := c.meta.Member(m.GetTo())
-	if to == "" {
-		return Message{}, fmt.Errorf("send %s: no member has number %d", m.GetType(), m.GetTo())
+// envelope starts a message to a peer, nil for one whose id is not known; size
+// is that of the payload that will follow.
+func (c *Core) envelope(kind messageKind, to *peer, size int) []byte {
+	h := head{
+		kind: kind, blank: c.blank(), generation: c.meta.Generation, from: c.self, claim: c.mine(), last: c.last(),
 	}
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
-	if err != nil {
-		return Message{}, fmt.Errorf("encode %s: %w", m.GetType(), err)
+	if to != nil {
+		h.to, h.echo = to.id, to.known
 	}
-	return Message{From: c.cfg.Self, To: to, Data: data}, nil
+	return h.append(make([]byte, 0, 128+size))
 }
+
+// blank reports whether this member's log is empty.
+func (c *Core) blank() bool { return c.meta.Joining && c.last() == 0 }
 
 // Receive takes a message from a peer. One that makes no sense is counted and
 // dropped.
@@ -58,110 +73,214 @@ func (c *Core) Receive(m Message) {
 	if c.failed != nil {
 		return
 	}
-	p, err := c.decode(m)
+	err := errors.New("it is not for this member, or its own")
+	if m.From != c.cfg.Self && m.From != "" && len(m.From) <= maxMemberName && m.To == c.cfg.Self {
+		_ = c.guard(func() error { // kept in c.failed, returned by Process
+			var fatal error
+			err, fatal = c.open(m)
+			return fatal
+		})
+	}
 	if err != nil {
 		c.rejected++
 		if c.rejected&(c.rejected-1) == 0 { // 1st, 2nd, 4th, ...
 			c.log.Warn("message dropped", "from", m.From, "count", c.rejected, "err", err)
 		}
-		return
 	}
-	_ = c.guard(func() error { return c.step(p) }) // kept in c.failed, returned by Process
 }
 
-func (c *Core) step(p *raftpb.Message) error {
-	from := p.GetFrom()
+// open takes a message out of its envelope. What is wrong with it is the first
+// error; the second ends this core.
+func (c *Core) open(m Message) (senseless, fatal error) {
+	if len(m.Data) > MaxMessage+maxHead {
+		return fmt.Errorf("message of %d bytes: %w", len(m.Data), ErrTooLarge), nil
+	}
+	h, payload, err := decodeHead(m.Data)
+	switch {
+	case err != nil:
+		return err, nil
+	case h.from == c.self:
+		return fmt.Errorf("message from %q under this member's number", m.From), nil
+	case h.to != 0 && h.to != c.self:
+		return nil, nil // for one that had this name before
+	}
+	p := c.peer(h.from)
+	gone := slices.Contains(c.roster.gone, h.from)
+	switch {
+	case gone:
+		p = &peer{id: h.from, member: m.From} // only to answer
+	case p == nil:
+		p = c.visitor(h.from, m.From)
+	case p.member != m.From:
+		return fmt.Errorf("message from %q under the number of %q", m.From, p.member), nil
+	}
+	if same, err := c.sameGeneration(p, &h); !same || err != nil {
+		return nil, err
+	}
+	if gone {
+		c.tell(p, noticeRemoved, h.claim)
+		return nil, nil
+	}
+	if why, stale := p.judge(&h); why != 0 || stale {
+		c.unheard(p, why, &h)
+		return nil, nil
+	}
+	if h.to != 0 {
+		if why := c.recognise(h.echo); why != 0 {
+			return nil, c.disown(why, m.From)
+		}
+	}
+	switch h.kind {
+	case kindNotice:
+		return nil, c.noticed(m.From, payload)
+	case kindJoin, kindLeave:
+		p.fresh = true
+		c.asked(p, h.kind)
+		return nil, nil
+	case kindRaft:
+	default:
+		return nil, nil // of a later version
+	}
+	if h.to == 0 {
+		return errEnvelope, nil
+	}
+	r, err := decodeRaft(payload, h.from, h.to)
+	if err == nil {
+		err = checkRaft(r)
+	}
+	if err != nil {
+		return err, nil
+	}
+	return nil, c.step(p, r)
+}
+
+// unheard tells a peer that it is not listened to, and the log the first time.
+func (c *Core) unheard(p *peer, why notice, h *head) {
+	if why == 0 {
+		// A message of an earlier run, or a run with an old copy of the disk:
+		// what is remembered of it (see envelope) tells the latter.
+		c.tell(p, noticeHead, h.claim)
+		return
+	}
+	if p.told == 0 {
+		c.log.Error("member is quarantined: nothing of it counts until it is replaced", "member", p.member, "number", p.id, "why", why.String())
+	}
+	c.tell(p, why, h.claim)
+}
+
+// sameGeneration reports whether a message is of this core's generation. One
+// that has not been let in yet belongs to none, and takes that of the leader
+// which lets it in.
+func (c *Core) sameGeneration(p *peer, h *head) (bool, error) {
+	mine := c.meta.Generation
+	switch {
+	case h.generation == mine:
+		return true, nil
+	case h.blank && h.kind == kindJoin && h.generation.Number <= mine.Number:
+		return true, nil
+	case h.generation.Number < mine.Number:
+		c.tell(p, noticeHead, h.claim)
+		return false, nil
+	case c.blank():
+		if h.kind != kindRaft {
+			return h.kind == kindNotice, nil
+		}
+		return true, c.adopt(h.generation)
+	case h.generation.Number == mine.Number:
+		return false, fmt.Errorf("%w: %s and this member were both forced into generation %d: decide which one is right, the other rejoins",
+			ErrGeneration, p.member, mine.Number)
+	}
+	return false, fmt.Errorf("%w: %s is of generation %s, this log of %s: let this member come back with draasd join",
+		ErrGeneration, p.member, h.generation, mine)
+}
+
+// adopt makes the generation of the cluster durable before anything is said in
+// it.
+func (c *Core) adopt(g Generation) error {
+	c.meta.Generation, c.journal.meta.Generation = g, g
+	if err := writeMeta(c.cfg.Disk, c.meta); err != nil {
+		return fmt.Errorf("take generation %s: %w", g, err)
+	}
+	return c.journal.rotate(&raftpb.Snapshot{}, c.written, nil)
+}
+
+func (c *Core) step(from *peer, p *raftpb.Message) error {
 	before := c.node.BasicStatus()
-	if err := c.lostLog(p, before.GetTerm()); err != nil {
+	if err := c.lostLog(from, p, before.GetTerm()); err != nil {
 		return err
 	}
-	c.peers[from-1].fresh = true
+	from.fresh = true
 	c.yield(p)
-	if err := c.node.Step(p); err != nil && !errors.Is(err, raft.ErrProposalDropped) {
+	err := c.node.Step(p)
+	switch {
+	case errors.Is(err, raft.ErrProposalDropped) || errors.Is(err, raft.ErrStepPeerNotFound):
+		// The one is proposed again; the other was let in by an entry that is
+		// not applied here yet, or asked and was let go.
+	case err != nil:
 		return fmt.Errorf("step %s: %w", p.GetType(), err)
 	}
 	after := c.node.BasicStatus()
 	switch p.GetType() {
 	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
-		if after.Lead == from && p.GetTerm() == after.GetTerm() {
+		if after.Lead == from.id && p.GetTerm() == after.GetTerm() {
 			c.quiet = 0
 		}
 	case raftpb.MsgAppResp, raftpb.MsgHeartbeatResp:
 		if after.RaftState == raft.StateLeader && p.GetTerm() == after.GetTerm() {
-			c.peers[from-1].freshAck = true
+			from.freshAck = true
 		}
 	}
 	return nil
 }
 
-// lostLog detects that this member's log went backwards. A leader commits by
-// heartbeat only what the member has acknowledged to it in this term, and the
-// log of a term only grows after that.
-func (c *Core) lostLog(p *raftpb.Message, term uint64) error {
+// lostLog detects that this member's log went backwards while it ran. A leader
+// commits by heartbeat only what the member has acknowledged to it in this
+// term, and the log of a term only grows after that.
+func (c *Core) lostLog(from *peer, p *raftpb.Message, term uint64) error {
 	if p.GetType() != raftpb.MsgHeartbeat || p.GetTerm() < term {
 		return nil
 	}
 	// The library appends to its own memory first; entries not yet durable
 	// were not acknowledged either.
-	last, err := c.store.LastIndex()
-	if err != nil {
-		return fmt.Errorf("read log: %w", err)
-	}
-	if p.GetCommit() > last {
-		return fmt.Errorf("%w: it ends at %d, the leader %s knows of %d: was an old copy of the data directory put back?",
-			ErrLostLog, last, c.meta.Member(p.GetFrom()), p.GetCommit())
+	if p.GetCommit() > c.last() {
+		return c.disown(noticeLost, from.member)
 	}
 	return nil
 }
 
-// decode checks all that the library would otherwise panic on, or believe.
-func (c *Core) decode(m Message) (*raftpb.Message, error) {
-	from, self := c.meta.ID(m.From), c.meta.ID(c.cfg.Self)
-	if from == 0 || from == self || m.To != c.cfg.Self {
-		return nil, fmt.Errorf("message from %q to %q", m.From, m.To)
-	}
-	if len(m.Data) > MaxMessage {
-		return nil, fmt.Errorf("message of %d bytes: %w", len(m.Data), ErrTooLarge)
-	}
-	p := new(raftpb.Message)
-	if err := proto.Unmarshal(m.Data, p); err != nil {
-		return nil, fmt.Errorf("decode message: %w", err)
-	}
-	if p.GetFrom() != from || p.GetTo() != self {
-		return nil, fmt.Errorf("message from %d to %d came from %d to %d", p.GetFrom(), p.GetTo(), from, self)
-	}
+// checkRaft checks all that the library would otherwise panic on, or believe.
+func checkRaft(p *raftpb.Message) error {
 	// The library takes term zero as a sign of a local message.
 	if (p.GetTerm() == 0) != (p.GetType() == raftpb.MsgProp) {
-		return nil, fmt.Errorf("%s of term %d", p.GetType(), p.GetTerm())
+		return fmt.Errorf("%s of term %d", p.GetType(), p.GetTerm())
 	}
-	if len(p.GetResponses()) > 0 {
-		return nil, fmt.Errorf("%s with responses", p.GetType())
-	}
-	var err error
 	switch p.GetType() {
 	case raftpb.MsgApp:
-		err = checkEntries(p)
+		return checkEntries(p)
 	case raftpb.MsgProp:
-		err = checkProposals(p)
+		return checkProposals(p)
 	case raftpb.MsgSnap:
-		err = c.checkSnapshot(p)
+		return checkSnapshot(p)
 	case raftpb.MsgAppResp, raftpb.MsgVote, raftpb.MsgVoteResp, raftpb.MsgPreVote, raftpb.MsgPreVoteResp,
 		raftpb.MsgHeartbeat, raftpb.MsgHeartbeatResp, raftpb.MsgTimeoutNow:
-	default:
-		err = fmt.Errorf("message of type %s", p.GetType())
+		return nil
 	}
-	return p, err
+	return fmt.Errorf("message of type %s", p.GetType())
 }
 
 func checkEntries(p *raftpb.Message) error {
 	term := p.GetLogTerm()
-	for i, e := range p.GetEntries() {
-		if e.GetIndex() != p.GetIndex()+uint64(i)+1 || e.GetTerm() < term || e.GetTerm() == 0 || e.GetTerm() > p.GetTerm() {
+	for _, e := range p.GetEntries() {
+		if e.GetTerm() < term || e.GetTerm() == 0 || e.GetTerm() > p.GetTerm() {
 			return fmt.Errorf("entry %d of term %d stands in an append of term %d after index %d of term %d",
 				e.GetIndex(), e.GetTerm(), p.GetTerm(), p.GetIndex(), p.GetLogTerm())
 		}
-		if e.GetType() != raftpb.EntryNormal || len(e.GetData()) > MaxProposal {
-			return fmt.Errorf("entry %d is of type %s and has %d bytes", e.GetIndex(), e.GetType(), len(e.GetData()))
+		var err error
+		if e.GetType() == raftpb.EntryConfChangeV2 {
+			_, _, err = decodeChange(e.GetData())
+		}
+		if err != nil || e.GetType() != raftpb.EntryNormal && e.GetType() != raftpb.EntryConfChangeV2 || len(e.GetData()) > MaxProposal {
+			return fmt.Errorf("entry %d is of type %s and has %d bytes: %w", e.GetIndex(), e.GetType(), len(e.GetData()), err)
 		}
 		term = e.GetTerm()
 	}
@@ -180,15 +299,16 @@ func checkProposals(p *raftpb.Message) error {
 	return nil
 }
 
-func (c *Core) checkSnapshot(p *raftpb.Message) error {
-	m, want := p.GetSnapshot().GetMetadata(), c.meta.confState()
-	got := m.GetConfState()
-	voters := slices.Sorted(slices.Values(got.GetVoters()))
-	if m.GetIndex() == 0 || m.GetTerm() == 0 || m.GetTerm() > p.GetTerm() || !slices.Equal(voters, want.GetVoters()) ||
-		len(got.GetLearners())+len(got.GetVotersOutgoing())+len(got.GetLearnersNext()) > 0 {
-		return fmt.Errorf("snapshot of index %d, term %d, members %v", m.GetIndex(), m.GetTerm(), got)
+func checkSnapshot(p *raftpb.Message) error {
+	m := p.GetSnapshot().GetMetadata()
+	if m.GetIndex() == 0 || m.GetTerm() == 0 || m.GetTerm() > p.GetTerm() {
+		return fmt.Errorf("snapshot of index %d, term %d", m.GetIndex(), m.GetTerm())
 	}
-	return nil
+	ro, _, err := unwrap(p.GetSnapshot().GetData())
+	if err != nil {
+		return err
+	}
+	return checkConf(m.GetConfState(), ro)
 }
 
 // raftLogger passes the library's talk on. What matters of it, the core says

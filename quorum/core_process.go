@@ -6,8 +6,6 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
-
-	"github.com/draasd/draas"
 )
 
 const (
@@ -28,7 +26,12 @@ func (c *Core) Process() ([]Message, error) {
 	if c.failed != nil {
 		return nil, c.failed
 	}
-	var out []Message
+	if c.removed {
+		c.fail(fmt.Errorf("%w: %s", ErrRemoved, replaceIt))
+		return nil, c.failed
+	}
+	out := c.out
+	c.out = nil
 	err := c.guard(func() error {
 		for range maxReady {
 			if !c.node.HasReady() {
@@ -63,10 +66,7 @@ func (c *Core) round(rd raft.Ready) ([]Message, error) {
 	if err := c.apply(rd); err != nil {
 		return nil, err
 	}
-	messages, err := c.encode(rd.Messages)
-	if err != nil {
-		return nil, err
-	}
+	messages := c.encode(rd.Messages)
 	c.node.Advance(rd)
 	return messages, c.maybeSnapshot()
 }
@@ -110,15 +110,15 @@ func (c *Core) newLeader(s *raft.SoftState) {
 	if s.RaftState == raft.StateLeader && c.state != raft.StateLeader {
 		c.leading = 0
 		c.since = c.now.Boot
-		for i := range c.peers {
-			c.peers[i].acked, c.peers[i].freshAck, c.peers[i].snapshot = 0, false, 0
+		for _, p := range c.peers {
+			p.acked, p.freshAck, p.snapshot, p.joining, p.leaving = 0, false, 0, 0, 0
 		}
 	}
 	if s.Lead != c.lead {
 		if s.Lead != raft.None {
 			c.campaign = campaign{}
 		}
-		c.log.Info("leader changed", "leader", c.meta.Member(s.Lead), "was", c.meta.Member(c.lead), "term", c.current.Term)
+		c.log.Info("leader changed", "leader", c.name(s.Lead), "was", c.name(c.lead), "term", c.current.Term)
 	}
 	if s.Lead != c.lead || s.RaftState != c.state {
 		c.quiet = 0
@@ -128,9 +128,16 @@ func (c *Core) newLeader(s *raft.SoftState) {
 
 func (c *Core) apply(rd raft.Ready) error {
 	if !raft.IsEmptySnap(rd.Snapshot) {
-		if err := c.cfg.Machine.Restore(rd.Snapshot.GetData()); err != nil {
+		ro, machine, err := unwrap(rd.Snapshot.GetData())
+		if err != nil {
+			return err
+		}
+		if err := c.cfg.Machine.Restore(machine); err != nil {
 			return fmt.Errorf("restore snapshot: %w", err)
 		}
+		c.roster, c.conf, c.refused = ro, rd.Snapshot.GetMetadata().GetConfState(), ""
+		c.confIndex = rd.Snapshot.GetMetadata().GetIndex()
+		c.reseat()
 		c.applied = rd.Snapshot.GetMetadata().GetIndex()
 		c.snapIndex = c.applied
 		c.log.Info("caught up by a snapshot", "index", c.applied)
@@ -139,7 +146,12 @@ func (c *Core) apply(rd raft.Ready) error {
 		if e.GetIndex() != c.applied+1 {
 			return fmt.Errorf("apply entry %d after %d: %w", e.GetIndex(), c.applied, ErrLostLog)
 		}
-		if len(e.GetData()) > 0 { // a new leader's first entry is empty
+		switch {
+		case e.GetType() == raftpb.EntryConfChangeV2:
+			if err := c.changed(e); err != nil {
+				return err
+			}
+		case len(e.GetData()) > 0: // a new leader's first entry is empty
 			c.cfg.Machine.Apply(e.GetIndex(), e.GetData())
 		}
 		c.applied = e.GetIndex()
@@ -149,7 +161,9 @@ func (c *Core) apply(rd raft.Ready) error {
 
 // maybeSnapshot replaces the log by a snapshot when it has grown enough.
 func (c *Core) maybeSnapshot() error {
-	if c.applied == c.snapIndex || c.applied < c.snapNext || c.applied-c.snapIndex < c.cfg.SnapshotEvery && c.journal.size < maxLogBytes {
+	// Who is let in can be helped only by a snapshot that knows of it.
+	grown := c.confIndex > c.snapIndex || c.applied-c.snapIndex >= c.cfg.SnapshotEvery || c.journal.size >= maxLogBytes
+	if c.applied == c.snapIndex || c.applied < c.snapNext || !grown {
 		return nil
 	}
 	data, err := c.cfg.Machine.Snapshot()
@@ -162,7 +176,7 @@ func (c *Core) maybeSnapshot() error {
 		c.log.Error("no snapshot could be taken, the log grows", "index", c.applied, "bytes", c.journal.size, "err", err)
 		return nil
 	}
-	snap, err := c.store.CreateSnapshot(c.applied, c.meta.confState(), data)
+	snap, err := c.store.CreateSnapshot(c.applied, c.conf, c.roster.wrap(data))
 	if err != nil {
 		return fmt.Errorf("take snapshot at %d: %w", c.applied, err)
 	}
@@ -186,81 +200,21 @@ func (c *Core) maybeSnapshot() error {
 	return nil
 }
 
-// CoreStatus is what a core knows of itself and, as leader, of the others.
-type CoreStatus struct {
-	Self    draas.MemberID
-	Leader  draas.MemberID // empty: unknown
-	State   string         // follower, candidate, leader; failed
-	Term    uint64
-	Commit  uint64
-	Applied uint64
-	Last    uint64 // index of the last entry in the log
-	// Snapshot is the index of the snapshot that the log starts from.
-	Snapshot uint64
-	// Contact is the boot time at which this member was last known to be in
-	// touch with a quorum: as a follower when it heard the leader, as a leader
-	// when a majority had answered. Zero: never since the start.
-	Contact time.Duration
-	// Torn tells of a torn last record that was dropped at the start.
-	Torn     string
-	Rejected uint64 // messages that were not understood
-	Members  []MemberStatus
-	Err      error // why the core has failed
-}
-
-// MemberStatus is what a core knows of a member.
-type MemberStatus struct {
-	ID    draas.MemberID
-	Heard time.Duration // boot time when it was last heard; 0: never
-	// Match, as known by a leader, is up to where the member's log is known to
-	// be the same; Active whether it answers; Lagging whether it is being sent
-	// a snapshot.
-	Match   uint64
-	Active  bool
-	Lagging bool
-}
-
-// Status reports the core's state.
-func (c *Core) Status() CoreStatus {
-	s := CoreStatus{
-		Self: c.cfg.Self, Leader: c.meta.Member(c.lead), Term: c.current.Term, Commit: c.current.Commit,
-		Applied: c.applied, Snapshot: c.snapIndex, Torn: c.torn, Rejected: c.rejected, Contact: c.touch, Err: c.failed,
-	}
-	s.Last, _ = c.store.LastIndex() // of memory: has no error
-	for i, name := range c.meta.Members {
-		s.Members = append(s.Members, MemberStatus{ID: name, Heard: c.peers[i].heard})
-	}
-	switch c.state {
-	case raft.StateLeader:
-		s.State = "leader"
-		c.node.WithProgress(func(id uint64, _ raft.ProgressType, pr raftProgress) {
-			m := &s.Members[id-1]
-			m.Match, m.Lagging = pr.Match, pr.State == stateSnapshot
-			m.Active = id == c.meta.ID(c.cfg.Self) || c.active(id)
-		})
-	case raft.StateFollower:
-		s.State = "follower"
-	default:
-		s.State = "candidate"
-	}
-	if c.failed != nil {
-		s.State = "failed"
-	}
-	return s
-}
-
 // encode turns the library's messages into ours.
-func (c *Core) encode(messages []*raftpb.Message) ([]Message, error) {
-	var out []Message
+func (c *Core) encode(messages []*raftpb.Message) []Message {
 	for _, m := range messages {
+		p := c.peer(m.GetTo())
+		if p == nil {
+			continue // it was removed by what was just applied
+		}
 		if m.GetType() == raftpb.MsgSnap {
-			c.peers[m.GetTo()-1].snapshot = c.now.Boot
+			p.snapshot = c.now.Boot
 		}
-		e, err := c.message(m)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, e)
+		c.acknowledged(m)
+		b := c.envelope(kindRaft, p, sizeRaft(m))
+		c.out = append(c.out, Message{From: c.cfg.Self, To: p.member, Data: appendRaft(b, m)})
 	}
-	return out, nil
+	out := c.out
+	c.out = nil
+	return out
 }

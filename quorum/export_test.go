@@ -45,8 +45,10 @@ func (j *Journal) Append(term, vote, commit, first uint64, data ...string) error
 
 func (j *Journal) Rotate(snapshot, term, vote, commit uint64, data ...string) error {
 	snap := &raftpb.Snapshot{Data: []byte("state"), Metadata: &raftpb.SnapshotMetadata{
-		Index: new(snapshot), Term: new(term), ConfState: j.j.meta.confState(),
+		Index: new(snapshot), Term: new(term),
 	}}
+	first := firstSnapshot(j.j.meta.Members)
+	snap.Metadata.ConfState, snap.Data = first.Metadata.ConfState, append(first.Data, snap.Data...)
 	return j.j.rotate(snap, hardState{term, vote, commit}, entries(snapshot+1, term, data))
 }
 
@@ -54,7 +56,7 @@ func (j *Journal) Name() string { return segmentName(j.j.seq) }
 
 // WithVersion changes the format version in a file's header.
 func WithVersion(data []byte, meta ClusterMeta, version uint16) []byte {
-	size := headerFixed + len(meta.Self)
+	size := headerFixed + headerExtra + len(meta.Self)
 	data = append([]byte(nil), data...)
 	data[8], data[9] = byte(version>>8), byte(version)
 	binary.BigEndian.PutUint32(data[size-4:], crc32.Checksum(data[:size-4], castagnoli))
@@ -69,4 +71,17 @@ func Hello(welcome bool, cluster ClusterID, from, to draas.MemberID) []byte {
 	}
 	payload := hello{protocolVersion, cluster, 99, from, to}.encode()
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(payload)+1)), append([]byte{byte(kind)}, payload...)...)
+}
+
+// Wrap puts a message of the library into an envelope of its sender's first
+// run, whose claim is beyond doubt.
+func Wrap(m *raftpb.Message) []byte {
+	h := head{kind: kindRaft, from: m.GetFrom(), to: m.GetTo(), claim: claim{start: 1, incarnation: 1}}
+	return appendRaft(h.append(nil), m)
+}
+
+// SnapshotData is that of a cluster which has these members since init.
+func SnapshotData(members []draas.MemberID, machine []byte) []byte {
+	ro := initialRoster(members)
+	return ro.wrap(machine)
 }

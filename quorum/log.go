@@ -49,6 +49,8 @@ type journal struct {
 
 // image is what the disk held.
 type image struct {
+	seq      uint64 // of the segment
+	header   header
 	Snapshot *raftpb.Snapshot
 	Hard     hardState
 	Entries  []*raftpb.Entry // after the snapshot, consecutive
@@ -57,36 +59,62 @@ type image struct {
 
 // openJournal reads the log, and starts a new segment with what it read.
 func openJournal(disk Disk, meta ClusterMeta) (*journal, *image, error) {
-	names, err := disk.List()
-	if err != nil {
-		return nil, nil, fmt.Errorf("open log: %w", err)
-	}
-	var seq uint64
-	for _, name := range names {
-		if n, ok := numbered(name, segmentPrefix); ok && n > seq {
-			seq = n
-		}
-	}
-	if seq == 0 {
-		return nil, nil, &CorruptError{File: metaName, What: "the directory is bootstrapped, but its log is missing"}
-	}
-	name := segmentName(seq)
-	data, err := disk.ReadFile(name)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	at, im, err := readSegment(name, data, seq, meta)
+	im, err := readJournal(disk, meta)
 	if err != nil {
 		return nil, nil, err
 	}
-	if im.Snapshot, err = readSnapshot(disk, at, meta); err != nil {
+	if err := im.check(meta); err != nil {
 		return nil, nil, err
 	}
-	j := &journal{disk: disk, meta: meta, seq: seq}
+	j := &journal{disk: disk, meta: meta, seq: im.seq}
 	if err := j.rotate(im.Snapshot, im.Hard, im.Entries); err != nil {
 		return nil, nil, fmt.Errorf("open log: %w", err)
 	}
 	return j, im, nil
+}
+
+// readJournal reads the log and changes nothing.
+func readJournal(disk Disk, meta ClusterMeta) (*image, error) {
+	seq, err := lastSegment(disk)
+	if err != nil {
+		return nil, err
+	}
+	if seq == 0 {
+		return nil, &CorruptError{File: metaName, What: "the directory is bootstrapped, but its log is missing"}
+	}
+	name := segmentName(seq)
+	data, err := disk.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	at, im, err := readSegment(name, data, seq, meta)
+	if err != nil {
+		return nil, err
+	}
+	im.seq = seq
+	im.Snapshot, err = readSnapshot(disk, at, meta)
+	return im, err
+}
+
+// blank reports whether the log has never held anything: that of a member
+// which has not been let in yet.
+func (im *image) blank() bool {
+	return im.Snapshot.GetMetadata().GetIndex() == 0 && len(im.Entries) == 0
+}
+
+// check compares the log with what the directory says of itself, and finishes
+// what a crash has interrupted where that is safe.
+func (im *image) check(meta ClusterMeta) error {
+	switch {
+	case im.header.raftID != meta.raftID() && meta.Joining:
+		// Rejoin had written the new id, and not yet the empty log.
+		im.Snapshot, im.Hard, im.Entries = &raftpb.Snapshot{}, hardState{}, nil
+	case im.header.raftID != meta.raftID():
+		return &CorruptError{File: segmentName(im.seq), What: fmt.Sprintf("it belongs to number %d, the directory to %d", im.header.raftID, meta.raftID())}
+	case im.header.generation != meta.Generation.Number && !im.blank():
+		return fmt.Errorf("%w: the log is of generation %d, the directory of %d", ErrInterrupted, im.header.generation, meta.Generation.Number)
+	}
+	return nil
 }
 
 // readSegment decodes a segment. It is pure, for fuzzing.
@@ -95,16 +123,16 @@ func readSegment(name string, data []byte, seq uint64, meta ClusterMeta) (base, 
 	if err != nil {
 		return base{}, nil, err
 	}
-	records, torn, err := readRecords(name, data, seq, start)
+	records, torn, err := readRecords(name, data, seq, start.size)
 	if err != nil {
 		return base{}, nil, err
 	}
 	if len(records) == 0 {
 		// The first record was durable before the file got its name.
-		return base{}, nil, &CorruptError{File: name, Offset: int64(start), What: "it has no first record"}
+		return base{}, nil, &CorruptError{File: name, Offset: int64(start.size), What: "it has no first record"}
 	}
 	var at base
-	im := &image{Torn: torn}
+	im := &image{Torn: torn, header: start}
 	for i, r := range records {
 		var x batch
 		want := recordBatch
@@ -216,6 +244,9 @@ func (j *journal) writeSnapshot(snap *raftpb.Snapshot) error {
 }
 
 func readSnapshot(disk Disk, at base, meta ClusterMeta) (*raftpb.Snapshot, error) {
+	if at == (base{}) {
+		return &raftpb.Snapshot{}, nil // nothing was received yet
+	}
 	name := snapshotName(at.Index)
 	data, err := disk.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -228,7 +259,7 @@ func readSnapshot(disk Disk, at base, meta ClusterMeta) (*raftpb.Snapshot, error
 }
 
 func decodeSnapshot(name string, data []byte, at base, meta ClusterMeta) (*raftpb.Snapshot, error) {
-	payload, err := readSingle(name, data, magicSnapshot, recordSnapshot, at.Index, &meta)
+	h, payload, err := readSingle(name, data, magicSnapshot, recordSnapshot, at.Index, &meta)
 	if err != nil {
 		return nil, err
 	}
@@ -238,6 +269,17 @@ func decodeSnapshot(name string, data []byte, at base, meta ClusterMeta) (*raftp
 	}
 	if m := snap.GetMetadata(); m.GetIndex() != at.Index || m.GetTerm() != at.Term {
 		return nil, &CorruptError{File: name, What: fmt.Sprintf("it is of index %d term %d, the log wants index %d term %d", m.GetIndex(), m.GetTerm(), at.Index, at.Term)}
+	}
+	if h.version == 1 {
+		ro := initialRoster(meta.Members)
+		snap.Data = ro.wrap(snap.GetData())
+	}
+	ro, _, err := unwrap(snap.GetData())
+	if err == nil {
+		err = checkConf(snap.GetMetadata().GetConfState(), ro)
+	}
+	if err != nil {
+		return nil, &CorruptError{File: name, What: err.Error()}
 	}
 	return snap, nil
 }

@@ -72,18 +72,32 @@ type reader struct {
 func (r *reader) uint() uint64 {
 	v, n := binary.Uvarint(r.b)
 	if n <= 0 {
-		r.err = errPayload
-		r.b = nil
+		r.fail(errPayload)
 		return 0
 	}
 	r.b = r.b[n:]
 	return v
 }
 
+// fail keeps the first failure.
+func (r *reader) fail(err error) {
+	if r.err == nil {
+		r.err = err
+	}
+	r.b = nil
+}
+
+func (r *reader) byte() byte {
+	v := r.bytes(1)
+	if len(v) == 0 {
+		return 0
+	}
+	return v[0]
+}
+
 func (r *reader) bytes(n uint64) []byte {
 	if n > uint64(len(r.b)) {
-		r.err = errPayload
-		r.b = nil
+		r.fail(errPayload)
 		return nil
 	}
 	v := r.b[:n:n]
@@ -128,12 +142,12 @@ func (r *reader) batch() batch {
 		if r.err != nil {
 			return x
 		}
-		if kind != uint64(raftpb.EntryNormal) {
+		if kind != uint64(raftpb.EntryNormal) && kind != uint64(raftpb.EntryConfChangeV2) {
 			r.err = fmt.Errorf("%w: entry %d is of unknown type %d", errPayload, index+i, kind)
 			return x
 		}
 		x.Entries = append(x.Entries, &raftpb.Entry{
-			Term: new(term), Index: new(index + i), Type: raftpb.EntryNormal.Enum(), Data: data,
+			Term: new(term), Index: new(index + i), Type: raftpb.EntryType(kind).Enum(), Data: data,
 		})
 	}
 	return x

@@ -13,6 +13,7 @@ import (
 // in big-endian:
 //
 //	header:  magic [8], version u16, cluster ID [16], sequence u64,
+//	         generation u64, raft id u64 (both since version 2),
 //	         length of the member's name u8, name, CRC-32C of all that u32
 //	record:  type u8, length of the payload u32, head CRC u32, payload CRC u32,
 //	         payload
@@ -25,9 +26,12 @@ const (
 	magicLog      = "DRAASLOG"
 	magicSnapshot = "DRAASSNP"
 
-	formatVersion = 1
+	// formatVersion 1 knew neither raft ids nor generations, and its snapshots
+	// hold the machine's part only. It is still read.
+	formatVersion = 2
 
-	headerFixed = 8 + 2 + 16 + 8 + 1 + 4
+	headerFixed = 8 + 2 + 16 + 8 + 1 + 4 // of version 1
+	headerExtra = 8 + 8                  // since version 2
 	recordHead  = 1 + 4 + 4 + 4
 	// sector is the smallest unit that a disk writes or loses whole.
 	sector = 512
@@ -63,22 +67,32 @@ func (e *CorruptError) Error() string {
 // Is makes errors.Is(err, ErrCorrupt) hold.
 func (e *CorruptError) Is(target error) bool { return target == ErrCorrupt }
 
+// header is what a file says of itself.
+type header struct {
+	size       int // bytes
+	version    uint16
+	generation uint64
+	raftID     uint64
+}
+
 func appendHeader(b []byte, magic string, meta ClusterMeta, seq uint64) []byte {
 	start := len(b)
 	b = append(b, magic...)
 	b = binary.BigEndian.AppendUint16(b, formatVersion)
 	b = append(b, meta.ClusterID[:]...)
 	b = binary.BigEndian.AppendUint64(b, seq)
+	b = binary.BigEndian.AppendUint64(b, meta.Generation.Number)
+	b = binary.BigEndian.AppendUint64(b, meta.raftID())
 	b = append(b, byte(len(meta.Self)))
 	b = append(b, meta.Self...)
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
 
-// readHeader checks a file's header and returns the bytes it takes. With meta,
-// the file must be that member's.
-func readHeader(name string, data []byte, magic string, seq uint64, meta *ClusterMeta) (int, error) {
-	bad := func(offset int, format string, args ...any) (int, error) {
-		return 0, &CorruptError{File: name, Offset: int64(offset), What: fmt.Sprintf(format, args...)}
+// readHeader checks a file's header. With meta, the file must be that
+// member's.
+func readHeader(name string, data []byte, magic string, seq uint64, meta *ClusterMeta) (header, error) {
+	bad := func(offset int, format string, args ...any) (header, error) {
+		return header{}, &CorruptError{File: name, Offset: int64(offset), What: fmt.Sprintf(format, args...)}
 	}
 	if len(data) < headerFixed {
 		return bad(len(data), "it ends within the header")
@@ -86,30 +100,45 @@ func readHeader(name string, data []byte, magic string, seq uint64, meta *Cluste
 	if string(data[:8]) != magic {
 		return bad(0, "it starts with %q, not %q", data[:8], magic)
 	}
-	if v := binary.BigEndian.Uint16(data[8:]); v != formatVersion {
-		return bad(8, "format version %d is not known to this draasd, which reads %d (written by a newer one?)", v, formatVersion)
+	h := header{version: binary.BigEndian.Uint16(data[8:]), size: headerFixed}
+	extra := 0
+	switch h.version {
+	case 1:
+	case formatVersion:
+		extra = headerExtra
+	default:
+		return bad(8, "format version %d is not known to this draasd, which reads up to %d (written by a newer one?)", h.version, formatVersion)
 	}
-	n := int(data[34])
-	size := headerFixed + n
-	if len(data) < size {
+	if len(data) < headerFixed+extra {
 		return bad(len(data), "it ends within the header")
 	}
-	if crc32.Checksum(data[:size-4], castagnoli) != binary.BigEndian.Uint32(data[size-4:]) {
+	n := int(data[34+extra])
+	h.size += extra + n
+	if len(data) < h.size {
+		return bad(len(data), "it ends within the header")
+	}
+	if crc32.Checksum(data[:h.size-4], castagnoli) != binary.BigEndian.Uint32(data[h.size-4:]) {
 		return bad(0, "the header's checksum is wrong")
 	}
 	if got := binary.BigEndian.Uint64(data[26:]); got != seq {
 		return bad(26, "it is numbered %d inside, %d by its name (renamed?)", got, seq)
 	}
+	if extra > 0 {
+		h.generation, h.raftID = binary.BigEndian.Uint64(data[34:]), binary.BigEndian.Uint64(data[42:])
+	}
 	if meta != nil {
-		cluster, member := ClusterID(data[10:26]), draas.MemberID(data[35:35+n])
+		cluster, member := ClusterID(data[10:26]), draas.MemberID(data[35+extra:35+extra+n])
 		if cluster != meta.ClusterID {
 			return bad(10, "it belongs to cluster %s, the directory to %s", cluster, meta.ClusterID)
 		}
 		if member != meta.Self {
-			return bad(35, "it belongs to member %q, the directory to %q", member, meta.Self)
+			return bad(35+extra, "it belongs to member %q, the directory to %q", member, meta.Self)
+		}
+		if extra == 0 {
+			h.raftID = meta.place()
 		}
 	}
-	return size, nil
+	return h, nil
 }
 
 func headCRC(seq uint64, offset int64, t recordType, length uint32) uint32 {
@@ -246,19 +275,19 @@ func recordAfter(data []byte, seq uint64, offset int) bool {
 
 // readSingle decodes a file of one record, which was made durable before it got
 // its name: any damage is an error.
-func readSingle(name string, data []byte, magic string, t recordType, seq uint64, meta *ClusterMeta) ([]byte, error) {
-	offset, err := readHeader(name, data, magic, seq, meta)
+func readSingle(name string, data []byte, magic string, t recordType, seq uint64, meta *ClusterMeta) (header, []byte, error) {
+	h, err := readHeader(name, data, magic, seq, meta)
 	if err != nil {
-		return nil, err
+		return h, nil, err
 	}
-	r, bad := recordAt(data, seq, offset)
+	r, bad := recordAt(data, seq, h.size)
 	switch {
 	case bad != nil:
-		return nil, &CorruptError{File: name, Offset: int64(offset), What: bad.what}
+		return h, nil, &CorruptError{File: name, Offset: int64(h.size), What: bad.what}
 	case r.Type != t:
-		return nil, &CorruptError{File: name, Offset: int64(offset), What: fmt.Sprintf("a record of type %d stands where %d belongs", r.Type, t)}
+		return h, nil, &CorruptError{File: name, Offset: int64(h.size), What: fmt.Sprintf("a record of type %d stands where %d belongs", r.Type, t)}
 	case r.end() != len(data):
-		return nil, &CorruptError{File: name, Offset: int64(r.end()), What: "more follows after its last record"}
+		return h, nil, &CorruptError{File: name, Offset: int64(r.end()), What: "more follows after its last record"}
 	}
-	return r.Payload, nil
+	return h, r.Payload, nil
 }

@@ -53,6 +53,9 @@ type Output struct {
 func OpenReplica(core CoreConfig, agent failover.AgentConfig, now draas.Reading) (*Replica, error) {
 	r := &Replica{self: agent.Self, log: core.Log, agent: failover.NewAgent(agent, now), now: now}
 	core.Machine = r
+	if core.Incarnation == 0 {
+		core.Incarnation = agent.Incarnation
+	}
 	c, err := OpenCore(core)
 	if err != nil {
 		return nil, err
@@ -162,6 +165,7 @@ func (r *Replica) Process(now draas.Reading) (Output, error) {
 	if r.index != r.ranked {
 		r.ranked = r.index
 		r.core.Prefer(r.leaders())
+		r.core.Want(r.belongs())
 	}
 	var out Output
 	before := r.index
@@ -235,8 +239,6 @@ func (r *Replica) Greeted() bool { return r.agent.Greeted() }
 // Status is the log's.
 func (r *Replica) Status() CoreStatus { return r.core.Status() }
 
-func (c *Core) leader() draas.MemberID { return c.meta.Member(c.lead) }
-
 // leaders is the order in which members should lead: those that serve nothing
 // first, so that the disaster that takes an active site does not take the
 // leader along; witnesses before sites.
@@ -263,4 +265,14 @@ func (r *Replica) leaders() []draas.MemberID {
 	add(false, draas.RoleSite)
 	add(true, draas.RoleSite)
 	return order
+}
+
+// belongs is who shall belong to the cluster, by the policy in force. Before
+// there is one, nobody has an opinion.
+func (r *Replica) belongs() []draas.MemberID {
+	var all []draas.MemberID
+	for _, m := range r.agent.State().Policy.Members {
+		all = append(all, m.ID)
+	}
+	return all
 }
