@@ -4,6 +4,8 @@ GO          ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 SEEDS       ?= 200
 SEED        ?=
+BUG         ?=
+HUNT        ?= 3000
 T           ?= 30s
 BUSY        ?= 10m
 RUNS        ?= 50
@@ -40,9 +42,17 @@ check:
 # SEEDS schedules from seed 1 (or FROM) on, or as many as T takes with FOR=1;
 # SEED=n tells one story, SHRINK=1 SEED=n cuts it down, SCHEDULE=file plays what
 # that printed. See docs/sim.md.
+# BUG=list names bugs that can be put into the build, BUG=name hunts one with as
+# many seeds (with SEED=n it tells the story instead), BUG=all all of them, and
+# runs the same seeds without them (docs/bugs.md).
 sim:
+ifneq ($(BUG),)
+	@$(GO) build -o $(BIN)/hunt ./internal/sim/bugs/cmd/hunt
+	@$(BIN)/hunt -seeds $(HUNT) $(if $(SEED),-seed $(SEED)) $(if $(SHRINK),-shrink) $(BUG)
+else
 	$(GO) build -o $(BIN)/sim ./internal/sim/cmd/sim
 	$(BIN)/sim $(if $(FOR),-for $(T),-seeds $(SEEDS)) $(if $(FROM),-from $(FROM)) $(if $(SEED),-seed $(SEED)) $(if $(SHRINK),-shrink) $(if $(SCHEDULE),-schedule $(SCHEDULE))
+endif
 
 # One package at a time: they measure. BUSY is how long both cores are kept
 # busy beside a cluster that must not move, RUNS how often each disaster is made.

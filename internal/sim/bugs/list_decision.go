@@ -1,0 +1,144 @@
+package bugs
+
+// decisionBugs are those of what is decided, and by whom.
+func decisionBugs() []Bug {
+	return []Bug{
+		{
+			Name:   "one-vantage",
+			Breaks: "one failure domain's word is enough for an automatic move",
+			Rules:  []string{"rule 5"},
+			Edits: []Edit{{
+				File: "failover/judge.go",
+				Old:  "s.Policy.Services[id].Confirmations, s.views(id, part)[site]",
+				New:  "1, s.views(id, part)[site]",
+			}},
+		},
+		{
+			Name:   "role-from-file",
+			Breaks: "a daemon that starts serves because its file says that its site is home",
+			Rules:  []string{"rule 2"},
+			Edits: []Edit{{
+				File: "failover/tick.go",
+				Old:  "		a.proposeHello(&c, now)\n",
+				New: "		a.proposeHello(&c, now)\n" +
+					"		for id, p := range a.cfg.Policy.Services {\n" +
+					"			if p.Home == a.ownSite() {\n" +
+					"				epoch := draas.Epoch(1)\n" +
+					"				if sv := a.state.Services[id]; sv != nil {\n" +
+					"					epoch = max(epoch, sv.Epoch)\n" +
+					"				}\n" +
+					"				c.Extend = append(c.Extend, Extend{id, epoch, draas.DeadlineAt(now, p.Lease.Hold())})\n" +
+					"			}\n" +
+					"		}\n",
+			}},
+		},
+		{
+			Name:   "lost-move",
+			Breaks: "a member that restarts forgets the move that it was to carry out",
+			Rules:  []string{"liveness"},
+			Edits: []Edit{
+				{
+					File: "failover/agent.go",
+					Old:  "	greeted    bool\n",
+					New:  "	greeted    bool\n	forgotten  map[draas.ServiceID]draas.Epoch\n",
+				},
+				{
+					File: "failover/agent.go",
+					Old:  "	a.greeted = true\n",
+					New: "	a.greeted, a.forgotten = true, make(map[draas.ServiceID]draas.Epoch)\n" +
+						"	for id, sv := range a.state.Services {\n" +
+						"		if sv.Move != nil {\n" +
+						"			a.forgotten[id] = sv.Move.Epoch\n" +
+						"		}\n" +
+						"	}\n",
+				},
+				{
+					File: "failover/tick.go",
+					Old:  "			case duty.Member != a.cfg.Self:\n",
+					New:  "			case duty.Member != a.cfg.Self || (duty.Kind == ActionTake || duty.Kind == ActionStep) && a.forgotten[id] == duty.Epoch:\n",
+				},
+			},
+		},
+		{
+			Name:   "held-undo",
+			Breaks: "a move holds further ones off from its start, so that one that fails half-way is not undone",
+			Rules:  []string{"rule 11"},
+			Edits: []Edit{
+				{
+					File: "failover/move.go",
+					Old:  "	delete(sv.Timers, timerStart)\n	s.record(Record{Kind: RecordDecision, Service: id, Phase: sv.Phase, Epoch: m.Epoch,\n",
+					New:  "	delete(sv.Timers, timerStart)\n	s.hold(id, m)\n	s.record(Record{Kind: RecordDecision, Service: id, Phase: sv.Phase, Epoch: m.Epoch,\n",
+				},
+				{
+					File: "failover/move.go",
+					Old:  "s.s.proof(id, false), s.s.paused(id))",
+					New:  "s.s.proof(id, false), s.s.paused(id), s.s.held(id))",
+				},
+			},
+		},
+		{
+			Name:   "unequal-versions",
+			Breaks: "members step by the newest version that they know, without waiting for one that does not know it",
+			Rules:  []string{"section 4"},
+			Edits: []Edit{
+				// The witness was not upgraded yet.
+				{
+					File: "failover/tick.go",
+					Old:  "		e.Hello = &Hello{Boot: a.cfg.Boot, Digest: a.cfg.Policy.Digest, Version: Version}\n		return e\n	})\n}\n\n// proposeRules",
+					New: "		e.Hello = &Hello{Boot: a.cfg.Boot, Digest: a.cfg.Policy.Digest, Version: Version}\n" +
+						"		if a.cfg.Self == \"witness\" {\n			e.Hello.Version = 1\n		}\n		return e\n	})\n}\n\n// proposeRules",
+				},
+				{
+					File: "failover/agent.go",
+					Old:  "	before := a.state\n",
+					New:  "	before := a.state\n	if a.cfg.Self == \"witness\" {\n		before.Version = min(before.Version, 1)\n	}\n",
+				},
+				{
+					File: "failover/members.go",
+					Old:  "		v = min(v, max(st.Version, 1))\n",
+					New:  "		v = max(v, st.Version)\n",
+				},
+			},
+		},
+		{
+			Name:   "blind-vantage",
+			Breaks: "a member that sees nobody else counts as a witness of a site's failure",
+			Rules:  []string{"rule 5"},
+			Edits: []Edit{{
+				File: "failover/judge.go",
+				Old:  "says != draas.Healthy && s.blind(m, site)",
+				New:  "says > draas.Failed && s.blind(m, site)",
+			}},
+		},
+		{
+			Name:   "unfit-target",
+			Breaks: "an automatic move goes to a site that is dead too",
+			Rules:  []string{"rule 7"},
+			Edits: []Edit{{
+				File: "failover/judge.go",
+				Old:  "		if o.Verdict != draas.Healthy {\n",
+				New:  "		if o.Verdict > draas.Failed {\n",
+			}},
+		},
+		{
+			Name:   "hold-ignored",
+			Breaks: "a completed move holds no further automatic ones off",
+			Rules:  []string{"rule 11"},
+			Edits: []Edit{{
+				File: "failover/timers.go",
+				Old:  "	case !set:\n		return ok(ReasonHold,",
+				New:  "	case !set || sv != nil:\n		return ok(ReasonHold,",
+			}},
+		},
+		{
+			Name:   "pause-ignored",
+			Breaks: "services move by themselves although an operator paused that",
+			Rules:  []string{"paused means paused"},
+			Edits: []Edit{{
+				File: "failover/timers.go",
+				Old:  "if p := s.Services[id].Pause; p != nil {",
+				New:  "if p := s.Services[id].Pause; p != nil && p.For == 0 {",
+			}},
+		},
+	}
+}
