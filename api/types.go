@@ -86,17 +86,48 @@ type ServiceStatus struct {
 	Move      *failover.Move  `json:"move,omitempty"`
 	Last      *failover.Move  `json:"last,omitempty"`
 	Views     []View          `json:"views"`
+	// Parts are the services of a group, which is what is decided on then.
+	Parts []Part `json:"parts,omitempty"`
 	// Pause stands while automatic moves are paused.
 	Pause *failover.Pause `json:"pause,omitempty"`
+	// Unacked counts automatic moves that nobody has acknowledged: each makes
+	// the time longer in which no further one is made.
+	Unacked int     `json:"unacked,omitempty"`
+	Lags    []Lag   `json:"lags,omitempty"`
+	Flaps   []Flaps `json:"flaps,omitempty"`
+}
+
+// Part is one service of a group.
+type Part struct {
+	ID     draas.ServiceID `json:"id"`
+	Scheme string          `json:"scheme"`
+	Fence  draas.FenceKind `json:"fence"`
+}
+
+// Lag is how far a site's copy is behind, as the decision knows it.
+type Lag struct {
+	Site     draas.SiteID `json:"site"`
+	Known    bool         `json:"known"`
+	BehindMS int64        `json:"behind_ms"`
+}
+
+// Flaps is how often a site's service failed of late: at the limit no
+// automatic move goes there.
+type Flaps struct {
+	Site     draas.SiteID `json:"site"`
+	Failures int          `json:"failures"`
+	Limit    int          `json:"limit"`
 }
 
 // View is one vantage's verdict of a service at a site.
 type View struct {
-	Site    draas.SiteID   `json:"site"`
-	Vantage draas.MemberID `json:"vantage"`
-	Verdict draas.Verdict  `json:"verdict"`
-	Class   string         `json:"class,omitempty"`
-	Detail  string         `json:"detail,omitempty"`
+	// Service is set for a part of a group.
+	Service draas.ServiceID `json:"service,omitempty"`
+	Site    draas.SiteID    `json:"site"`
+	Vantage draas.MemberID  `json:"vantage"`
+	Verdict draas.Verdict   `json:"verdict"`
+	Class   string          `json:"class,omitempty"`
+	Detail  string          `json:"detail,omitempty"`
 }
 
 // Reported is what one member says of itself, beside what is decided.
@@ -110,6 +141,10 @@ type Reported struct {
 	// Suspicions counts the suspect verdicts of this member's own probes
 	// since it started.
 	Suspicions uint64 `json:"suspicions"`
+	// Version is the newest version of the decision that it can step by.
+	Version int `json:"version,omitempty"`
+	// CertificateEnds is when its certificate, or the CA's, ends.
+	CertificateEnds time.Time `json:"certificate_ends,omitzero"`
 }
 
 // FenceStatus is what a site's guard says of one service, and the permit that
@@ -148,4 +183,31 @@ type Request struct {
 type Answer struct {
 	Accepted bool            `json:"accepted"`
 	Record   failover.Record `json:"record"`
+}
+
+// PageEvent says whether a page calls somebody or takes a call back.
+type PageEvent string
+
+// The events of a page.
+const (
+	PageAlarm PageEvent = "alarm" // a person is needed
+	PageOver  PageEvent = "over"  // not any more
+)
+
+// Page is what the pager's command gets on its standard input.
+type Page struct {
+	Event PageEvent `json:"event"`
+	// Key is the same for all pages of one cause, whichever member sends them.
+	Key     string          `json:"key"`
+	Cluster string          `json:"cluster"`
+	Member  draas.MemberID  `json:"member"` // that sends it
+	Service draas.ServiceID `json:"service,omitempty"`
+	At      time.Time       `json:"at"`
+	Since   time.Time       `json:"since"` // when this member first saw the cause
+	Count   int             `json:"count"` // of pages for the cause, this one included
+	Text    string          `json:"text"`
+	// Reasons are what stands against an automatic move, where that is why.
+	Reasons []failover.Reason `json:"reasons,omitempty"`
+	// Command is the command line to run when what it says is what you want.
+	Command string `json:"command,omitempty"`
 }

@@ -46,18 +46,22 @@ type Daemon struct {
 
 	// wiring is what follows from the file in use; the rest lives as long as
 	// a run.
-	wiring     atomic.Pointer[wiring]
-	clusterID  string
-	loop       *loop
-	lookout    *lookout
-	transport  *quorum.Transport
-	guard      *fence.Client // nil at a witness
-	link       *guardLink    // nil at a witness
-	steps      *executor
-	answers    *answers // nil at a witness
-	files      files
-	suspicions atomic.Uint64
-	stopping   chan struct{}
+	wiring       atomic.Pointer[wiring]
+	clusterID    string
+	loop         *loop
+	lookout      *lookout
+	transport    *quorum.Transport
+	guard        *fence.Client // nil at a witness
+	link         *guardLink    // nil at a witness
+	steps        *executor
+	devices      *deviceLink
+	lags         *lagWatch // nil at a witness
+	answers      *answers  // nil at a witness
+	files        files
+	startedBy    *wiring // what this run was started with
+	certificates certificates
+	suspicions   atomic.Uint64
+	stopping     chan struct{}
 }
 
 // New reads the file and the identity. Nothing is opened that another daemon
@@ -110,6 +114,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	}
 	undo.add("close data directory", disk.Close)
 	d.loop, d.files = newLoop(d.clock, d.log), files{read: []*wiring{w}}
+	d.startedBy = w
 	if err := d.openReplica(disk); err != nil {
 		return err
 	}
@@ -136,6 +141,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	}
 	d.wire(ctx, group)
 	group.Go(func() error { d.hangups(ctx); return nil })
+	group.Go(func() error { d.watch(ctx); return nil })
 	group.Go(func() error {
 		defer close(d.stopping)
 		return d.loop.run(ctx)
@@ -175,6 +181,19 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
 	d.steps = newExecutor(d.log, func(r runbook.Record) { d.loop.post(func(l *loop) { l.replica.StepEnded(r) }) })
 	d.steps.use(d.now().effects)
 	group.Go(func() error { <-ctx.Done(); d.steps.wait(); return nil })
+	d.devices = newDeviceLink(d.log, func(unit draas.ServiceID, epoch draas.Epoch, evidence string) {
+		d.loop.post(func(l *loop) { l.replica.DeviceOff(unit, epoch, evidence) })
+	})
+	d.devices.use(d.now())
+	group.Go(func() error { <-ctx.Done(); d.devices.wait(); return nil })
+	d.lags = nil
+	if d.now().self.Role == draas.RoleSite {
+		d.lags = newLagWatch(d.self.Site(), d.log, func(unit draas.ServiceID, g failover.Lag) {
+			d.loop.post(func(l *loop) { l.replica.Lag(unit, g) })
+		})
+		d.lags.use(d.now())
+		group.Go(func() error { <-ctx.Done(); d.lags.wait(); return nil })
+	}
 	if d.link != nil {
 		d.link.use(d.now())
 		group.Go(func() error { d.link.run(ctx); return nil })
@@ -185,14 +204,20 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
 			d.link.wish(c)
 		}
 		d.steps.follow(ctx, c.Steps)
+		d.devices.follow(ctx, c.Fence)
 	}
 	d.loop.decided = d.decided
-	d.loop.changed = d.stateChanged
+	d.loop.changed = func(s failover.State) {
+		d.stateChanged(s)
+		if d.lags != nil {
+			d.lags.follow(ctx, s)
+		}
+	}
 	d.loop.touch = d.touched
 	d.loop.leased = func(now draas.Reading) { d.leased(d.loop, now) }
 	d.loop.alive = d.watchdog()
 	// The state replayed from disk has to be followed at once.
-	d.loop.post(func(l *loop) { d.stateChanged(l.replica.State()) })
+	d.loop.post(func(l *loop) { l.changed(l.replica.State()) })
 }
 
 // stateChanged follows the decision: what is looked at and what is answered.

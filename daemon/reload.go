@@ -59,7 +59,7 @@ func (d *Daemon) reload(ctx context.Context) (*api.Reload, error) {
 		if w.policy.Digest == s.Policy.Digest || w.policy.Digest == d.now().policy.Digest {
 			// The files that it names may have changed.
 			d.adopt(w)
-			d.stateChanged(s)
+			l.changed(s)
 		} else {
 			d.files.offered = w
 		}

@@ -5,13 +5,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/failover"
-	"github.com/draasd/draas/fence"
 	"github.com/draasd/draas/quorum"
 )
 
@@ -42,9 +40,15 @@ func (d *Daemon) picture(ctx context.Context) (picture, error) {
 // status is the whole picture; unless local, with what the other members
 // report of themselves.
 func (d *Daemon) status(ctx context.Context, local bool) (*api.Status, error) {
+	s, _, err := d.overview(ctx, local)
+	return s, err
+}
+
+// overview is the whole picture and what in it wants a person.
+func (d *Daemon) overview(ctx context.Context, local bool) (*api.Status, []alarm, error) {
 	p, err := d.picture(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	w := d.now()
 	s := &api.Status{
@@ -56,15 +60,21 @@ func (d *Daemon) status(ctx context.Context, local bool) (*api.Status, error) {
 		s.Members = append(s.Members, memberStatus(p.state, m))
 	}
 	for _, id := range p.state.ServiceIDs() {
-		s.Services = append(s.Services, d.serviceStatus(p.state, id))
+		// The state remembers the epochs of what no file has any more.
+		if _, has := p.state.Policy.Services[id]; has {
+			s.Services = append(s.Services, d.serviceStatus(p.state, id))
+		}
 	}
 	s.Reported = append(s.Reported, d.report(ctx, p))
 	if !local {
 		s.Reported = append(s.Reported, d.askOthers(ctx)...)
 	}
 	slices.SortFunc(s.Reported, func(a, b api.Reported) int { return cmp.Compare(a.Member, b.Member) })
-	s.Warnings = warnings(s, w.cfg.Digest(), local)
-	return s, nil
+	all := alarmsOf(sight{status: s, state: p.state, wiring: w, started: d.startedBy})
+	for _, a := range all {
+		s.Warnings = append(s.Warnings, a.text)
+	}
+	return s, all, nil
 }
 
 func memberStatus(s failover.State, m failover.MemberPolicy) api.MemberStatus {
@@ -82,16 +92,42 @@ func memberStatus(s failover.State, m failover.MemberPolicy) api.MemberStatus {
 
 func (d *Daemon) serviceStatus(s failover.State, id draas.ServiceID) api.ServiceStatus {
 	sv, policy := s.Services[id], s.Policy.Services[id]
-	svc, _ := d.now().cfg.Service(id)
+	c := d.now().cfg
 	out := api.ServiceStatus{ID: id, Phase: sv.Phase, Active: sv.Active, Home: policy.Home, Epoch: sv.Epoch,
-		Scheme: svc.Scheme, Fence: policy.Fence, Automatic: policy.Automatic, Move: sv.Move, Last: sv.Last, Pause: sv.Pause}
+		Fence: policy.Fence, Automatic: policy.Automatic, Move: sv.Move, Last: sv.Last, Pause: sv.Pause, Unacked: sv.Unacked}
+	svc, _ := c.Service(id)
+	out.Scheme = svc.Scheme
+	for _, part := range policy.Parts {
+		svc, _ := c.Service(part)
+		out.Scheme = svc.Scheme
+		out.Parts = append(out.Parts, api.Part{ID: part, Scheme: svc.Scheme, Fence: svc.Fence.Kind})
+		out.Views = append(out.Views, views(s, sv.Parts[part], id, part)...)
+	}
+	if len(policy.Parts) == 0 {
+		out.Views = views(s, sv.Views, id, "")
+	}
 	for _, site := range policy.Sites {
+		if l, told := sv.Lags[site]; told {
+			out.Lags = append(out.Lags, api.Lag{Site: site, Known: l.Known, BehindMS: l.Behind.Milliseconds()})
+		}
+		if n := sv.Flaps[site]; n > 0 {
+			out.Flaps = append(out.Flaps, api.Flaps{Site: site, Failures: n, Limit: policy.Flaps})
+		}
+	}
+	return out
+}
+
+// views lists what the vantages see of a service that is decided on by the
+// unit; part names it where it is one of a group.
+func views(s failover.State, seen failover.Views, unit, part draas.ServiceID) []api.View {
+	var out []api.View
+	for _, site := range s.Policy.Services[unit].Sites {
 		for _, m := range s.Policy.Members {
-			o, seen := sv.Views[site][m.ID]
-			if !seen || (m.ID != site.Member() && o.Epoch != sv.Epoch) {
+			o, known := seen[site][m.ID]
+			if !known || (m.ID != site.Member() && o.Epoch != s.Services[unit].Epoch) {
 				continue
 			}
-			out.Views = append(out.Views, api.View{Site: site, Vantage: m.ID, Verdict: o.Verdict, Class: o.Class, Detail: o.Detail})
+			out = append(out, api.View{Service: part, Site: site, Vantage: m.ID, Verdict: o.Verdict, Class: o.Class, Detail: o.Detail})
 		}
 	}
 	return out
@@ -100,7 +136,7 @@ func (d *Daemon) serviceStatus(s failover.State, id draas.ServiceID) api.Service
 // report is what this member says of itself.
 func (d *Daemon) report(ctx context.Context, p picture) api.Reported {
 	r := api.Reported{Member: d.self, Applied: p.state.Index, Leader: p.core.Leader, InTouch: p.core.Leader != "",
-		Suspicions: d.suspicions.Load()}
+		Suspicions: d.suspicions.Load(), Version: failover.Version, CertificateEnds: d.certificates.earliest(d.now().cfg.TLS, p.now.Wall)}
 	if d.guard == nil {
 		return r
 	}
@@ -146,60 +182,6 @@ func (d *Daemon) askOthers(ctx context.Context) []api.Reported {
 	var out []api.Reported
 	for range asked {
 		out = append(out, <-answers)
-	}
-	return out
-}
-
-// warnings says what an operator has to look at.
-func warnings(s *api.Status, digest string, local bool) []string {
-	var out []string
-	if s.Leader == "" {
-		out = append(out, "no leader: this member cannot reach a majority; nothing is decided and permits run out")
-	}
-	if s.Policy != "" && s.Policy != digest {
-		out = append(out, "this member's failover.toml differs from the policy in force: automatic moves are blocked until all members run one file")
-	}
-	if r := s.Reload; r != nil && len(r.Refused) > 0 {
-		out = append(out, fmt.Sprintf("%s as it is now was refused, %s; the one in use stays", r.File, strings.Join(r.Refused, "; ")))
-	}
-	for _, m := range s.Members {
-		switch {
-		case !m.Started:
-			out = append(out, fmt.Sprintf("%s has never started", m.ID))
-		case !m.SameConfig:
-			out = append(out, fmt.Sprintf("%s runs another failover.toml than the policy in force: automatic moves are blocked", m.ID))
-		}
-	}
-	for _, svc := range s.Services {
-		out = append(out, disagreements(s, svc, local)...)
-	}
-	return out
-}
-
-// disagreements holds what the guards report against what is decided.
-func disagreements(s *api.Status, svc api.ServiceStatus, local bool) []string {
-	var out, open []string
-	for _, r := range s.Reported {
-		for _, f := range r.Fences {
-			if f.Service != svc.ID {
-				continue
-			}
-			if f.State == string(fence.Open) {
-				open = append(open, string(r.Member))
-			}
-			if f.Error != "" {
-				out = append(out, fmt.Sprintf("%s: fence at %s: %s", svc.ID, r.Member, f.Error))
-			}
-			if svc.Active.Member() == r.Member && !svc.Phase.Moving() && f.State == string(fence.Closed) {
-				out = append(out, fmt.Sprintf("%s: active at %s, but its fence is closed", svc.ID, svc.Active))
-			}
-		}
-	}
-	if len(open) > 1 {
-		out = append(out, fmt.Sprintf("%s: MORE THAN ONE FENCE IS OPEN: %v", svc.ID, open))
-	}
-	if svc.Active == "" {
-		out = append(out, fmt.Sprintf("%s was never activated: draasd activate %s SITE", svc.ID, svc.ID))
 	}
 	return out
 }

@@ -23,8 +23,9 @@ type wiring struct {
 	targets map[health.Key][]health.Target        // of everything that may be looked at
 	units   map[draas.ServiceID][]draas.ServiceID // the services of each unit of decision
 	zones   []authority.Zone
-	effects map[draas.ServiceID]map[string]runbook.Effect // by unit and name
-	fenced  map[draas.ServiceID]bool                      // services that the guard holds
+	effects map[draas.ServiceID]map[string]runbook.Effect     // by unit and name
+	fenced  map[draas.ServiceID]bool                          // services that the guard holds
+	devices map[draas.ServiceID]map[draas.SiteID][]siteDevice // that switch the other sites off, by unit
 	others  map[draas.MemberID]*api.Client
 }
 
@@ -147,4 +148,8 @@ func (d *Daemon) adopt(w *wiring) {
 		d.link.use(w)
 	}
 	d.steps.use(w.effects)
+	d.devices.use(w)
+	if d.lags != nil {
+		d.lags.use(w)
+	}
 }

@@ -48,6 +48,10 @@ func apiExamples() map[string]any {
 			Move: failover.MoveSwitchover, Operator: "ada", Reason: "kernel update at primary", Expect: 3}},
 		"accepted": accepted(failover.MoveSwitchover),
 		"refused":  refusal(),
+		"page": api.Page{Event: api.PageAlarm, Key: "stuck:shop", Cluster: "acme", Member: "witness", Service: "shop", At: noon, Since: noon, Count: 1,
+			Text:    "shop has failed at primary and does not move by itself: the copy at dr is 3m20s behind, 1m0s is allowed: wait, or run draasd failover shop --allow-data-loss",
+			Reasons: []failover.Reason{{Code: failover.ReasonLoss, Text: "the copy at dr is 3m20s behind, 1m0s is allowed: wait, or run draasd failover shop --allow-data-loss"}},
+			Command: "draasd failover shop --allow-data-loss"},
 		"reload":   *offered(),
 		"refusedfile": api.Reload{File: "/etc/draas/failover.toml", At: noon, Digest: "7166f554c95b0e11aa22bb33",
 			Refused: []string{`/etc/draas/failover.toml:12: service.shop.home: there is no site "primry", want dr or primary`}},
@@ -98,7 +102,7 @@ func TestAPIDescribed(t *testing.T) {
 		}
 	}
 	fields := make(map[string]bool)
-	for _, v := range []any{api.Status{}, api.Why{}, api.Request{}, api.Answer{}, api.Reload{}, api.Error{}} {
+	for _, v := range []any{api.Status{}, api.Why{}, api.Request{}, api.Answer{}, api.Reload{}, api.Page{}, api.Error{}} {
 		jsonFields(reflect.TypeOf(v), fields)
 	}
 	for _, name := range sortedKeys(fields) {

@@ -115,6 +115,32 @@ func brokenStatus() *api.Status {
 	return s
 }
 
+// groupStatus is a group of two services, one of which has failed at primary
+// while moves are paused.
+func groupStatus() *api.Status {
+	s := healthyStatus()
+	sv := &s.Services[0]
+	sv.ID, sv.Phase, sv.Fence, sv.Last, sv.Unacked = "crm", failover.PhaseConfirmed, draas.FencePath, nil, 2
+	sv.Parts = []api.Part{{ID: "billing", Scheme: "dns", Fence: draas.FenceKernel}, {ID: "shop", Scheme: "dns", Fence: draas.FencePath}}
+	sv.Views = []api.View{
+		{Service: "billing", Site: "dr", Vantage: "dr", Verdict: draas.Healthy},
+		{Service: "billing", Site: "primary", Vantage: "primary", Verdict: draas.Healthy},
+		{Service: "shop", Site: "dr", Vantage: "dr", Verdict: draas.Healthy},
+		{Service: "shop", Site: "primary", Vantage: "primary", Verdict: draas.Failed, Class: "refused"},
+		{Service: "shop", Site: "primary", Vantage: "witness", Verdict: draas.Failed, Class: "refused"},
+	}
+	sv.Pause = &failover.Pause{Operator: "bob", Reason: "storage work", For: 2 * time.Hour, Since: noon}
+	sv.Lags = []api.Lag{{Site: "dr", Known: true, BehindMS: 12500}}
+	sv.Flaps = []api.Flaps{{Site: "dr", Failures: 1, Limit: 3}, {Site: "primary", Failures: 3, Limit: 3}}
+	for i := range s.Reported[:2] {
+		f := s.Reported[i].Fences[0]
+		f.Service = "billing"
+		s.Reported[i].Fences = append([]api.FenceStatus{f}, s.Reported[i].Fences...)
+	}
+	s.Warnings = []string{"crm has failed at primary and does not move by itself: bob paused automatic moves for 2h0m0s: storage work"}
+	return s
+}
+
 func clauses() []failover.Reason {
 	return []failover.Reason{
 		{Code: failover.ReasonVantage, OK: true, Text: "dr sees primary failed (timeout)"},

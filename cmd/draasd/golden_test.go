@@ -60,6 +60,7 @@ func TestRenderings(t *testing.T) {
 		"status-lost":    func(w io.Writer) { writeStatus(w, lostStatus()) },
 		"status-broken":  func(w io.Writer) { writeStatus(w, brokenStatus()) },
 		"status-long":    func(w io.Writer) { writeStatus(w, long) },
+		"status-group":   func(w io.Writer) { writeStatus(w, groupStatus()) },
 		"status-alone":   func(w io.Writer) { writeStatus(w, aloneStatus()) },
 		"cost":           func(w io.Writer) { writeCost(w, healthyStatus().Services[0], api.Request{}) },
 		"cost-lost":      func(w io.Writer) { writeCost(w, lostStatus().Services[0], api.Request{Site: "dr"}) },

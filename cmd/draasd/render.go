@@ -34,7 +34,12 @@ func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps
 // writeStatus draws the whole picture, what is wrong first.
 func writeStatus(w io.Writer, s *api.Status) {
 	for _, sv := range s.Services {
-		writeTwoOpen(w, s, sv)
+		for _, p := range sv.Parts {
+			writeTwoOpen(w, s, asPart(sv, p))
+		}
+		if len(sv.Parts) == 0 {
+			writeTwoOpen(w, s, sv)
+		}
 	}
 	leader := "no leader"
 	if s.Leader != "" {
@@ -103,15 +108,23 @@ func writeService(w io.Writer, s *api.Status, sv api.ServiceStatus) {
 	if !sv.Automatic {
 		automatic = "off"
 	}
-	writeText(w, "  ", fmt.Sprintf("scheme %s, fence %s, home %s, automatic moves %s", sv.Scheme, sv.Fence, sv.Home, automatic))
-	if sv.Pause != nil {
-		writeText(w, "  ", pauseLine(sv.Pause))
+	if len(sv.Parts) > 0 {
+		writeText(w, "  ", fmt.Sprintf("group of %s; home %s, automatic moves %s", partNames(sv), sv.Home, automatic))
+	} else {
+		writeText(w, "  ", fmt.Sprintf("scheme %s, fence %s, home %s, automatic moves %s", sv.Scheme, sv.Fence, sv.Home, automatic))
+	}
+	for _, line := range conditions(sv) {
+		writeText(w, "  ", line)
 	}
 	if sv.Move != nil {
 		writeText(w, "  ", "now: "+moveLine(sv.Move))
 	}
 	if sv.Last != nil {
 		writeText(w, "  ", "last: "+moveLine(sv.Last))
+	}
+	if len(sv.Parts) > 0 {
+		writeParts(w, s, sv)
+		return
 	}
 	rows := [][]string{{markNone + "SITE", "DECIDED", "FENCE", "PERMIT", "SEEN BY"}}
 	for _, m := range s.Members {
@@ -120,6 +133,68 @@ func writeService(w io.Writer, s *api.Status, sv api.ServiceStatus) {
 		}
 	}
 	writeTable(w, "  ", rows)
+}
+
+// writeParts draws each service of a group at each site.
+func writeParts(w io.Writer, s *api.Status, sv api.ServiceStatus) {
+	rows := [][]string{{markNone + "SITE", "DECIDED", "SERVICE", "FENCE", "PERMIT", "SEEN BY"}}
+	for _, m := range s.Members {
+		if m.Role != draas.RoleSite {
+			continue
+		}
+		for _, p := range sv.Parts {
+			row := siteRow(s, asPart(sv, p), m.ID)
+			rows = append(rows, append([]string{row[0], row[1], fmt.Sprintf("%s (%s)", p.ID, p.Fence)}, row[2:]...))
+		}
+	}
+	writeTable(w, "  ", rows)
+}
+
+// asPart is one service of a group, with what is decided of the group.
+func asPart(sv api.ServiceStatus, p api.Part) api.ServiceStatus {
+	part := sv
+	part.ID, part.Scheme, part.Fence, part.Views = p.ID, p.Scheme, p.Fence, nil
+	for _, v := range sv.Views {
+		if v.Service == p.ID {
+			part.Views = append(part.Views, v)
+		}
+	}
+	return part
+}
+
+func partNames(sv api.ServiceStatus) string {
+	var names []string
+	for _, p := range sv.Parts {
+		names = append(names, string(p.ID))
+	}
+	return strings.Join(names, ", ")
+}
+
+// conditions are what an automatic move would have to reckon with, a line
+// each.
+func conditions(sv api.ServiceStatus) []string {
+	var out []string
+	if sv.Pause != nil {
+		out = append(out, pauseLine(sv.Pause))
+	}
+	for _, l := range sv.Lags {
+		behind := "not known"
+		if l.Known {
+			behind = (time.Duration(l.BehindMS) * time.Millisecond).String() + " behind"
+		}
+		out = append(out, fmt.Sprintf("copy at %s: %s", l.Site, behind))
+	}
+	for _, f := range sv.Flaps {
+		text := fmt.Sprintf("failed %d times at %s of late", f.Failures, f.Site)
+		if f.Failures == 1 {
+			text = fmt.Sprintf("failed once at %s of late", f.Site)
+		}
+		if f.Failures >= f.Limit {
+			text += ": no automatic move goes there"
+		}
+		out = append(out, text)
+	}
+	return out
 }
 
 func pauseLine(p *failover.Pause) string {

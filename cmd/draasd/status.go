@@ -174,11 +174,15 @@ func facts(s *api.Status) map[string]string {
 			out["1 pause "+id] = id + ": " + pauseLine(sv.Pause)
 		}
 		for _, v := range sv.Views {
-			text := fmt.Sprintf("%s: %s sees it %s at %s", id, v.Vantage, v.Verdict, v.Site)
+			what := "it"
+			if v.Service != "" {
+				what = string(v.Service)
+			}
+			text := fmt.Sprintf("%s: %s sees %s %s at %s", id, v.Vantage, what, v.Verdict, v.Site)
 			if v.Verdict != draas.Healthy && v.Class != "" {
 				text += " (" + v.Class + ")"
 			}
-			out[fmt.Sprintf("5 view %s %s %s", id, v.Site, v.Vantage)] = text
+			out[fmt.Sprintf("5 view %s %s %s %s", id, v.Site, v.Service, v.Vantage)] = text
 		}
 	}
 	for _, r := range s.Reported {

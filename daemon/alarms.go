@@ -1,0 +1,286 @@
+package daemon
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/fence"
+)
+
+// How long a cause has to last before somebody is called for it: what mends
+// itself at a restart or an election wants nobody.
+const (
+	alarmLeaderless = 30 * time.Second
+	alarmGuard      = 10 * time.Second
+)
+
+// alarm is something that a person should know. Each stands as a warning in
+// the status; some call a person besides.
+type alarm struct {
+	key     string // tells causes apart, the same at every member
+	service draas.ServiceID
+	text    string
+	reasons []failover.Reason
+	command string        // ready to run, if there is one
+	page    bool          // this member calls a person
+	after   time.Duration // when it has lasted so long
+}
+
+// sight is what alarms are raised from.
+type sight struct {
+	status *api.Status
+	state  failover.State
+	wiring *wiring
+	// started is the file that the daemon was started with: some of it holds
+	// until a restart.
+	started *wiring
+}
+
+// leads reports whether this member speaks for all of what the log says.
+func (v sight) leads() bool { return v.status.Leader == v.status.Self }
+
+// reported is what a member says of itself; nil when it was not asked.
+func (v sight) reported(m draas.MemberID) *api.Reported {
+	for i := range v.status.Reported {
+		if v.status.Reported[i].Member == m {
+			return &v.status.Reported[i]
+		}
+	}
+	return nil
+}
+
+// alarmsOf says what an operator has to look at, the worst first.
+func alarmsOf(v sight) []alarm {
+	var out []alarm
+	for _, svc := range v.status.Services {
+		out = append(out, v.twoOpen(svc)...)
+	}
+	out = append(out, v.cluster()...)
+	out = append(out, v.files()...)
+	out = append(out, v.members()...)
+	for _, svc := range v.status.Services {
+		out = append(out, v.fences(svc)...)
+		out = append(out, v.unit(svc)...)
+	}
+	return out
+}
+
+// twoOpen is the one thing that must never be.
+func (v sight) twoOpen(svc api.ServiceStatus) []alarm {
+	var out []alarm
+	for _, part := range v.parts(svc.ID) {
+		var open []string
+		for _, r := range v.status.Reported {
+			for _, f := range r.Fences {
+				if f.Service == part && f.State == string(fence.Open) {
+					open = append(open, string(r.Member))
+				}
+			}
+		}
+		if len(open) > 1 {
+			out = append(out, alarm{key: "two-open:" + string(part), service: svc.ID, page: true,
+				text: fmt.Sprintf("%s: MORE THAN ONE FENCE IS OPEN: %v", part, open)})
+		}
+	}
+	return out
+}
+
+func (v sight) parts(unit draas.ServiceID) []draas.ServiceID { return v.state.Policy.PartsOf(unit) }
+
+// cluster is what concerns all members together.
+func (v sight) cluster() []alarm {
+	if v.status.Leader != "" {
+		return nil
+	}
+	a := alarm{key: "leader:" + string(v.status.Self), page: true, after: alarmLeaderless,
+		text: "no leader: this member cannot reach a majority; nothing is decided and permits run out"}
+	if v.wiring.cfg.TwoSite {
+		a.text = "the other site cannot be reached, and two sites have no third to decide: permits run out and nothing serves. When you have made sure that the other site is off and stays off, take over here"
+		a.command = "draasd takeover --old-site-is-off"
+	}
+	return []alarm{a}
+}
+
+// files is about what failover.toml says and who goes by it.
+func (v sight) files() []alarm {
+	var out []alarm
+	s, w := v.status, v.wiring
+	if s.Policy != "" && s.Policy != w.policy.Digest {
+		out = append(out, alarm{key: "file:" + string(s.Self),
+			text: "this member's failover.toml differs from the policy in force: automatic moves are blocked until all members run one file"})
+	}
+	if r := s.Reload; r != nil && len(r.Refused) > 0 {
+		out = append(out, alarm{key: "reload:" + string(s.Self),
+			text: fmt.Sprintf("%s as it is now was refused, %s; the one in use stays", r.File, strings.Join(r.Refused, "; "))})
+	}
+	if w.cfg.Raft != v.started.cfg.Raft {
+		out = append(out, alarm{key: "raft:" + string(s.Self),
+			text: fmt.Sprintf("profile %s is in use, but the log keeps the timing of profile %s until draasd is restarted: one member after the other", w.cfg.Profile.Name, v.started.cfg.Profile.Name)})
+	}
+	return out
+}
+
+// members is about each member by itself.
+func (v sight) members() []alarm {
+	var out []alarm
+	for _, m := range v.status.Members {
+		add := func(what, format string, args ...any) {
+			out = append(out, alarm{key: what + ":" + string(m.ID), text: fmt.Sprintf(format, args...)})
+		}
+		st := v.state.Members[m.ID]
+		switch {
+		case !m.Started:
+			add("started", "%s has never started", m.ID)
+		case !m.SameConfig:
+			add("config", "%s runs another failover.toml than the policy in force: automatic moves are blocked", m.ID)
+		}
+		if st != nil && max(st.Version, 1) < failover.Version {
+			add("version", "%s runs an older draasd: all decide by version %d until it is upgraded, and what is newer waits", m.ID, max(v.state.Version, 1))
+		}
+		r := v.reported(m.ID)
+		if r == nil {
+			continue
+		}
+		if a, near := v.certificate(r); near {
+			out = append(out, a)
+		}
+		if m.ID == v.status.Self && r.Error != "" {
+			out = append(out, alarm{key: "guard:" + string(m.ID), text: fmt.Sprintf("%s: %s", m.ID, r.Error), page: true, after: alarmGuard})
+		}
+	}
+	return out
+}
+
+// certificate is about the end of a member's certificate. Without one the
+// member is shut out, and its permits run out.
+func (v sight) certificate(r *api.Reported) (alarm, bool) {
+	left := r.CertificateEnds.Sub(v.status.At)
+	if r.CertificateEnds.IsZero() || left > v.wiring.cfg.TLS.Warn {
+		return alarm{}, false
+	}
+	a := alarm{key: "certificate:" + string(r.Member), page: r.Member == v.status.Self,
+		text:    fmt.Sprintf("the certificate of %s, or its CA's, ends in %s, at %s: its peers will then shut it out", r.Member, days(left), r.CertificateEnds.UTC().Format(time.DateTime)),
+		command: fmt.Sprintf("draasd issue %s", r.Member)}
+	if left <= 0 {
+		a.text = fmt.Sprintf("the certificate of %s, or its CA's, has ended at %s: its peers shut it out", r.Member, r.CertificateEnds.UTC().Format(time.DateTime))
+	}
+	return a, true
+}
+
+func days(d time.Duration) string {
+	if d < 48*time.Hour {
+		return fmt.Sprintf("%d hours", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+// fences holds what the guards report against what is decided.
+func (v sight) fences(svc api.ServiceStatus) []alarm {
+	var out []alarm
+	for _, part := range v.parts(svc.ID) {
+		for _, r := range v.status.Reported {
+			i := slices.IndexFunc(r.Fences, func(f api.FenceStatus) bool { return f.Service == part })
+			if i < 0 {
+				if r.Member == v.status.Self && r.Error == "" && v.wiring.fenced[part] {
+					out = append(out, alarm{key: fmt.Sprintf("unguarded:%s:%s", part, r.Member), service: svc.ID, page: svc.Active.Member() == r.Member, after: alarmGuard,
+						text: fmt.Sprintf("%s: the guard at %s does not know it: it has read another failover.toml", part, r.Member), command: "systemctl reload draas-guard"})
+				}
+				continue
+			}
+			f := r.Fences[i]
+			if f.Error != "" {
+				out = append(out, alarm{key: fmt.Sprintf("fence:%s:%s", part, r.Member), service: svc.ID, page: r.Member == v.status.Self, after: alarmGuard,
+					text: fmt.Sprintf("%s: fence at %s: %s", part, r.Member, f.Error)})
+			}
+			if svc.Active.Member() == r.Member && !svc.Phase.Moving() && f.State == string(fence.Closed) {
+				out = append(out, alarm{key: fmt.Sprintf("closed:%s:%s", part, r.Member), service: svc.ID, page: r.Member == v.status.Self, after: alarmGuard,
+					text: fmt.Sprintf("%s: active at %s, but its fence is closed", part, svc.Active)})
+			}
+		}
+	}
+	return out
+}
+
+// unit is what the decision wants a person for.
+func (v sight) unit(svc api.ServiceStatus) []alarm {
+	sv := v.state.Services[svc.ID]
+	id := string(svc.ID)
+	switch {
+	case svc.Active == "":
+		return []alarm{{key: "inactive:" + id, service: svc.ID, text: fmt.Sprintf("%s was never activated: draasd activate %s SITE", id, id)}}
+	case sv == nil:
+		return nil
+	}
+	var out []alarm
+	if svc.Phase == failover.PhaseConfirmed && sv.Refused != "" {
+		a := v.stuck(svc)
+		a.page = a.page && !v.acknowledged(svc.ID)
+		out = append(out, a)
+	}
+	if sv.Unacked > 0 && sv.Last != nil {
+		a := alarm{key: fmt.Sprintf("moved:%s:%v", id, sv.Last.Epoch), service: svc.ID, page: v.leads(), command: "draasd ack " + id,
+			text: fmt.Sprintf("%s has moved by itself to %s and nobody has acknowledged it", id, svc.Active)}
+		if sv.Unacked > 1 {
+			a.text = fmt.Sprintf("%s has moved by itself %d times, last to %s, and nobody has acknowledged it: each makes the time longer in which it does not move again", id, sv.Unacked, svc.Active)
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// stuck is a service that has failed and does not move by itself.
+func (v sight) stuck(svc api.ServiceStatus) alarm {
+	a := alarm{key: "stuck:" + string(svc.ID), service: svc.ID, page: v.leads(), reasons: v.state.Explain(svc.ID)}
+	against := make(map[string]bool)
+	var why []string
+	for _, r := range a.reasons {
+		if !r.OK && r.Code != failover.ReasonVantage {
+			against[r.Code] = true
+			why = append(why, r.Text)
+		}
+	}
+	a.text = fmt.Sprintf("%s has failed at %s and does not move by itself: %s", svc.ID, svc.Active, strings.Join(why, "; "))
+	if against[failover.ReasonOutage] || against[failover.ReasonRestart] {
+		a.page = false // this passes, and the rest is looked at then
+	}
+	a.command = wayOut(svc.ID, against)
+	return a
+}
+
+// wayOut is the command that overcomes what stands against a move; none when
+// there is nowhere to go.
+func wayOut(id draas.ServiceID, against map[string]bool) string {
+	if against[failover.ReasonTarget] || against[failover.ReasonStatic] {
+		return ""
+	}
+	command := "draasd failover " + string(id)
+	if against[failover.ReasonLoss] {
+		command += " --allow-data-loss"
+	}
+	if against[failover.ReasonProof] {
+		command += " --vouch"
+	}
+	return command
+}
+
+// acknowledged reports whether somebody has said that they know, since the
+// last move and the last refusal.
+func (v sight) acknowledged(id draas.ServiceID) bool {
+	for _, r := range slices.Backward(v.state.History) {
+		if r.Service != id {
+			continue
+		}
+		switch r.Kind {
+		case failover.RecordAcknowledge:
+			return true
+		case failover.RecordRefusal, failover.RecordDone, failover.RecordDecision:
+			return false
+		}
+	}
+	return false
+}

@@ -1,0 +1,203 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/config"
+	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/quorum"
+)
+
+// calm is a cluster in which nothing is wrong, as primary, its leader, sees it.
+func calmSight() sight {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	w := &wiring{cfg: &config.Config{TLS: config.TLS{Warn: 30 * 24 * time.Hour}}, policy: failover.Policy{Digest: "d"},
+		units: map[draas.ServiceID][]draas.ServiceID{"shop": {"shop"}}, fenced: map[draas.ServiceID]bool{"shop": true}}
+	rules := failover.ServicePolicy{Home: "primary", Sites: []draas.SiteID{"primary", "dr"}, Automatic: true, Fence: draas.FencePath, Confirmations: 2}
+	state := failover.State{Version: failover.Version,
+		Policy: failover.Policy{Digest: "d", Services: map[draas.ServiceID]failover.ServicePolicy{"shop": rules},
+			Members: []failover.MemberPolicy{{ID: "dr", Role: draas.RoleSite, Domain: "dr"}, {ID: "primary", Role: draas.RoleSite, Domain: "primary"}}},
+		Members: map[draas.MemberID]*failover.MemberState{"dr": {Digest: "d", Version: failover.Version}, "primary": {Digest: "d", Version: failover.Version}},
+		Services: map[draas.ServiceID]*failover.ServiceState{"shop": {Phase: failover.PhaseNormal, Active: "primary", Epoch: 3}},
+	}
+	s := &api.Status{Self: "primary", Leader: "primary", At: now, Policy: "d",
+		Members:  []api.MemberStatus{{ID: "dr", Started: true, SameConfig: true}, {ID: "primary", Started: true, SameConfig: true}},
+		Services: []api.ServiceStatus{{ID: "shop", Phase: failover.PhaseNormal, Active: "primary", Epoch: 3}},
+		Reported: []api.Reported{
+			{Member: "dr", CertificateEnds: now.Add(365 * 24 * time.Hour), Fences: []api.FenceStatus{{Service: "shop", State: "closed", Epoch: 2}}},
+			{Member: "primary", CertificateEnds: now.Add(365 * 24 * time.Hour), Fences: []api.FenceStatus{{Service: "shop", State: "open", Epoch: 3}}},
+		}}
+	return sight{status: s, state: state, wiring: w, started: w}
+}
+
+// failedShop is a shop that has failed at primary and stays there.
+func failedShop(v *sight, sv failover.ServiceState) {
+	sv.Phase, sv.Active, sv.Epoch, sv.Refused = failover.PhaseConfirmed, "primary", 3, "it"
+	v.state.Services["shop"] = &sv
+	v.status.Services[0].Phase = sv.Phase
+}
+
+func TestAlarms(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*sight)
+		want   string // part of the text; empty: none at all
+		page   bool
+		cmd    string
+	}{
+		{"calm", func(*sight) {}, "", false, ""},
+		{"two open", func(v *sight) { v.status.Reported[0].Fences[0].State = "open" }, "MORE THAN ONE FENCE IS OPEN: [dr primary]", true, ""},
+		{"no leader", func(v *sight) { v.status.Leader = "" }, "cannot reach a majority", true, ""},
+		{"no leader of two sites", func(v *sight) { v.status.Leader, v.wiring.cfg.TwoSite = "", true }, "two sites have no third", true, "draasd takeover --old-site-is-off"},
+		{"another file", func(v *sight) { v.status.Policy = "e" }, "differs from the policy in force", false, ""},
+		{"refused file", func(v *sight) { v.status.Reload = &api.Reload{File: "f", Refused: []string{"a", "b"}} }, "f as it is now was refused, a; b; the one in use stays", false, ""},
+		{"raft's timing", func(v *sight) {
+			other := *v.wiring
+			other.cfg = &config.Config{Raft: config.Raft{Election: 1}, Profile: config.Profile{Name: "fast"}, TLS: v.wiring.cfg.TLS}
+			v.wiring = &other
+		}, "until draasd is restarted", false, ""},
+		{"never started", func(v *sight) { v.status.Members[0].Started = false }, "dr has never started", false, ""},
+		{"older draasd", func(v *sight) { v.state.Members["dr"].Version = 0 }, "dr runs an older draasd", false, ""},
+		{"own certificate", func(v *sight) { v.status.Reported[1].CertificateEnds = v.status.At.Add(29 * 24 * time.Hour) },
+			"the certificate of primary, or its CA's, ends in 29 days", true, "draasd issue primary"},
+		{"another's certificate", func(v *sight) { v.status.Reported[0].CertificateEnds = v.status.At.Add(-time.Hour) }, "of dr, or its CA's, has ended", false, "draasd issue dr"},
+		{"guard silent", func(v *sight) { v.status.Reported[1].Error, v.status.Reported[1].Fences = "its guard does not answer: x", nil },
+			"primary: its guard does not answer", true, ""},
+		{"guard with another file", func(v *sight) { v.status.Reported[1].Fences = nil }, "the guard at primary does not know it", true, "systemctl reload draas-guard"},
+		{"fence at fault", func(v *sight) { v.status.Reported[1].Fences[0].Error = "flushed" }, "fence at primary: flushed", true, ""},
+		{"active and closed", func(v *sight) { v.status.Reported[1].Fences[0].State = "closed" }, "but its fence is closed", true, ""},
+		{"never activated", func(v *sight) { v.status.Services[0].Active = "" }, "draasd activate shop SITE", false, ""},
+		{"moved by itself", func(v *sight) {
+			v.state.Services["shop"].Unacked, v.state.Services["shop"].Last = 2, &failover.Move{Epoch: 3}
+		}, "has moved by itself 2 times, last to primary", true, "draasd ack shop"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			v := calmSight()
+			tt.change(&v)
+			all := alarmsOf(v)
+			i := slices.IndexFunc(all, func(a alarm) bool { return tt.want != "" && strings.Contains(a.text, tt.want) })
+			switch {
+			case tt.want == "" && len(all) > 0:
+				t.Errorf("alarms %+v", all)
+			case tt.want == "":
+			case i < 0:
+				t.Errorf("no alarm says %q: %+v", tt.want, all)
+			case all[i].page != tt.page || all[i].command != tt.cmd:
+				t.Errorf("alarm %+v", all[i])
+			case len(all) > 1:
+				t.Errorf("more than one alarm: %+v", all)
+			}
+		})
+	}
+}
+
+// What a person is called for stands against the move, and the command
+// overcomes it. Only the leader calls, and nobody who knows is called.
+func TestStuck(t *testing.T) {
+	off := func(v *sight) {
+		p := v.state.Policy.Services["shop"]
+		p.Automatic = false
+		v.state.Policy.Services["shop"] = p
+	}
+	stuck := func(change func(*sight)) *alarm {
+		v := calmSight()
+		failedShop(&v, failover.ServiceState{})
+		change(&v)
+		for _, a := range alarmsOf(v) {
+			if a.key == "stuck:shop" {
+				return &a
+			}
+		}
+		return nil
+	}
+	if a := stuck(off); a == nil || !a.page || a.command != "draasd failover shop" || !strings.Contains(a.text, "automatic = false") || len(a.reasons) == 0 {
+		t.Errorf("with automatic moves off: %+v", a)
+	}
+	if a := stuck(func(v *sight) {
+		p := v.state.Policy.Services["shop"]
+		p.Warm = true // and dr has not looked at its own
+		v.state.Policy.Services["shop"] = p
+	}); a == nil || !a.page || a.command != "" {
+		t.Errorf("where no site is fit: %+v", a)
+	}
+	if a := stuck(func(v *sight) { v.status.Leader = "dr" }); a == nil || a.page {
+		t.Errorf("at a member that does not lead: %+v", a)
+	}
+	if a := stuck(func(v *sight) {
+		v.state.Services["shop"].Timers = map[string]failover.Timer{"outage": {After: time.Minute}}
+	}); a == nil || a.page {
+		t.Errorf("while the outage is short: %+v", a)
+	}
+	know := []failover.Record{{Kind: failover.RecordRefusal, Service: "shop"}, {Kind: failover.RecordAcknowledge, Service: "shop"}, {Kind: failover.RecordRefusal, Service: "mail"}}
+	if a := stuck(func(v *sight) { v.state.History = know }); a == nil || a.page {
+		t.Errorf("after somebody acknowledged it: %+v", a)
+	}
+	if a := stuck(func(v *sight) { v.state.History = append(know, know[0]) }); a == nil || !a.page {
+		t.Errorf("refused anew since then: %+v", a)
+	}
+	for want, against := range map[string][]string{
+		"draasd failover shop":                           {failover.ReasonAutomatic, failover.ReasonHold},
+		"draasd failover shop --allow-data-loss":         {failover.ReasonLoss},
+		"draasd failover shop --vouch":                   {failover.ReasonProof},
+		"draasd failover shop --allow-data-loss --vouch": {failover.ReasonProof, failover.ReasonLoss},
+		"": {failover.ReasonProof, failover.ReasonTarget},
+	} {
+		set := make(map[string]bool)
+		for _, code := range against {
+			set[code] = true
+		}
+		if got := wayOut("shop", set); got != want {
+			t.Errorf("against %v: %q, want %q", against, got, want)
+		}
+	}
+}
+
+// The end that counts is the certificate's, or that of the last CA; files that
+// change are seen, those that cannot be read are not known.
+func TestCertificateEnds(t *testing.T) {
+	dir := t.TempDir()
+	start := time.Now().Truncate(time.Second)
+	until := func(d time.Duration) quorum.Validity { return quorum.Validity{From: start.Add(-time.Hour), To: start.Add(d)} }
+	newCA := func(d time.Duration) *quorum.CA {
+		ca, err := quorum.NewCA("acme", until(d))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ca
+	}
+	write := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	old, young := newCA(time.Hour), newCA(1000*time.Hour)
+	member, err := young.Issue("dr", nil, until(100*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := config.TLS{CA: write("ca", old.CertPEM), Cert: write("cert", member.CertPEM)}
+	var c certificates
+	look := func(at, want time.Duration) {
+		t.Helper()
+		if got := c.earliest(files, at); !got.Equal(start.Add(want)) {
+			t.Errorf("at %v it ends at %v, want %v", at, got, start.Add(want))
+		}
+	}
+	look(time.Second, time.Hour)
+	write("ca", append(slices.Clone(old.CertPEM), young.CertPEM...))
+	look(2*time.Second, time.Hour) // read a moment ago
+	look(2*time.Minute, 100*time.Hour)
+	write("cert", []byte("nothing"))
+	if got := c.earliest(files, 4*time.Minute); !got.IsZero() {
+		t.Errorf("of a file that holds none it knows %v", got)
+	}
+}
