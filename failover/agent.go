@@ -15,6 +15,9 @@ type AgentConfig struct {
 	Incarnation draas.Incarnation
 	Boot        string // the machine's boot id
 	Policy      Policy // of this member's own file
+	// Version is what this member's program can step by; zero is Version, all
+	// that it knows.
+	Version int
 	// Resend is how long a proposal may take before it is made again.
 	Resend time.Duration
 }
@@ -54,9 +57,10 @@ type Agent struct {
 	extended map[draas.ServiceID]permit      // last handed to the guard
 	finished map[stepKey]runbook.Record      // steps that ended
 
-	lags       map[draas.ServiceID]Lag   // how far this site's copies are behind
-	off        map[draas.ServiceID]proof // what devices have switched off
-	generation uint32                    // of the cluster, as the core knows it
+	lags       map[draas.ServiceID]Lag      // how far this site's copies are behind
+	off        map[draas.ServiceID]proof    // what devices have switched off
+	generation uint32                       // of the cluster, as the core knows it
+	duties     map[draas.ServiceID][]Action // of the present state, as far as asked for
 	// lostSince is, on the boot clock, when the other of two members was first
 	// seen lost together with a unit that is active there.
 	lostSince map[draas.ServiceID]time.Duration
@@ -99,6 +103,9 @@ type proposal struct {
 
 // NewAgent starts the agent of a member that has applied nothing yet.
 func NewAgent(cfg AgentConfig, now draas.Reading) *Agent {
+	if cfg.Version == 0 {
+		cfg.Version = Version
+	}
 	return &Agent{
 		cfg:       cfg,
 		fresh:     true,
@@ -116,6 +123,7 @@ func NewAgent(cfg AgentConfig, now draas.Reading) *Agent {
 		lags:      make(map[draas.ServiceID]Lag),
 		off:       make(map[draas.ServiceID]proof),
 		lostSince: make(map[draas.ServiceID]time.Duration),
+		duties:    make(map[draas.ServiceID][]Action),
 	}
 }
 
@@ -128,6 +136,7 @@ func (a *Agent) Restore(s State, now draas.Reading) {
 	s.ids = nil
 	s.ids = s.ServiceIDs()
 	a.state, a.fresh = s, true
+	clear(a.duties)
 	a.born = now
 	clear(a.over)
 	if m := s.Members[a.cfg.Self]; m != nil && m.Incarnation != a.cfg.Incarnation && a.greeted {
@@ -140,6 +149,9 @@ func (a *Agent) Apply(e Event, now draas.Reading) []Action {
 	before := a.state
 	next, actions, renewed := apply(before, e)
 	a.state, a.fresh = next, true
+	if e.Kind != EventRenew {
+		clear(a.duties)
+	}
 	mine := e.By == a.cfg.Self && e.Incarnation == a.cfg.Incarnation
 	if mine {
 		a.answered(e.ID)
@@ -336,6 +348,15 @@ func (a *Agent) Superseded() error {
 func (a *Agent) ownSite() draas.SiteID { return a.cfg.Self.Site() }
 
 func (a *Agent) serviceIDs() []draas.ServiceID { return a.state.ServiceIDs() }
+
+func (a *Agent) dutiesOf(id draas.ServiceID) []Action {
+	duties, known := a.duties[id]
+	if !known {
+		duties = a.state.Duties(id)
+		a.duties[id] = duties
+	}
+	return duties
+}
 
 func sortViews(views []viewKey) {
 	slices.SortFunc(views, func(x, y viewKey) int {

@@ -152,7 +152,11 @@ type Lag struct {
 
 // Encode writes the event as it stands in the log.
 func (e Event) Encode() ([]byte, error) {
-	data, err := json.Marshal(e)
+	data, byHand := encodeRenew(&e)
+	var err error
+	if !byHand {
+		data, err = json.Marshal(e)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encode %s event: %w", e.Kind, err)
 	}
@@ -167,6 +171,9 @@ func (e Event) Encode() ([]byte, error) {
 func Decode(data []byte) (Event, error) {
 	if len(data) > MaxEvent {
 		return Event{}, fmt.Errorf("decode event: %d bytes, at most %d", len(data), MaxEvent)
+	}
+	if e, byHand := decodeRenew(data); byHand {
+		return e, nil
 	}
 	var e Event
 	if err := json.Unmarshal(data, &e); err != nil {

@@ -573,3 +573,31 @@ func TestGroupReleasesWhenAllAreClosed(t *testing.T) {
 		t.Fatalf("%+v", cmds)
 	}
 }
+
+// Two states that follow from one do not see each other's history.
+func TestHistoriesDoNotMix(t *testing.T) {
+	c := active(t, nil)
+	s := *c.state()
+	e := func(reason string) Event {
+		e := c.agents["dr"].Request("shop", "", Request{Ask: AskPause, Reason: reason, For: time.Hour}, c.reading())
+		e.Index = s.Index + 1
+		return e
+	}
+	one, _ := Step(s, e("one"))
+	two, _ := Step(s, e("two"))
+	three, _ := Step(one, e("three"))
+	for want, s := range map[string]State{"one": one, "two": two, "three": three} {
+		if got := s.Services["shop"].Pause.Reason; got != want {
+			t.Errorf("paused for %s, want %s", got, want)
+		}
+		if got := s.History[len(s.History)-1].Text; !strings.HasSuffix(got, want) {
+			t.Errorf("the history ends with %q, want %s", got, want)
+		}
+	}
+	for range 3 * maxHistory {
+		s, _ = Step(s, e("again"))
+		if n := len(s.History); n > maxHistory {
+			t.Fatalf("%d records", n)
+		}
+	}
+}

@@ -82,11 +82,24 @@ type Record struct {
 func (s *step) record(r Record) {
 	r.Index, r.At = s.e.Index, s.e.At
 	r.By, r.ID = s.e.By, s.e.ID
-	if len(s.s.History) >= maxHistory {
-		s.s.History = append([]Record(nil), s.s.History[len(s.s.History)-maxHistory/2:]...)
-	}
-	s.s.History = append(s.s.History[:len(s.s.History):len(s.s.History)], r)
+	s.s.remember(r)
 	s.actions = append(s.actions, Action{Kind: ActionRecord, Service: r.Service, Record: &r})
+}
+
+// remember adds a line to the history. States before this one do not see it:
+// they end before it, and one from which another line was added goes on in an
+// array of its own.
+func (s *State) remember(r Record) {
+	h := s.History
+	if len(h) >= maxHistory {
+		h, s.used = h[len(h)-maxHistory/2:], nil
+	}
+	if s.used == nil || *s.used != len(h) || len(h) == cap(h) {
+		h = append(make([]Record, 0, max(2*len(h), 16)), h...)
+		s.used = new(len(h))
+	}
+	s.History = append(h, r)
+	*s.used++
 }
 
 func ok(code, format string, args ...any) Reason {

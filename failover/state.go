@@ -58,6 +58,9 @@ type State struct {
 	History  []Record                          `json:"history"`
 
 	ids []draas.ServiceID // of the policy's units, sorted; nil: not known yet
+	// used is how much of the array behind History is in use: only the state
+	// that reaches to its end may go on in it.
+	used *int
 }
 
 // MemberState is what the log says of a member.
@@ -188,7 +191,6 @@ func (s State) clone() State {
 	if s.Services == nil {
 		s.Services = make(map[draas.ServiceID]*ServiceState)
 	}
-	s.History = slices.Clip(s.History)
 	return s
 }
 

@@ -66,7 +66,7 @@ func (a *Agent) Tick(now draas.Reading) Commands {
 	a.proposeLags(&c, now)
 	live := make(map[timerKey]bool)
 	for _, id := range a.serviceIDs() {
-		for _, duty := range a.state.Duties(id) {
+		for _, duty := range a.dutiesOf(id) {
 			switch {
 			case duty.Kind == ActionTimer:
 				a.measure(&c, duty, live, now)
@@ -111,7 +111,7 @@ func (a *Agent) Retry() {
 func (a *Agent) proposeHello(c *Commands, now draas.Reading) {
 	a.propose(c, "hello", now, func() Event {
 		e := a.event(EventHello, now)
-		e.Hello = &Hello{Boot: a.cfg.Boot, Digest: a.cfg.Policy.Digest, Version: Version}
+		e.Hello = &Hello{Boot: a.cfg.Boot, Digest: a.cfg.Policy.Digest, Version: a.cfg.Version}
 		return e
 	})
 }
@@ -125,7 +125,7 @@ func (a *Agent) proposeRules(c *Commands, now draas.Reading) {
 	if a.state.Version >= 2 && me.Digest != p.Digest {
 		a.propose(c, "offer "+p.Digest, now, func() Event {
 			e := a.event(EventOffer, now)
-			e.Hello = &Hello{Boot: a.cfg.Boot, Digest: p.Digest, Version: Version}
+			e.Hello = &Hello{Boot: a.cfg.Boot, Digest: p.Digest, Version: a.cfg.Version}
 			return e
 		})
 	}
@@ -413,7 +413,7 @@ func (a *Agent) Next(now draas.Reading) time.Duration {
 		at(max(t, a.serveAfter))
 	}
 	for _, id := range a.serviceIDs() {
-		for _, duty := range a.state.Duties(id) {
+		for _, duty := range a.dutiesOf(id) {
 			switch {
 			case duty.Kind == ActionTimer:
 				if start, known := a.started[timerKey{duty.Service, duty.Timer, duty.Mark}]; known {
