@@ -26,7 +26,6 @@ type Finding struct {
 type Hunter struct {
 	Root string // of the module
 	Dir  string // for what it builds
-	Jobs int    // how many simulate at a time
 }
 
 // Build builds the simulator with edits, none for the product as it is.
@@ -49,8 +48,9 @@ func (h *Hunter) Build(ctx context.Context, name string, edits []Edit) (string, 
 	return bin, nil
 }
 
-// Hunt simulates seeds from 1 on until one breaks a rule.
-func Hunt(ctx context.Context, bin string, seeds uint64, jobs int) (Finding, error) {
+// Hunt simulates seeds from 1 on until one breaks a rule, in as many processes
+// as jobs.
+func (h *Hunter) Hunt(ctx context.Context, bin string, seeds uint64, jobs int) (Finding, error) {
 	cmd := exec.CommandContext(ctx, bin, "-seeds", fmt.Sprint(seeds), "-jobs", fmt.Sprint(jobs), "-cover=false")
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
@@ -125,22 +125,28 @@ func (r Row) AsExpected() bool {
 	return false
 }
 
-// HuntAll hunts every bug with so many seeds each, and then runs the product as
-// it is over as many seeds as the hardest bug took. tell is given each row as
-// it comes, one at a time.
-func (h *Hunter) HuntAll(ctx context.Context, bugs []Bug, seeds uint64, tell func(Row)) (clean Finding, err error) {
+// Bench is where simulators are built and run: a Hunter, or a test's.
+type Bench interface {
+	Build(ctx context.Context, name string, edits []Edit) (bin string, err error)
+	Hunt(ctx context.Context, bin string, seeds uint64, jobs int) (Finding, error)
+}
+
+// HuntAll hunts every bug with so many seeds each, as many bugs at a time as
+// jobs, and then runs the product as it is over as many seeds as the hardest
+// bug took. tell is given each row as it comes, one at a time.
+func HuntAll(ctx context.Context, at Bench, bugs []Bug, seeds uint64, jobs int, tell func(Row)) (clean Finding, err error) {
 	var (
 		mu    sync.Mutex
 		errs  []error
 		most  uint64
 		group sync.WaitGroup
 	)
-	slots := make(chan struct{}, h.Jobs)
+	slots := make(chan struct{}, jobs)
 	for _, b := range bugs {
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
-			row, err := h.row(ctx, b, seeds)
+			row, err := hunt(ctx, at, b, seeds)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -155,20 +161,20 @@ func (h *Hunter) HuntAll(ctx context.Context, bugs []Bug, seeds uint64, tell fun
 	if len(errs) > 0 {
 		return clean, errors.Join(errs...)
 	}
-	bin, err := h.Build(ctx, "clean", nil)
+	bin, err := at.Build(ctx, "clean", nil)
 	if err != nil {
 		return clean, err
 	}
-	return Hunt(ctx, bin, most, h.Jobs)
+	return at.Hunt(ctx, bin, most, jobs)
 }
 
-// row hunts one bug on one core: the others have bugs of their own.
-func (h *Hunter) row(ctx context.Context, b Bug, seeds uint64) (Row, error) {
+// hunt hunts one bug on one core: the others have bugs of their own.
+func hunt(ctx context.Context, at Bench, b Bug, seeds uint64) (Row, error) {
 	start := time.Now()
-	bin, err := h.Build(ctx, b.Name, b.Edits)
+	bin, err := at.Build(ctx, b.Name, b.Edits)
 	if err != nil {
 		return Row{}, err
 	}
-	f, err := Hunt(ctx, bin, seeds, 1)
+	f, err := at.Hunt(ctx, bin, seeds, 1)
 	return Row{Bug: b, Finding: f, Took: time.Since(start)}, err
 }

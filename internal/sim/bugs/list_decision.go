@@ -83,10 +83,9 @@ func decisionBugs() []Bug {
 			Edits: []Edit{
 				// The witness was not upgraded yet.
 				{
-					File: "failover/tick.go",
-					Old:  "		e.Hello = &Hello{Boot: a.cfg.Boot, Digest: a.cfg.Policy.Digest, Version: Version}\n		return e\n	})\n}\n\n// proposeRules",
-					New: "		e.Hello = &Hello{Boot: a.cfg.Boot, Digest: a.cfg.Policy.Digest, Version: Version}\n" +
-						"		if a.cfg.Self == \"witness\" {\n			e.Hello.Version = 1\n		}\n		return e\n	})\n}\n\n// proposeRules",
+					File: "failover/members.go",
+					Old:  "	text := fmt.Sprintf(\"%s started\", s.e.By)\n",
+					New:  "	if s.e.By == \"witness\" {\n		m.Version = 1\n	}\n	text := fmt.Sprintf(\"%s started\", s.e.By)\n",
 				},
 				{
 					File: "failover/agent.go",

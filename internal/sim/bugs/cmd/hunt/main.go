@@ -74,9 +74,9 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 		return failed, fmt.Errorf("make directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	h := &bugs.Hunter{Root: *root, Dir: dir, Jobs: *jobs}
+	h := &bugs.Hunter{Root: *root, Dir: dir}
 	if name == "all" {
-		return huntAll(ctx, h, *seeds, out)
+		return huntAll(ctx, h, bugs.All(), *seeds, *jobs, out)
 	}
 	b, err := bugs.Find(name)
 	if err != nil {
@@ -85,15 +85,15 @@ func run(ctx context.Context, args []string, out io.Writer) (code int, err error
 	if *seed != 0 {
 		return tell(ctx, h, b, []string{"-seed", fmt.Sprint(*seed), fmt.Sprintf("-shrink=%t", *shrink)}, out)
 	}
-	return huntOne(ctx, h, b, *seeds, out)
+	return huntOne(ctx, h, b, *seeds, *jobs, out)
 }
 
-func huntOne(ctx context.Context, h *bugs.Hunter, b bugs.Bug, seeds uint64, out io.Writer) (int, error) {
-	bin, err := h.Build(ctx, b.Name, b.Edits)
+func huntOne(ctx context.Context, at bugs.Bench, b bugs.Bug, seeds uint64, jobs int, out io.Writer) (int, error) {
+	bin, err := at.Build(ctx, b.Name, b.Edits)
 	if err != nil {
 		return failed, err
 	}
-	f, err := bugs.Hunt(ctx, bin, seeds, h.Jobs)
+	f, err := at.Hunt(ctx, bin, seeds, jobs)
 	if err != nil {
 		return failed, err
 	}
@@ -126,12 +126,11 @@ func tell(ctx context.Context, h *bugs.Hunter, b bugs.Bug, args []string, out io
 	return clean, nil
 }
 
-func huntAll(ctx context.Context, h *bugs.Hunter, seeds uint64, out io.Writer) (int, error) {
+func huntAll(ctx context.Context, at bugs.Bench, all []bugs.Bug, seeds uint64, jobs int, out io.Writer) (int, error) {
 	start := time.Now()
-	all := bugs.All()
 	schedules, good := 0, 0
 	fmt.Fprintf(out, "%-22s %6s %8s  %s\n", "bug", "seed", "took", "found by")
-	f, err := h.HuntAll(ctx, all, seeds, func(r bugs.Row) {
+	f, err := bugs.HuntAll(ctx, at, all, seeds, jobs, func(r bugs.Row) {
 		by := r.Finding.By()
 		switch {
 		case r.AsExpected():
