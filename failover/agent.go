@@ -57,10 +57,9 @@ type Agent struct {
 	extended map[draas.ServiceID]permit      // last handed to the guard
 	finished map[stepKey]runbook.Record      // steps that ended
 
-	lags       map[draas.ServiceID]Lag      // how far this site's copies are behind
-	off        map[draas.ServiceID]proof    // what devices have switched off
-	generation uint32                       // of the cluster, as the core knows it
-	duties     map[draas.ServiceID][]Action // of the present state, as far as asked for
+	lags   map[draas.ServiceID]Lag      // how far this site's copies are behind
+	off    map[draas.ServiceID]proof    // what devices have switched off
+	duties map[draas.ServiceID][]Action // of the present state, as far as asked for
 	// lostSince is, on the boot clock, when the other of two members was first
 	// seen lost together with a unit that is active there.
 	lostSince map[draas.ServiceID]time.Duration
@@ -285,13 +284,6 @@ func (a *Agent) Lag(id draas.ServiceID, l Lag) {
 // DeviceOff tells that a device was seen to have the holder of the epoch off.
 func (a *Agent) DeviceOff(id draas.ServiceID, epoch draas.Epoch, evidence string) {
 	a.off[id], a.fresh = proof{epoch, evidence}, true
-}
-
-// Generation tells the cluster's generation.
-func (a *Agent) Generation(n uint32) {
-	if n != a.generation {
-		a.generation, a.fresh = n, true
-	}
 }
 
 // Greeted reports whether this run's own hello has been applied: all that was

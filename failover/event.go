@@ -150,6 +150,12 @@ type Lag struct {
 	Behind time.Duration `json:"behind_ns"`
 }
 
+// NewGeneration is the first entry of a generation, which a survivor that
+// starts the cluster anew writes into its log before its daemon runs.
+func NewGeneration(by draas.MemberID, generation uint32, at time.Time) ([]byte, error) {
+	return Event{Kind: EventGeneration, By: by, Generation: generation, At: at.UTC()}.Encode()
+}
+
 // Encode writes the event as it stands in the log.
 func (e Event) Encode() ([]byte, error) {
 	data, byHand := encodeRenew(&e)

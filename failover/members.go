@@ -29,17 +29,7 @@ func (s *step) hello() {
 		}
 	}
 	// What the earlier run saw is old: the new one looks for itself.
-	for id := range s.s.Services {
-		sv := s.service(id)
-		for _, views := range sv.Views {
-			delete(views, s.e.By)
-		}
-		for _, part := range sv.Parts {
-			for _, views := range part {
-				delete(views, s.e.By)
-			}
-		}
-	}
+	s.forget(s.e.By)
 	s.record(Record{Kind: RecordMember, Member: s.e.By, Text: text})
 }
 
@@ -91,15 +81,20 @@ func (s *State) agreed(p *Policy) bool {
 		}
 		return true
 	}
-	with := 0
+	with, of := 0, 0
 	for _, m := range s.Policy.Members {
-		if st := s.Members[m.ID]; st != nil && st.Digest == p.Digest {
+		st := s.Members[m.ID]
+		if st == nil && s.Generation > 0 {
+			continue // lost, and not back in this generation
+		}
+		of++
+		if st != nil && st.Digest == p.Digest {
 			with++
-		} else if down, _ := s.down(m.ID); !down {
+		} else if !s.isDown(m.ID) {
 			return false
 		}
 	}
-	return with > len(s.Policy.Members)/2
+	return with > of/2
 }
 
 // adopt puts a policy in force.
@@ -209,13 +204,35 @@ func (s *State) capable() int {
 }
 
 // generation: a survivor of a lost majority has started the cluster anew.
-// Epochs from here on are above whatever the old cluster may have granted. No
-// permit of the old one counts any more.
+// Epochs from here on are above whatever the old cluster may have granted, and
+// what the lost members said is forgotten: they have to join anew.
 func (s *step) generation() {
 	if s.e.Generation <= s.s.Generation {
 		return
 	}
 	s.s.Generation = s.e.Generation
+	for id := range s.s.Members {
+		if id != s.e.By {
+			delete(s.s.Members, id)
+			s.forget(id)
+		}
+	}
 	s.record(Record{Kind: RecordCluster, Member: s.e.By,
 		Text: fmt.Sprintf("%s started the cluster anew without the members that were lost: generation %d", s.e.By, s.e.Generation)})
+}
+
+// forget drops what a member saw: an earlier run of its daemon, or one that is
+// lost for good.
+func (s *step) forget(m draas.MemberID) {
+	for id := range s.s.Services {
+		sv := s.service(id)
+		for _, views := range sv.Views {
+			delete(views, m)
+		}
+		for _, part := range sv.Parts {
+			for _, views := range part {
+				delete(views, m)
+			}
+		}
+	}
 }

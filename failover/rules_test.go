@@ -281,7 +281,30 @@ func TestRollingUpgrade(t *testing.T) {
 // may have granted.
 func TestGenerationLiftsEpochs(t *testing.T) {
 	c := active(t, nil)
-	c.agents["dr"].Generation(1)
+	data, err := NewGeneration("dr", 1, time.Unix(1e9, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.append(e)
+	c.dead["primary"], c.dead["witness"] = true, true
+	c.run(10 * ms)
+	if n := len(c.state().Members); n != 1 {
+		t.Errorf("%d members are known in the new generation", n)
+	}
+	// Those that were lost are back, with empty disks.
+	for _, m := range []draas.MemberID{"primary", "witness"} {
+		c.start(m, testPolicy(), "boot-"+string(m))
+		for _, other := range c.ids {
+			if m != other {
+				c.see(m, Observation{Peer: other, Verdict: draas.Healthy})
+			}
+		}
+	}
+	c.seeAll("primary", draas.Healthy, "primary")
 	c.run(100 * ms)
 	if g := c.state().Generation; g != 1 {
 		t.Fatalf("generation %d\n%s", g, c.story())
@@ -297,5 +320,25 @@ func TestGenerationLiftsEpochs(t *testing.T) {
 	c.until(PhaseVerifying, time.Second)
 	if e := c.service("shop").Epoch; e != draas.EpochOf(1, 2) {
 		t.Fatalf("epoch %s", e)
+	}
+}
+
+// A survivor alone can bring in a file without those that were lost.
+func TestSurvivorAloneChangesTheFile(t *testing.T) {
+	c := active(t, nil)
+	c.dead["primary"], c.dead["witness"] = true, true
+	data, err := NewGeneration("dr", 1, time.Unix(1e9, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, _ := Decode(data)
+	c.append(e)
+	c.run(10 * ms)
+	c.offer(otherPolicy("d2", func(p *Policy) { p.Members = p.Members[:2] }), "dr")
+	c.inForce("d2")
+	c.request("dr", "", Request{Move: MoveFailover, Operator: "ann", Vouch: true})
+	c.until(PhaseRedirecting, 3*time.Second)
+	if e := c.service("shop").Epoch; e != draas.EpochOf(1, 1) {
+		t.Errorf("epoch %s", e)
 	}
 }

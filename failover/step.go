@@ -66,8 +66,8 @@ func apply(s State, e Event) (State, []Action, map[draas.ServiceID]draas.Epoch) 
 // under its name: an event of an earlier run, or of a second daemon with the
 // same identity, is void.
 func (s *step) current() bool {
-	if s.e.Kind == EventHello {
-		return true
+	if s.e.Kind == EventHello || s.e.Kind == EventGeneration {
+		return true // by no daemon that the log knows yet
 	}
 	m := s.s.Members[s.e.By]
 	return m != nil && m.Incarnation == s.e.Incarnation
@@ -93,7 +93,9 @@ func (s *step) dispatch() {
 		s.done()
 	case EventVersion:
 		s.version()
-	case EventOffer, EventLag, EventFenced, EventGeneration:
+	case EventGeneration:
+		s.generation()
+	case EventOffer, EventLag, EventFenced:
 		// A member of version 1 passes these over, and so must all.
 		if s.s.Version >= 2 {
 			s.dispatchNewer()
@@ -109,8 +111,6 @@ func (s *step) dispatchNewer() {
 		s.lag()
 	case EventFenced:
 		s.fenced()
-	case EventGeneration:
-		s.generation()
 	}
 }
 

@@ -56,11 +56,10 @@ func (a *Agent) Tick(now draas.Reading) Commands {
 	if a.superseded {
 		return c
 	}
-	if !a.greeted {
+	if !a.greeted || a.state.Members[a.cfg.Self] == nil {
 		a.proposeHello(&c, now)
 		return c
 	}
-	a.proposeGeneration(&c, now)
 	a.proposeRules(&c, now)
 	a.proposeViews(&c, now)
 	a.proposeLags(&c, now)
@@ -147,18 +146,6 @@ func (a *Agent) proposeRules(c *Commands, now draas.Reading) {
 			return e
 		})
 	}
-}
-
-// proposeGeneration tells the log of the cluster's new start.
-func (a *Agent) proposeGeneration(c *Commands, now draas.Reading) {
-	if a.generation <= a.state.Generation {
-		return
-	}
-	a.propose(c, fmt.Sprintf("generation %d", a.generation), now, func() Event {
-		e := a.event(EventGeneration, now)
-		e.Generation = a.generation
-		return e
-	})
 }
 
 // proposeLags brings the log's idea of the copies at this site up to date. It
