@@ -61,6 +61,7 @@ func OpenReplica(core CoreConfig, agent failover.AgentConfig, now draas.Reading)
 		return nil, err
 	}
 	r.core = c
+	r.agent.Generation(uint32(c.meta.Generation.Number))
 	return r, nil
 }
 
@@ -102,6 +103,10 @@ func (r *Replica) Restore(data []byte) error {
 
 // Receive takes a message from a peer.
 func (r *Replica) Receive(m Message) { r.core.Receive(m) }
+
+// Leave asks the others to let this member go, see Core.Leave. Its fences must
+// have been closed before.
+func (r *Replica) Leave() error { return r.core.Leave() }
 
 // PeerDown tells that the connection to a peer was reset or refused.
 func (r *Replica) PeerDown(id draas.MemberID) { r.core.PeerDown(id) }
