@@ -19,7 +19,7 @@ func cutsOf(f Fault) []cut {
 	c := cut{From: f.Member, To: f.Other, Port: f.Port, Percent: f.Percent}
 	back := cut{From: f.Other, To: f.Member, Port: f.Port, Percent: f.Percent}
 	switch f.Kind {
-	case Cut, CutPort, Loss, Isolate:
+	case Cut, CutPort, Loss, Isolate, Abandon, Strand:
 		return []cut{c, back}
 	case CutOneWay, Mute:
 		return []cut{c}

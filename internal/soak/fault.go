@@ -19,8 +19,10 @@ const (
 	KillService Kind = "kill-service"
 	StopDaemon  Kind = "stop-daemon"
 	StopGuard   Kind = "stop-guard"
-	KillBoth    Kind = "kill-both" // daemon and guard: only the fence itself is left
+	KillBoth    Kind = "kill-both" // daemon and guard
 	StopBoth    Kind = "stop-both"
+	Abandon     Kind = "abandon"   // a site is isolated, and its daemon and guard killed: only the fence itself is left
+	Strand      Kind = "strand"    // the same, and they are stopped
 	StopHost    Kind = "stop-host" // every process of the machine
 	HostOff     Kind = "host-off"  // every process killed, the link down, the rules gone; another boot afterwards
 	Cut         Kind = "cut"       // nothing passes between two sites
@@ -98,9 +100,31 @@ func spare(seed uint64) string {
 	return members[rand.New(rand.NewPCG(seed, 0)).IntN(len(members))]
 }
 
+// opening are the faults of the first round: each way to lose a site, alone and
+// for long enough to run its course. The control leaves dr active, and each of
+// these sends the services to the other site.
+func opening(seed uint64) []Fault {
+	const lasts, every = 8 * time.Second, 13 * time.Second
+	kinds := [][]Kind{{Abandon, Strand}, {HostOff, Isolate}}
+	spared := spare(seed)
+	var faults []Fault
+	for i, site := range []string{dr, primary, dr, primary} {
+		// The first of two kinds ends processes: whoever is spared gets the other.
+		which := i % 2
+		if spared == dr {
+			which = 1 - which
+		}
+		faults = append(faults, Fault{At: time.Duration(i) * every, For: lasts, Kind: kinds[i/2][which], Member: site})
+	}
+	return faults
+}
+
 // round draws the faults of a round, numbered from 1, in the order of their
 // beginning. It depends on nothing but its arguments.
 func round(seed uint64, n int) []Fault {
+	if n == 1 {
+		return opening(seed)
+	}
 	d := &draw{Rand: rand.New(rand.NewPCG(seed, uint64(n))), spared: spare(seed), disk: make(map[string]time.Duration)}
 	gap := gaps[d.IntN(len(gaps))]
 	var faults []Fault
@@ -135,7 +159,7 @@ var weights = []struct {
 	kind   Kind
 	weight int
 }{
-	{KillDaemon, 8}, {KillGuard, 6}, {KillService, 6}, {StopDaemon, 6}, {StopGuard, 5}, {KillBoth, 6}, {StopBoth, 6}, {StopHost, 5}, {HostOff, 6},
+	{KillDaemon, 8}, {KillGuard, 6}, {KillService, 6}, {StopDaemon, 6}, {StopGuard, 5}, {KillBoth, 4}, {StopBoth, 4}, {Abandon, 4}, {Strand, 4}, {StopHost, 5}, {HostOff, 6},
 	{Cut, 5}, {CutOneWay, 5}, {CutPort, 5}, {Isolate, 5}, {Deaf, 3}, {Mute, 3}, {Loss, 6},
 	{DiskFull, 4}, {DiskRO, 4}, {CorruptLog, 4}, {Maintenance, 3},
 	{Switchover, 8}, {Failover, 4}, {Failback, 5}, {Pause, 2}, {Reload, 4},
@@ -163,9 +187,9 @@ func (d *draw) fault(at time.Duration) Fault {
 			f.Member = d.but(members, d.spared)
 		}
 		f.For = d.between(100*time.Millisecond, 8*time.Second)
-	case KillBoth, StopBoth:
+	case KillBoth, StopBoth, Abandon, Strand:
 		f.Member = d.of(sites)
-		if f.Kind == KillBoth {
+		if f.Kind == KillBoth || f.Kind == Abandon {
 			f.Member = d.but(sites, d.spared)
 		}
 		f.For = d.between(time.Second, 9*time.Second)

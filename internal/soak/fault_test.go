@@ -9,7 +9,7 @@ import (
 
 // The schedule follows from the seed alone, and seeds differ.
 func TestRoundFollowsFromSeed(t *testing.T) {
-	for n := 1; n < 20; n++ {
+	for n := 2; n < 20; n++ {
 		if !reflect.DeepEqual(round(7, n), round(7, n)) {
 			t.Fatalf("round %d of seed 7 is not the same twice", n)
 		}
@@ -17,8 +17,8 @@ func TestRoundFollowsFromSeed(t *testing.T) {
 			t.Errorf("round %d is the same for seeds 7 and 8", n)
 		}
 	}
-	if reflect.DeepEqual(round(7, 1), round(7, 2)) {
-		t.Error("rounds 1 and 2 are the same")
+	if reflect.DeepEqual(round(7, 2), round(7, 3)) {
+		t.Error("rounds 2 and 3 are the same")
 	}
 }
 
@@ -27,7 +27,7 @@ func TestFaults(t *testing.T) {
 	kinds, spared := make(map[Kind]int), make(map[string]bool)
 	for seed := range uint64(40) {
 		spared[spare(seed)] = true
-		for n := 1; n < 8; n++ {
+		for n := 2; n < 9; n++ {
 			disk := make(map[string]time.Duration)
 			last := time.Duration(0)
 			for _, f := range round(seed, n) {
@@ -53,13 +53,13 @@ func TestFaults(t *testing.T) {
 func check(t *testing.T, seed uint64, f Fault, disk map[string]time.Duration) {
 	t.Helper()
 	switch f.Kind {
-	case KillDaemon, KillGuard, KillBoth, HostOff, DiskFull, DiskRO, CorruptLog, Maintenance:
+	case KillDaemon, KillGuard, KillBoth, Abandon, HostOff, DiskFull, DiskRO, CorruptLog, Maintenance:
 		if f.Member == spare(seed) {
 			t.Errorf("seed %d spares %s: %v", seed, spare(seed), f)
 		}
 	}
 	switch f.Kind {
-	case KillGuard, StopGuard, KillBoth, StopBoth, KillService:
+	case KillGuard, StopGuard, KillBoth, StopBoth, Abandon, Strand, KillService:
 		if f.Member == witness {
 			t.Errorf("the witness has nothing of it: %v", f)
 		}
@@ -75,5 +75,22 @@ func check(t *testing.T, seed uint64, f Fault, disk map[string]time.Duration) {
 	}
 	if slices.Contains([]Kind{Switchover, Failover, Failback, Reload}, f.Kind) != (f.For == 0) {
 		t.Errorf("it lasts for %v: %v", f.For, f)
+	}
+}
+
+// The first round loses the active site in every way, and spares whom it must.
+func TestOpening(t *testing.T) {
+	for seed := range uint64(20) {
+		kinds := make(map[Kind]bool)
+		for i, f := range round(seed, 1) {
+			kinds[f.Kind] = true
+			if want := []string{dr, primary}[i%2]; f.Member != want {
+				t.Errorf("seed %d: fault %d strikes %s, and %s is active", seed, i, f.Member, want)
+			}
+			check(t, seed, f, nil)
+		}
+		if len(kinds) != 4 {
+			t.Errorf("seed %d begins with %v", seed, kinds)
+		}
 	}
 }

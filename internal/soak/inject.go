@@ -60,9 +60,11 @@ func (s *stage) carryOut(ctx context.Context, f Fault) error {
 		pause(ctx, f.For)
 		return errors.Join(err, h.powerOn(ctx))
 	case Cut, CutOneWay, CutPort, Isolate, Deaf, Mute, Loss:
-		heal, err := s.cuts.add(cutsOf(f))
-		pause(ctx, f.For)
-		return errors.Join(err, heal())
+		return s.sever(f, func() error { pause(ctx, f.For); return nil })
+	case Abandon:
+		return s.sever(f, func() error { return down(ctx, f.For, h.daemon, h.guard) })
+	case Strand:
+		return s.sever(f, func() error { return still(ctx, f.For, h.daemon, h.guard) })
 	case DiskFull:
 		return h.fillDisk(ctx, f.For)
 	case DiskRO:
@@ -86,6 +88,12 @@ func (s *stage) carryOut(ctx context.Context, f Fault) error {
 		return s.reload(f.File)
 	}
 	return fmt.Errorf("nobody knows how to make a %s", f.Kind)
+}
+
+// sever keeps a fault's cuts in force for as long as during takes.
+func (s *stage) sever(f Fault, during func() error) error {
+	heal, err := s.cuts.add(cutsOf(f))
+	return errors.Join(err, during(), heal())
 }
 
 // reload gives every member another file, and tells those who run to read it.

@@ -17,7 +17,7 @@ type instant = int64
 // passed the fence in between.
 type answer struct {
 	Stamp, Done instant
-	Epoch       uint64 // that the service believed in; it may be late to know
+	Epoch       uint64 // that the service believed in, zero if none; it may be late to know
 	Service     uint8  // index into services
 	Site        uint8  // index into sites
 }

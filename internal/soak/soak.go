@@ -265,9 +265,10 @@ func (r *soak) account() {
 		if name == bare {
 			continue
 		}
-		for _, a := range s.Strays[strays:] {
-			r.book.violate("%s: %s answered between %s and %s, when it was not its turn (it took its epoch for %d)",
-				name, sites[a.Site], clock(a.Stamp), clock(a.Done), a.Epoch)
+		if news := s.Strays[strays:]; len(news) > 0 {
+			first, last := news[0], news[len(news)-1]
+			r.book.violate("%s: %d answers out of turn, the first by %s between %s and %s, the last by %s until %s", name, len(news),
+				sites[first.Site], clock(first.Stamp), clock(first.Done), sites[last.Site], clock(last.Done))
 		}
 		if dual := s.dual(log); len(dual) > r.dual[name] {
 			r.book.violate("%s: two sites served: %v", name, dual)
