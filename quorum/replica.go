@@ -61,7 +61,6 @@ func OpenReplica(core CoreConfig, agent failover.AgentConfig, now draas.Reading)
 		return nil, err
 	}
 	r.core = c
-	r.agent.Generation(uint32(c.meta.Generation.Number))
 	return r, nil
 }
 
