@@ -68,7 +68,7 @@ func (d *decoder) isSite(c *Config, path string, site draas.SiteID) bool {
 	case d.bad["member"]:
 		return false
 	case !ok:
-		d.report(path, fmt.Sprintf("there is no member %q", site), c.guessMember(string(site)))
+		d.report(path, fmt.Sprintf("there is no member %q", site), d.guessMember(c, string(site)))
 	case m.Role == draas.RoleWitness:
 		d.report(path, fmt.Sprintf("%q is a witness, which only votes", site), c.siteList())
 	default:
@@ -78,12 +78,15 @@ func (d *decoder) isSite(c *Config, path string, site draas.SiteID) bool {
 }
 
 // guessMember helps with a name that no member has.
-func (c *Config) guessMember(name string) string {
+func (d *decoder) guessMember(c *Config, name string) string {
+	if len(d.problems) > maxPrinted {
+		return "name one of the members"
+	}
 	var all []string
 	for _, m := range c.Members {
 		all = append(all, string(m.ID))
 	}
-	if guess := nearest(name, all); guess != "" {
+	if guess := d.nearest(name, all); guess != "" {
 		return fmt.Sprintf("did you mean %q?", guess)
 	}
 	if len(all) == 0 {
@@ -104,7 +107,7 @@ func (d *decoder) members(c *Config) {
 		for _, from := range sortedKeys(m.PeerFrom) {
 			path := join(at+".peer_from", string(from))
 			if _, ok := c.Member(from); !ok {
-				d.report(path, fmt.Sprintf("there is no member %q", from), c.guessMember(string(from)))
+				d.report(path, fmt.Sprintf("there is no member %q", from), d.guessMember(c, string(from)))
 			} else if from == m.ID {
 				d.report(path, "a member does not connect to itself", "name one of the others")
 			}
@@ -154,7 +157,7 @@ func (d *decoder) places(c *Config, s *Service) {
 	for _, vantage := range sortedKeys(s.ProbeVia) {
 		via := join(at+".probe_via", string(vantage))
 		if _, ok := c.Member(vantage); !ok {
-			d.report(via, fmt.Sprintf("there is no member %q", vantage), c.guessMember(string(vantage)))
+			d.report(via, fmt.Sprintf("there is no member %q", vantage), d.guessMember(c, string(vantage)))
 		}
 		for _, site := range sortedKeys(s.ProbeVia[vantage]) {
 			path := join(via, string(site))

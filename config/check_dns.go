@@ -128,7 +128,7 @@ func (d *decoder) users(c *Config, s *Service) {
 	z, ok := c.DNS[s.DNS.Zone]
 	if s.DNS.Zone != "" && !ok {
 		right := fmt.Sprintf("add [dns.%s] with its zone", s.DNS.Zone)
-		if guess := nearest(s.DNS.Zone, sortedKeys(c.DNS)); guess != "" {
+		if guess := d.nearest(s.DNS.Zone, sortedKeys(c.DNS)); guess != "" {
 			right = fmt.Sprintf("did you mean %q?", guess)
 		} else if len(c.DNS) > 0 {
 			right += ", or use " + orList(quoteAll(sortedKeys(c.DNS)))

@@ -27,7 +27,7 @@ func (d *decoder) groups(c *Config) {
 			path := elem(at+".services", i)
 			if !slices.Contains(services, string(s)) {
 				right := "list those of the [service.*] tables"
-				if guess := nearest(string(s), services); guess != "" {
+				if guess := d.nearest(string(s), services); guess != "" {
 					right = fmt.Sprintf("did you mean %q?", guess)
 				}
 				d.report(path, fmt.Sprintf("there is no service %q", s), right)

@@ -279,11 +279,23 @@ func cutLast(path string) (before, last string, ok bool) {
 func nearest(word string, candidates []string) string {
 	best, least := "", max(1, min(len(word)/3, 3))+1
 	for _, c := range candidates {
+		if abs := max(len(word)-len(c), len(c)-len(word)); abs >= least {
+			continue // at least so far apart
+		}
 		if n := distance(strings.ToLower(word), c); n < least {
 			best, least = c, n
 		}
 	}
 	return best
+}
+
+// nearest guesses for a problem among names of the file, of which there may be
+// thousands: not when more problems were found than are printed.
+func (d *decoder) nearest(word string, candidates []string) string {
+	if len(d.problems) > maxPrinted {
+		return ""
+	}
+	return nearest(word, candidates)
 }
 
 // distance is the number of inserted, deleted, replaced or swapped

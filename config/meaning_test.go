@@ -83,6 +83,52 @@ func TestDigestIsOfTheMeaning(t *testing.T) {
 	}
 }
 
+// The same of the keys of groups, devices and what else stands in whole.toml.
+func TestDigestOfTheWholePolicy(t *testing.T) {
+	file := read(t, "testdata/good/whole.toml")
+	digest := parse(t, file).Digest()
+	edit := func(old, new string) string {
+		t.Helper()
+		if strings.Count(file, old) != 1 {
+			t.Fatalf("%q stands %d times in the file", old, strings.Count(file, old))
+		}
+		return strings.Replace(file, old, new, 1)
+	}
+	const (
+		atA = "  { site = \"a\", kind = \"ipmi\", address = \"192.0.2.7\", user = \"draas\", password_file = \"p\" },\n"
+		atB = "  { site = \"b\", kind = \"ipmi\", address = \"192.0.2.8\", user = \"draas\", password_file = \"p\" },\n"
+	)
+	i, j := strings.Index(file, "[group.crm]"), strings.Index(file, "[service.shop]\n")
+	for name, text := range map[string]string{
+		"order of a group's services": edit(`["shop", "billing"]`, `["billing", "shop"]`),
+		"place of a group":            file[:i] + file[j:] + "\n" + file[i:j],
+		"order of interfaces":         edit(`["eth1", "eth0"]`, `["eth0", "eth1"]`),
+		"order of sites of devices":   edit(atA+atB, atB+atA),
+		"written defaults":            edit(`home = "a"`+"\nautomatic = true\nmax_rto", `home = "a"`+"\non_lease_loss = \"fence\"\nconfirmations = 2\nautomatic = true\nmax_rto"),
+		"spelling of a controller":    edit(`"2001:db8::9"`, `"[2001:db8:0::9]:623"`),
+	} {
+		if got := parse(t, text).Digest(); got != digest {
+			t.Errorf("%s changes the digest", name)
+		}
+	}
+	seen := map[string]string{digest: "nothing"}
+	for name, text := range map[string]string{
+		"warn": edit(`warn = "336h"`, `warn = "335h"`), "page": edit(`"--now"`, `"--soon"`), "watchdog": edit("dev/watchdog", "dev/watchdog1"),
+		"watchdog timeout": edit(`timeout = "2s"`, `timeout = "1s"`), "hold_max": edit(`"48h"`, `"47h"`),
+		"flaps": edit("flaps = 0", "flaps = 1"), "steady": edit(`steady = "1h"`, `steady = "2h"`), "least_outage": edit(`"30s"`, `"31s"`),
+		"restart": edit(`"45s"`, `"46s"`), "max_data_loss": edit(`max_data_loss = "1m"`, `max_data_loss = "2m"`), "lag": edit(`"3s"`, `"4s"`),
+		"on_lease_loss": edit(`on_lease_loss = "serve"`, `on_lease_loss = "fence"`), "xdp": edit(`["eth1", "eth0"]`, `["eth1"]`),
+		"off": edit(`["/bin/off", "2"]`, `["/bin/off", "3"]`), "stay": edit(`stay = "0s"`, `stay = "1s"`), "cipher": edit("cipher = 3", "cipher = 17"),
+		"controller": edit("192.0.2.9:6230", "192.0.2.9:6231"), "name of the group": edit("[group.crm]", "[group.crm2]"),
+	} {
+		got := parse(t, text).Digest()
+		if same := seen[got]; same != "" {
+			t.Errorf("the digest is the same after %s and %s", name, same)
+		}
+		seen[got] = name
+	}
+}
+
 // The numbers are worked out by hand from DESIGN.md, section 4, and the
 // profile table.
 func TestRTO(t *testing.T) {
