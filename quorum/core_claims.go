@@ -131,6 +131,42 @@ func (p *peer) judge(h *head) (why notice, stale bool) {
 	return 0, false
 }
 
+// hearsay is what a leader tells one member of the others: followers hear each
+// other only in elections, and the memory must outlive the leader.
+func (c *Core) hearsay(to *peer) []hearsay {
+	all := make([]hearsay, 0, len(c.peers))
+	for _, p := range c.peers {
+		if p.id != to.id && p.known.start != 0 && (p.voter || p.learner) {
+			all = append(all, hearsay{p.id, p.known})
+		}
+	}
+	return all
+}
+
+// listen takes hearsay. A promise stays one whoever tells of it.
+func (c *Core) listen(others []hearsay) {
+	for _, o := range others {
+		p := c.peer(o.id)
+		if p == nil || o.id == c.self || o.claim.start == 0 {
+			continue
+		}
+		k := &p.known
+		switch {
+		case o.claim.start > k.start:
+			k.start, k.incarnation = o.claim.start, o.claim.incarnation
+		case o.claim.start == k.start && o.claim.incarnation != k.incarnation && p.void == 0:
+			p.void = noticeCloned
+			c.quarantined(p)
+		}
+		k.raise(o.claim)
+	}
+}
+
+// quarantined says so once.
+func (c *Core) quarantined(p *peer) {
+	c.log.Error("member is quarantined: nothing of it counts until it is replaced", "member", p.member, "number", p.id, "why", p.void.String())
+}
+
 // recognise reports what another member's memory of this one proves: that this
 // log was ahead once, or is used twice. It holds for messages of any age,
 // since this log only grows.

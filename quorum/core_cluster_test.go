@@ -104,7 +104,8 @@ type cluster struct {
 	tell     bool
 	failures int // of disks
 	want     []draas.MemberID
-	silent   bool // no trace is kept
+	silent   bool       // no trace is kept
+	past     []*applied // machines that were given up
 }
 
 var testCluster = quorum.ClusterID{1, 2, 3}

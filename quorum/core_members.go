@@ -50,6 +50,8 @@ func (c *Core) Leave() error {
 	switch {
 	case c.failed != nil:
 		return c.failed
+	case c.role() == RoleJoining || c.role() == RoleRemoved:
+		return ErrRemoved
 	case c.role() == RoleVoter && len(c.conf.GetVoters()) == 1 && len(c.conf.GetVotersOutgoing()) == 0:
 		return ErrLastVoter
 	}

@@ -55,13 +55,18 @@ func (m Message) String() string {
 // envelope starts a message to a peer, nil for one whose id is not known; size
 // is that of the payload that will follow.
 func (c *Core) envelope(kind messageKind, to *peer, size int) []byte {
+	return c.envelopeWith(kind, to, nil, size)
+}
+
+func (c *Core) envelopeWith(kind messageKind, to *peer, others []hearsay, size int) []byte {
 	h := head{
 		kind: kind, blank: c.blank(), generation: c.meta.Generation, from: c.self, claim: c.mine(), last: c.last(),
 	}
 	if to != nil {
 		h.to, h.echo = to.id, to.known
 	}
-	return h.append(make([]byte, 0, 128+size))
+	h.others = others
+	return h.append(make([]byte, 0, 64+40*(len(others)+1)+size))
 }
 
 // blank reports whether this member's log is empty.
@@ -121,7 +126,11 @@ func (c *Core) open(m Message) (senseless, fatal error) {
 		c.tell(p, noticeRemoved, h.claim)
 		return nil, nil
 	}
+	before := p.void
 	if why, stale := p.judge(&h); why != 0 || stale {
+		if before != p.void {
+			c.quarantined(p)
+		}
 		c.unheard(p, why, &h)
 		return nil, nil
 	}
@@ -129,6 +138,7 @@ func (c *Core) open(m Message) (senseless, fatal error) {
 		if why := c.recognise(h.echo); why != 0 {
 			return nil, c.disown(why, m.From)
 		}
+		c.listen(h.others)
 	}
 	switch h.kind {
 	case kindNotice:
@@ -154,16 +164,13 @@ func (c *Core) open(m Message) (senseless, fatal error) {
 	return nil, c.step(p, r)
 }
 
-// unheard tells a peer that it is not listened to, and the log the first time.
+// unheard tells a peer that it is not listened to.
 func (c *Core) unheard(p *peer, why notice, h *head) {
 	if why == 0 {
 		// A message of an earlier run, or a run with an old copy of the disk:
 		// what is remembered of it (see envelope) tells the latter.
 		c.tell(p, noticeHead, h.claim)
 		return
-	}
-	if p.told == 0 {
-		c.log.Error("member is quarantined: nothing of it counts until it is replaced", "member", p.member, "number", p.id, "why", why.String())
 	}
 	c.tell(p, why, h.claim)
 }

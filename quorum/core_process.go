@@ -211,7 +211,11 @@ func (c *Core) encode(messages []*raftpb.Message) []Message {
 			p.snapshot = c.now.Boot
 		}
 		c.acknowledged(m)
-		b := c.envelope(kindRaft, p, sizeRaft(m))
+		var others []hearsay
+		if m.GetType() == raftpb.MsgHeartbeat {
+			others = c.hearsay(p)
+		}
+		b := c.envelopeWith(kindRaft, p, others, sizeRaft(m))
 		c.out = append(c.out, Message{From: c.cfg.Self, To: p.member, Data: appendRaft(b, m)})
 	}
 	out := c.out

@@ -18,14 +18,15 @@ import (
 //	length of the head uvarint, head, payload
 //	head: kind u8, flags u8, generation, fork if that is not 0, from, to,
 //	      start, incarnation u64, term, vote, acked, last;
-//	      with flagEcho: start, incarnation u64, term, vote, acked
+//	      with flagEcho: start, incarnation u64, term, vote, acked;
+//	      with flagOthers: number, for each its id, and the same as an echo
 //
 // Numbers without a width are uvarints. What follows in the head is passed
 // over, so that a later version can say more; what an older one must not pass
 // over raises the lowest version.
 const (
 	envelopeVersion = 1
-	maxHead         = 512 // bytes
+	maxHead         = 2 << 10 // bytes
 )
 
 type messageKind uint8
@@ -40,6 +41,8 @@ const (
 const (
 	flagEcho  = 1 << 0 // what the sender remembers of the receiver follows
 	flagBlank = 1 << 1 // the sender's log is empty: it has promised nothing yet
+
+	flagOthers = 1 << 2 // what the sender remembers of others follows
 )
 
 // claim is what a copy of the log has promised: in which run of the daemon,
@@ -61,6 +64,13 @@ type head struct {
 	claim      claim
 	last       uint64 // of the sender's durable log
 	echo       claim  // what it remembers of the receiver
+	others     []hearsay
+}
+
+// hearsay is what the sender remembers of a third.
+type hearsay struct {
+	id    uint64
+	claim claim
 }
 
 func (h *head) append(b []byte) []byte {
@@ -75,6 +85,9 @@ func (h *head) append(b []byte) []byte {
 	if h.echo.start != 0 {
 		flags |= flagEcho
 	}
+	if len(h.others) > 0 {
+		flags |= flagOthers
+	}
 	b = append(b, byte(h.kind), flags)
 	b = binary.AppendUvarint(b, h.generation.Number)
 	if h.generation.Number != 0 {
@@ -86,6 +99,13 @@ func (h *head) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, h.last)
 	if flags&flagEcho != 0 {
 		b = h.echo.append(b)
+	}
+	if flags&flagOthers != 0 {
+		b = binary.AppendUvarint(b, uint64(len(h.others)))
+		for i := range h.others {
+			b = binary.AppendUvarint(b, h.others[i].id)
+			b = h.others[i].claim.append(b)
+		}
 	}
 	n := len(b) - at - 2
 	b[at], b[at+1] = byte(n)|0x80, byte(n>>7) // a uvarint of fixed width
@@ -104,6 +124,21 @@ func (r *reader) claim() claim {
 	c := claim{start: r.uint(), incarnation: draas.Incarnation(r.uint64())}
 	c.term, c.vote, c.acked = r.uint(), r.uint(), r.uint()
 	return c
+}
+
+func (r *reader) others() []hearsay {
+	n := r.uint()
+	if n > 2*maxMembers {
+		r.fail(errEnvelope)
+	}
+	if r.err != nil {
+		return nil
+	}
+	all := make([]hearsay, n)
+	for i := range all {
+		all[i] = hearsay{r.uint(), r.claim()}
+	}
+	return all
 }
 
 func (r *reader) uint64() uint64 {
@@ -143,6 +178,9 @@ func decodeHead(data []byte) (h head, payload []byte, err error) {
 	if flags&flagEcho != 0 {
 		h.echo = in.claim()
 	}
+	if flags&flagOthers != 0 {
+		h.others = in.others()
+	}
 	if r.err != nil || in.err != nil || !validRaftID(h.from) || h.to > maxRaftID || h.claim.start == 0 || h.claim.incarnation == 0 {
 		return h, nil, errEnvelope
 	}
@@ -163,7 +201,7 @@ const (
 
 // sizeRaft is at least what appendRaft needs.
 func sizeRaft(m *raftpb.Message) int {
-	n := 64 + len(m.GetContext())
+	n := 40 + len(m.GetContext())
 	for _, e := range m.GetEntries() {
 		n += 16 + len(e.GetData())
 	}
