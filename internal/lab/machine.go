@@ -107,9 +107,9 @@ func (m *Machine) Run(dir string, argv ...string) (string, error) {
 	return string(out), nil
 }
 
-// Inside calls do on a thread in the machine's network. The thread goes back
-// afterwards: if it ended, the processes that were once started from it would
-// be told that their parent is dead.
+// Inside calls do on a thread in the machine's network, for however long that
+// takes. The thread goes back afterwards: if it ended, the processes that were
+// once started from it would be told that their parent is dead.
 func (m *Machine) Inside(do func() error) error {
 	errc := make(chan error, 1)
 	go func() { errc <- m.visit(do) }()
@@ -133,14 +133,6 @@ func (m *Machine) visit(do func() error) (err error) {
 	}
 	runtime.UnlockOSThread()
 	return err
-}
-
-// Stay moves the calling goroutine into the machine's network for good: its
-// thread is its own from then on and ends with it, so it must not start
-// processes.
-func (m *Machine) Stay() error {
-	runtime.LockOSThread()
-	return m.enter()
 }
 
 // enter moves the calling thread.

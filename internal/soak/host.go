@@ -126,8 +126,18 @@ func (h *host) processes() []*process {
 
 // close removes the disk. The processes have ended.
 func (h *host) close() error {
-	_, err := h.Run("/", "umount", h.data())
-	return errors.Join(err, h.Close())
+	return errors.Join(h.unmount(), h.Close())
+}
+
+// unmountPatience is how long children that were killed with their process may
+// take to be gone.
+const unmountPatience = 5 * time.Second
+
+func (h *host) unmount() error {
+	return await(context.Background(), unmountPatience, func(context.Context) error {
+		_, err := h.Run("/", "umount", h.data())
+		return err
+	})
 }
 
 // powerOff kills everything at once and forgets what a machine forgets.

@@ -1,6 +1,7 @@
 package soak
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -75,14 +76,18 @@ func TestDiskFaults(t *testing.T) {
 		return before >= 0 && size() > before
 	}
 	until(t, "it writes", writes)
-	drain(ends)
-	for name, fault := range map[string]func(context.Context, time.Duration) error{"no space left": h.fillDisk, "read-only|input/output error": h.freezeDisk} {
-		if err := fault(context.Background(), 400*time.Millisecond); err != nil {
+	for words, fault := range map[string]func(context.Context, time.Duration) error{"no space left": h.fillDisk, "read-only|input/output error": h.freezeDisk} {
+		drain(ends)
+		ctx, cancel := context.WithCancel(context.Background())
+		over := make(chan error, 1)
+		go func() { over <- fault(ctx, time.Minute) }()
+		until(t, "the daemon says "+words, func() bool {
+			said := drain(ends)
+			return slices.ContainsFunc(strings.Split(words, "|"), func(w string) bool { return strings.Contains(said, w) })
+		})
+		cancel() // the fault is over
+		if err := <-over; err != nil {
 			t.Fatal(err)
-		}
-		said := drain(ends)
-		if !slices.ContainsFunc(strings.Split(name, "|"), func(w string) bool { return strings.Contains(said, w) }) {
-			t.Errorf("the daemon of a disk with %s said %q", name, said)
 		}
 		until(t, "it writes again", writes)
 	}
@@ -96,30 +101,29 @@ func TestCorruptLog(t *testing.T) {
 	t.Parallel()
 	h := testHost(t, func(_ bool, said string) { t.Errorf("it ended by itself: %s", said) })
 	keep(t, h.daemon)
-	// The stand-in looks at the first bytes only: with these two the damage is
-	// there, and behind them.
-	file := h.Path(filepath.Join(h.data(), "log-0000000000000001"))
-	var refused, taken int
-	for i := range 12 {
+	// The stand-in looks at the first bytes only: damage there is refused, and
+	// damage behind them is not.
+	file, good := h.Path(filepath.Join(h.data(), "log-0000000000000001")), []byte("begin\nxxxxxxxxxx")
+	for _, seen := range []bool{true, false} {
 		h.daemon.hold(syscall.SIGKILL, time.Minute)
-		if err := os.WriteFile(file, []byte("begin\nxx"), 0o600); err != nil {
+		if err := os.WriteFile(file, good, 0o600); err != nil {
 			t.Fatal(err)
+		}
+		f, patience := Fault{For: time.Millisecond}, 300*time.Millisecond
+		for _, at := damage(good, f); at < 5 != seen; _, at = damage(good, f) {
+			f.At++
+		}
+		if seen {
+			patience = refusePatience
+		}
+		err := h.corruptLog(context.Background(), f, patience)
+		if seen != (err == nil) || !seen && !strings.Contains(err.Error(), "did not refuse it") {
+			t.Errorf("damage that is seen (%v) comes to %v", seen, err)
+		}
+		if data, err := os.ReadFile(file); err != nil || !bytes.Equal(data, good) {
+			t.Errorf("the log was not put back: %q, %v", data, err)
 		}
 		h.daemon.release()
-		err := h.corruptLog(context.Background(), Fault{At: time.Duration(i), For: time.Millisecond}, 150*time.Millisecond)
-		if err == nil {
-			refused++
-		} else if strings.Contains(err.Error(), "did not refuse it") {
-			taken++
-		} else {
-			t.Fatal(err)
-		}
-		if data, err := os.ReadFile(file); err != nil || !strings.HasPrefix(string(data), "begin\nxx") {
-			t.Fatalf("the log was not put back: %q, %v", data, err)
-		}
-	}
-	if refused == 0 || taken == 0 {
-		t.Errorf("%d refused, %d taken: want some of both", refused, taken)
 	}
 }
 

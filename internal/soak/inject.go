@@ -172,7 +172,10 @@ func (h *host) freezeDisk(ctx context.Context, d time.Duration) error {
 	h.daemon.hold(syscall.SIGKILL, time.Minute)
 	defer h.daemon.release()
 	// 1 says that errors were corrected, as they have to be.
-	const repair = `umount "$1"; e2fsck -fy /mnt/disk >/dev/null || [ $? = 1 ]; mount -o loop,errors=remount-ro /mnt/disk "$1"`
+	const repair = `e2fsck -fy /mnt/disk >/dev/null || [ $? = 1 ]; mount -o loop,errors=remount-ro /mnt/disk "$1"`
+	if gone := h.unmount(); gone != nil {
+		return errors.Join(err, gone)
+	}
 	_, again := h.Run("/", "sh", "-euc", repair, "sh", h.data())
 	return errors.Join(err, again)
 }
@@ -196,14 +199,7 @@ func (h *host) corruptLog(ctx context.Context, f Fault, patience time.Duration) 
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
 	}
-	// The fault's own numbers choose the bytes: the same seed, the same place
-	// in a log of the same length.
-	rng := rand.New(rand.NewPCG(uint64(f.At), uint64(f.For)))
-	bad := slices.Clone(good)
-	at := rng.IntN(len(bad))
-	for i := at; i < min(at+1+rng.IntN(8), len(bad)); i++ {
-		bad[i] ^= byte(1 + rng.IntN(255))
-	}
+	bad, at := damage(good, f)
 	if err := os.WriteFile(file, bad, 0o600); err != nil {
 		return fmt.Errorf("damage log: %w", err)
 	}
@@ -216,6 +212,17 @@ func (h *host) corruptLog(ctx context.Context, f Fault, patience time.Duration) 
 		return errors.Join(err, fmt.Errorf("put log back: %w", back))
 	}
 	return err
+}
+
+// damage changes some bytes, from one on. The fault's own numbers choose them:
+// the same seed, the same place in a log of the same length.
+func damage(good []byte, f Fault) (bad []byte, at int) {
+	rng := rand.New(rand.NewPCG(uint64(f.At), uint64(f.For)))
+	bad, at = slices.Clone(good), rng.IntN(len(good))
+	for i := at; i < min(at+1+rng.IntN(8), len(bad)); i++ {
+		bad[i] ^= byte(1 + rng.IntN(255))
+	}
+	return bad, at
 }
 
 // tryDaemon starts the daemon beside the one that is kept running, and waits

@@ -22,7 +22,7 @@ import (
 // userTimeout is how long a user waits for an answer.
 const userTimeout = 400 * time.Millisecond
 
-// users ask from one place. A user is a goroutine whose thread lives in that
+// users ask from one place. A user is a goroutine whose thread is in that
 // place's network.
 type users struct {
 	machine *lab.Machine
@@ -47,21 +47,22 @@ type userConn struct {
 
 // run asks until ctx ends.
 func (u *user) run(ctx context.Context) error {
-	if err := u.machine.Stay(); err != nil {
-		return err
-	}
+	return u.machine.Inside(func() error { u.askOn(ctx); return nil })
+}
+
+func (u *user) askOn(ctx context.Context) {
 	defer u.hangUp()
 	tick := time.NewTicker(u.every)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
 		a, err := u.ask(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return
 		}
 		if u.address == "" {
 			u.book.named(u.machine.Name, u.service, err == nil)
@@ -96,18 +97,25 @@ func (u *user) ask(ctx context.Context) (answer, error) {
 		address = fmt.Sprintf("%s:%d", ip, portOf[u.service])
 	}
 	if u.conn == nil {
-		d := net.Dialer{Deadline: end}
-		conn, err := d.DialContext(ctx, "tcp", address)
-		if err != nil {
+		var err error
+		if u.conn, err = dialUser(ctx, address, end); err != nil {
 			return answer{}, err
 		}
-		u.conn = &userConn{Conn: conn, r: bufio.NewReader(conn)}
 	}
 	a, err := u.exchange(address, end)
 	if err != nil || !u.keep {
 		u.hangUp()
 	}
 	return a, err
+}
+
+func dialUser(ctx context.Context, address string, end time.Time) (*userConn, error) {
+	d := net.Dialer{Deadline: end}
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return &userConn{Conn: conn, r: bufio.NewReader(conn)}, nil
 }
 
 // foreignAnswer is an answer that the service cannot have given.
