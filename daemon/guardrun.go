@@ -101,7 +101,7 @@ func guardEntries(c *config.Config, site draas.SiteID, log *slog.Logger) ([]fenc
 		if s.Fence.Kind == draas.FenceNone {
 			continue
 		}
-		e, err := fenceSpec(s, site).Entry(fence.SystemClock{}, log)
+		e, err := fenceSpec(s, site).Entry(fence.Host{Log: log})
 		if err != nil {
 			return nil, err
 		}

@@ -100,7 +100,7 @@ func (s *script) systemdSpec() fence.Spec {
 
 func build(t *testing.T, spec fence.Spec) fence.Fence {
 	t.Helper()
-	return must[fence.Entry](t)(spec.Entry(fence.SystemClock{}, discard)).Fence
+	return must[fence.Entry](t)(spec.Entry(fence.Host{Log: discard})).Fence
 }
 
 func TestExecConforms(t *testing.T) {
@@ -216,7 +216,7 @@ func TestSpecsRefused(t *testing.T) {
 		"kernel, proto":    {Kind: draas.FenceKernel, Service: "shop", Ports: []uint16{80}, Proto: "sctp"},
 		"kernel, name":     {Kind: draas.FenceKernel, Service: "shop; flush ruleset", Ports: []uint16{80}},
 	} {
-		if _, err := s.Entry(fence.SystemClock{}, discard); err == nil {
+		if _, err := s.Entry(fence.Host{Log: discard}); err == nil {
 			t.Errorf("%s: not refused", name)
 		}
 	}

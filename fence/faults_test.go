@@ -30,6 +30,7 @@ const renewEvery = 300 * time.Millisecond
 type site struct {
 	spec fence.Spec
 	dial dialFunc // users' way in
+	pins string   // of the backstop
 }
 
 // users ask all the time: on one connection that stays, on one on which the
@@ -164,7 +165,7 @@ func runFault(t *testing.T, f fault, s site) {
 	socket := shortDir(t) + "/guard.sock"
 	lease := leaseOf(s.spec.Kind)
 	s.spec.Margin = lease.Margin
-	guard := startRole(t, "guard", roleArgs{Socket: socket, Spec: s.spec})
+	guard := startRole(t, "guard", roleArgs{Socket: socket, Spec: s.spec, Pins: s.pins})
 	guard.awaitReady(t)
 
 	var u users

@@ -111,6 +111,14 @@ type Spec struct {
 	Ports   []uint16     // kernel
 	Proto   string       // kernel: tcp (default), udp, both
 	Protect []netip.Addr // kernel: destinations; none: every local address
+	XDP     []string     // kernel: interfaces with the backstop
+}
+
+// Host is what the fences of one machine share.
+type Host struct {
+	Clock    Clock        // zero: SystemClock
+	Log      *slog.Logger // zero: none
+	Backstop *Backstop    // for kernel fences with XDP
 }
 
 // Entry is a service that a guard holds.
@@ -128,11 +136,18 @@ type Entry struct {
 }
 
 // Entry builds the fence that the spec describes.
-func (s Spec) Entry(clock Clock, log *slog.Logger) (Entry, error) {
+func (s Spec) Entry(h Host) (Entry, error) {
 	if s.Margin == 0 {
 		s.Margin = DefaultMargin(s.Kind)
 	}
 	e := Entry{Service: s.Service, Kind: s.Kind, Config: fmt.Sprintf("%#v", s)}
+	clock, log := h.Clock, h.Log
+	if clock == nil {
+		clock = SystemClock{}
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	log = log.With("service", s.Service)
 	var err error
 	switch s.Kind {
@@ -147,7 +162,8 @@ func (s Spec) Entry(clock Clock, log *slog.Logger) (Entry, error) {
 		e.Fence, err = NewSystemd(SystemdConfig{Unit: s.Unit, Systemctl: s.Systemctl, Margin: s.Margin, Log: log})
 	case draas.FenceKernel:
 		e.Audit = 200 * time.Millisecond
-		e.Fence, err = NewKernel(KernelConfig{Service: s.Service, Ports: s.Ports, Proto: s.Proto, Protect: s.Protect, Margin: s.Margin, Clock: clock})
+		e.Fence, err = NewKernel(KernelConfig{Service: s.Service, Ports: s.Ports, Proto: s.Proto, Protect: s.Protect,
+			XDP: s.XDP, Backstop: h.Backstop, Margin: s.Margin, Clock: clock})
 	default:
 		err = fmt.Errorf("kind %q has nothing to guard", s.Kind)
 	}

@@ -369,6 +369,7 @@ func TestGuardSocket(t *testing.T) {
 			select {
 			case <-g.Ready():
 			case <-time.After(5 * time.Second):
+			case <-ctx.Done():
 			}
 			cancel()
 		}()

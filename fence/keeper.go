@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	draas "github.com/draasd/draas"
@@ -36,6 +37,7 @@ type keeper struct {
 	kick  chan struct{} // capacity 1: look at once
 	stop  func()        // ends run; set before it starts
 	ended chan struct{} // closed when run has returned
+	alarm atomic.Bool   // look at the fence at once
 
 	mu       sync.Mutex
 	ledger   Ledger
@@ -52,6 +54,8 @@ type keeper struct {
 	phase    string
 	last     time.Duration // what the last close took
 	late     int
+	upset    int           // how often the fence was found not as it was left
+	upsetBy  string        // what was found last
 	changed  chan struct{} // closed and replaced at every change
 
 	// Only run's goroutine touches these.
@@ -81,6 +85,13 @@ func newKeeper(e Entry, clock Clock, j *journal, log *slog.Logger) *keeper {
 // run holds the fence until ctx ends, then closes it and goes on trying until
 // it is observed closed or final ends.
 func (k *keeper) run(ctx, final context.Context) error {
+	if w, ok := k.Fence.(watcher); ok {
+		wctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+		var watching sync.WaitGroup
+		watching.Go(func() { k.watch(wctx, w) })
+		defer watching.Wait()
+		defer stop()
+	}
 	for ctx.Err() == nil {
 		k.sleep(ctx, k.step(ctx))
 	}
@@ -94,6 +105,25 @@ func (k *keeper) run(ctx, final context.Context) error {
 			return fmt.Errorf("close fence of %s: %w", k.Service, k.problem())
 		}
 		k.sleep(final, wait)
+	}
+}
+
+// watcher is a fence that can tell at once that somebody changed it. Watch
+// returns nil when ctx ends, or an error when it cannot go on.
+type watcher interface {
+	Watch(ctx context.Context, changed func()) error
+}
+
+func (k *keeper) watch(ctx context.Context, w watcher) {
+	for ctx.Err() == nil {
+		err := w.Watch(ctx, func() {
+			k.alarm.Store(true)
+			k.wake()
+		})
+		if err != nil {
+			k.log.Error("changes of the fence are not told, only looked for", "every", k.Audit, "err", err)
+			pause(ctx, time.Second)
+		}
 	}
 }
 
@@ -133,7 +163,8 @@ func (k *keeper) step(ctx context.Context) time.Duration {
 	case live && applied != permit:
 		k.extendFence(ctx, permit)
 		return 0
-	case now.Boot >= k.auditAt.Boot:
+	case now.Boot >= k.auditAt.Boot || k.alarm.Load():
+		k.alarm.Store(false)
 		k.audit(ctx, live, permit)
 		k.auditAt = k.clock.Now().Add(k.Audit)
 		return 0
@@ -274,7 +305,12 @@ func (k *keeper) audit(ctx context.Context, live bool, p Permit) {
 		if state != Closed {
 			k.log.Error("fence is open without a permit, closing it", "state", state, "err", err)
 		}
-		k.update(func() { k.state, k.shut = state, state == Closed }) // the next step closes
+		k.update(func() { // the next step closes
+			k.state, k.shut = state, state == Closed
+			if !k.shut {
+				k.noteUpset(state, err)
+			}
+		})
 		return
 	}
 	k.mu.Lock()
@@ -288,6 +324,7 @@ func (k *keeper) audit(ctx context.Context, live bool, p Permit) {
 		}
 		if !known {
 			k.log.Error("fence is not open as it should be, restoring it", "state", state, "err", err)
+			k.update(func() { k.noteUpset(state, err) })
 		}
 		if err := k.Fence.Extend(ctx, p); err != nil {
 			return fmt.Errorf("restore: %w", err)
@@ -298,6 +335,15 @@ func (k *keeper) audit(ctx context.Context, live bool, p Permit) {
 		return err
 	})
 	k.update(func() { k.state, k.auditErr = state, err })
+}
+
+// noteUpset is called with the lock held.
+func (k *keeper) noteUpset(state State, err error) {
+	k.upset++
+	k.upsetBy = "observed " + string(state)
+	if err != nil {
+		k.upsetBy = bounded(err.Error(), 256)
+	}
 }
 
 // try judges an extension and returns what must be durable before take.
@@ -388,6 +434,7 @@ func (k *keeper) status() Status {
 		Epoch: k.ledger.Highest, Ended: k.ledger.Ended,
 		Left: k.ledger.Deadline.Left(now), Worst: k.Fence.Worst(),
 		LastClose: k.last, LateCloses: k.late, Conns: conns,
+		Upsets: k.upset, LastUpset: k.upsetBy,
 	}
 	for _, err := range []error{k.closeErr, k.openErr, k.auditErr} {
 		if err != nil {

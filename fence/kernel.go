@@ -27,8 +27,11 @@ type KernelConfig struct {
 	// address of this host. Addresses behind this host (routed through it) are
 	// fenced only when they are given here.
 	Protect []netip.Addr
-	Margin  time.Duration // what Worst returns; zero: DefaultMargin
-	Clock   Clock         // zero: SystemClock
+	// XDP is the Ethernet interfaces where Backstop stands behind the rules.
+	XDP      []string
+	Backstop *Backstop
+	Margin   time.Duration // what Worst returns; zero: DefaultMargin
+	Clock    Clock         // zero: SystemClock
 }
 
 // Kernel is a fence of nftables rules in a table of its own. What is let in is
@@ -36,10 +39,12 @@ type KernelConfig struct {
 // compares the wall clock with the deadline: with no process alive the fence
 // closes on time, established connections included, and a write that comes
 // late, by a guard that was stopped, cannot reopen it. The rules stay when the
-// guard ends: closed. Remove takes them away.
+// guard ends: closed. Remove takes them away. Behind the rules a Backstop may
+// stand: then both have to let a packet in.
 type Kernel struct {
 	cfg   KernelConfig
 	rules ruleset
+	keys  []ruleKey // of the backstop
 
 	mu sync.Mutex
 	// deadline is what was last written; zero when closed.
@@ -85,17 +90,70 @@ func NewKernel(cfg KernelConfig) (*Kernel, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = SystemClock{}
 	}
+	if len(cfg.XDP) > 0 && cfg.Backstop == nil {
+		return nil, errors.New("kernel fence: interfaces without a backstop")
+	}
 	ports := slices.Compact(slices.Sorted(slices.Values(cfg.Ports)))
-	return &Kernel{cfg: cfg, rules: newRuleset(cfg.Service, ports, protos, cfg.Protect)}, nil
+	v4, v6 := splitFamilies(cfg.Protect)
+	return &Kernel{cfg: cfg, rules: newRuleset(cfg.Service, ports, protos, cfg.Protect),
+		keys: ruleKeys(ports, protos, append(v4, v6...))}, nil
 }
 
 // Worst is the margin: the kernel's timer is exact to a jiffy.
 func (k *Kernel) Worst() time.Duration { return k.cfg.Margin }
 
-// Open writes the rules if they are not there, and the permit.
+// Open writes the rules if they are not there, and the permit. Where a backstop
+// is to stand and does not, it opens nothing.
 func (k *Kernel) Open(_ context.Context, p Permit) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if err := k.restoreBackstop(); err != nil {
+		return err
+	}
+	return k.open(p)
+}
+
+// Extend is Open: restoring the rules after a foreign flush is the same act. It
+// does not cut users off because the backstop cannot be restored; State tells.
+func (k *Kernel) Extend(_ context.Context, p Permit) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_ = k.restoreBackstop()
+	return k.open(p)
+}
+
+func (k *Kernel) restoreBackstop() error {
+	if len(k.cfg.XDP) == 0 || k.lookBackstop() == nil {
+		return nil
+	}
+	return k.cfg.Backstop.arm(k.cfg.Service, k.keys, k.cfg.XDP)
+}
+
+func (k *Kernel) lookBackstop() error {
+	return k.cfg.Backstop.look(k.cfg.Service, k.keys, k.cfg.XDP)
+}
+
+// setBackstop writes a deadline by the boot clock; zero closes.
+func (k *Kernel) setBackstop(epoch draas.Epoch, until time.Duration) error {
+	if len(k.cfg.XDP) == 0 {
+		return nil
+	}
+	return k.cfg.Backstop.set(k.cfg.Service, epoch, until)
+}
+
+// open lets users in, through both where there are two.
+func (k *Kernel) open(p Permit) error {
+	if err := k.setBackstop(p.Epoch, p.Deadline.Boot); err != nil {
+		return err
+	}
+	err := k.openRules(p)
+	if errors.Is(err, draas.ErrExpired) {
+		err = errors.Join(err, k.setBackstop(0, 0))
+	}
+	return err
+}
+
+func (k *Kernel) openRules(p Permit) error {
 	whole, err := k.whole()
 	if err != nil || !whole {
 		if err := k.install(); err != nil {
@@ -105,20 +163,18 @@ func (k *Kernel) Open(_ context.Context, p Permit) error {
 	return k.admit(p.Deadline)
 }
 
-// Extend is Open: restoring the rules after a foreign flush is the same act.
-func (k *Kernel) Extend(ctx context.Context, p Permit) error { return k.Open(ctx, p) }
-
 // Close takes the permit away, and writes the rules if they are not there.
 func (k *Kernel) Close(context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	berr := errors.Join(k.restoreBackstop(), k.setBackstop(0, 0))
 	whole, err := k.whole()
 	if err == nil && whole {
 		if err := k.withdraw(); err == nil {
-			return nil
+			return berr
 		}
 	}
-	return k.install()
+	return errors.Join(k.install(), berr)
 }
 
 // State reads the rules back from the kernel. Without its rules the fence is
@@ -131,7 +187,12 @@ func (k *Kernel) State(context.Context) (State, error) {
 		return Unknown, err
 	}
 	if !whole {
-		return Unknown, fmt.Errorf("the rules of table inet %s are not there, or were changed by others: the ports are not fenced", k.rules.table.Name)
+		return Unknown, fmt.Errorf("the rules of table inet %s are not there, or were changed by others%s", k.rules.table.Name, k.bare())
+	}
+	if len(k.cfg.XDP) > 0 {
+		if err := k.lookBackstop(); err != nil {
+			return Unknown, err
+		}
 	}
 	var elems []nftables.SetElement
 	if err := k.ask(func(c *nftables.Conn) error {
@@ -144,6 +205,14 @@ func (k *Kernel) State(context.Context) (State, error) {
 		return Open, nil
 	}
 	return Closed, nil
+}
+
+// bare says what a fence without its rules is.
+func (k *Kernel) bare() string {
+	if len(k.cfg.XDP) > 0 && k.lookBackstop() == nil {
+		return ": only the backstop holds"
+	}
+	return ": the ports are not fenced"
 }
 
 // Remove takes the fence's table away: the ports are open for everybody then.
@@ -159,9 +228,12 @@ func (k *Kernel) Remove() error {
 	})
 	k.hangUp()
 	if err != nil {
-		return fmt.Errorf("remove table: %w", err)
+		err = fmt.Errorf("remove table: %w", err)
 	}
-	return nil
+	if len(k.cfg.XDP) > 0 {
+		err = errors.Join(err, k.cfg.Backstop.remove(k.cfg.Service))
+	}
+	return err
 }
 
 // ask calls do with the open connection, which a failure ends: an answer that

@@ -37,6 +37,7 @@ const (
 type roleArgs struct {
 	Socket string        // guard and draasd
 	Spec   fence.Spec    // guard
+	Pins   string        // guard: where the backstop's objects are pinned
 	Epoch  draas.Epoch   // draasd
 	Hold   time.Duration // draasd: the permit, from before each renewal
 	Every  time.Duration // draasd: between two renewals
@@ -77,7 +78,12 @@ func beGuard(args roleArgs) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	entry, err := args.Spec.Entry(fence.SystemClock{}, log)
+	host := fence.Host{Log: log}
+	if args.Pins != "" {
+		host.Backstop = fence.NewBackstop(args.Pins, log)
+		defer host.Backstop.Close()
+	}
+	entry, err := args.Spec.Entry(host)
 	if err != nil {
 		return err
 	}
@@ -196,10 +202,13 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
-func startRole(t *testing.T, role string, args roleArgs) *proc {
+// startRole starts a process, by a program that narrows its rights if one is
+// given.
+func startRole(t *testing.T, role string, args roleArgs, by ...string) *proc {
 	t.Helper()
 	p := &proc{stdout: &syncBuffer{}, stderr: &syncBuffer{}}
-	p.cmd = exec.Command(os.Args[0])
+	argv := append(by, os.Args[0])
+	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Env = append(os.Environ(), envRole+"="+role, envArgs+"="+string(must[[]byte](t)(json.Marshal(args))),
 		"GORACE=atexit_sleep_ms=0")
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr

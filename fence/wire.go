@@ -83,6 +83,11 @@ type Status struct {
 	LateCloses int           `json:"late_closes,omitempty"`
 	// Conns is the number of open connections, where the kind counts them.
 	Conns int `json:"conns,omitempty"`
+	// Upsets is how often the fence was found not as the guard had left it (a
+	// foreign flush of the rules, a unit that somebody stopped) since the guard
+	// started, LastUpset what was found last.
+	Upsets    int    `json:"upsets,omitempty"`
+	LastUpset string `json:"last_upset,omitempty"`
 	// Error is the last error, until the fence does what it should again.
 	Error string `json:"error,omitempty"`
 }
