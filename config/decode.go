@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
@@ -115,6 +116,12 @@ func syntaxMessage(err toml.ParseError) string {
 	}
 	msg = strings.ReplaceAll(msg, `'\n' instead`, "the end of the line")
 	msg = strings.ReplaceAll(strings.TrimSuffix(msg, "."), "\n", " ")
+	msg = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) { // such as the NUL that stands for the end of the file
+			return -1
+		}
+		return r
+	}, msg)
 	if utf8.RuneCountInString(msg) > 150 {
 		msg = "not valid TOML"
 	}
