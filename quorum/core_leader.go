@@ -159,6 +159,9 @@ func (c *Core) duties() {
 // retrySnapshots ends the wait for members that were sent a snapshot and have
 // not answered: the library waits forever for a message that can be lost.
 func (c *Core) retrySnapshots() {
+	if !slices.ContainsFunc(c.peers, func(p *peer) bool { return p.snapshot != 0 }) {
+		return
+	}
 	wait := max(10*c.cfg.Election, 2*time.Second)
 	c.node.WithProgress(func(id uint64, _ raft.ProgressType, pr raftProgress) {
 		p := c.peer(id)
@@ -181,6 +184,21 @@ func (c *Core) active(p *peer) bool {
 	return p.id == c.self || p.acked != 0 && c.now.Boot-p.acked <= c.cfg.Election
 }
 
+// Missing lists, for a leader, the voters that have not answered it for two
+// elections, while it has led for that long. For anybody else it is empty.
+func (c *Core) Missing() []draas.MemberID {
+	if c.failed != nil || c.state != raft.StateLeader || c.now.Boot-c.leadership.since < 2*c.cfg.Election {
+		return nil
+	}
+	var out []draas.MemberID
+	for _, p := range c.peers {
+		if p.voter && p.id != c.self && (p.acked == 0 || c.now.Boot-p.acked > 2*c.cfg.Election) {
+			out = append(out, c.name(p.id))
+		}
+	}
+	return out
+}
+
 // ready reports whether a member has answered this leader for two elections on
 // end and has all that is committed.
 func (c *Core) ready(p *peer, pr raftProgress) bool {
@@ -195,6 +213,9 @@ func (c *Core) handOver() {
 	now := c.now.Boot
 	if len(c.order) == 0 && !c.unwelcome(c.self) || now-c.leadership.since < c.cfg.Election || c.moved != 0 && now-c.moved < 4*c.cfg.Election {
 		return
+	}
+	if c.place(c.self) == 0 && !c.unwelcome(c.self) {
+		return // the usual case: nobody is better
 	}
 	best := c.self
 	c.node.WithProgress(func(id uint64, _ raft.ProgressType, pr raftProgress) {

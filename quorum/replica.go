@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/draasd/draas"
@@ -31,7 +32,8 @@ type Replica struct {
 	actions []failover.Action
 	log     *slog.Logger
 	index   uint64
-	ranked  uint64 // index at which the order of leaders was last said
+	ranked  uint64           // index at which the order of leaders was last said
+	missing []draas.MemberID // whom this leader did not hear then
 	leader  draas.MemberID
 	tickAt  time.Duration // boot clock: when the agent wants its next Tick
 	// What the last Tick wants closed, switched off and carried out: it stands
@@ -166,8 +168,8 @@ const maxRounds = 8
 func (r *Replica) Process(now draas.Reading) (Output, error) {
 	r.now = now
 	r.core.Tick(now)
-	if r.index != r.ranked {
-		r.ranked = r.index
+	if missing := r.core.Missing(); r.index != r.ranked || !slices.Equal(missing, r.missing) {
+		r.ranked, r.missing = r.index, missing
 		r.core.Prefer(r.leaders())
 		r.core.Want(r.belongs())
 	}
@@ -243,9 +245,11 @@ func (r *Replica) Greeted() bool { return r.agent.Greeted() }
 // Status is the log's.
 func (r *Replica) Status() CoreStatus { return r.core.Status() }
 
-// leaders is the order in which members should lead: those that serve nothing
-// first, so that the disaster that takes an active site does not take the
-// leader along; witnesses before sites.
+// leaders is the order in which members should lead. First those that can
+// reach who serves: a leader that cannot takes the permit away from a site that
+// the others see well. Then those that serve nothing, so that the disaster
+// that takes an active site does not take the leader along; witnesses before
+// sites.
 func (r *Replica) leaders() []draas.MemberID {
 	s := r.agent.State()
 	busy := make(map[draas.MemberID]bool)
@@ -257,18 +261,43 @@ func (r *Replica) leaders() []draas.MemberID {
 			busy[sv.Move.To.Member()] = true
 		}
 	}
-	var order []draas.MemberID
-	add := func(wanted bool, role draas.Role) {
-		for _, m := range s.Policy.Members {
-			if busy[m.ID] == wanted && m.Role == role {
-				order = append(order, m.ID)
-			}
+	rank := func(m failover.MemberPolicy) int {
+		n := 0
+		if r.outOfTouch(&s, m.ID, busy) {
+			n += 4
+		}
+		if busy[m.ID] {
+			n += 2
+		}
+		if m.Role != draas.RoleWitness {
+			n++
+		}
+		return n
+	}
+	members := slices.Clone(s.Policy.Members)
+	slices.SortStableFunc(members, func(a, b failover.MemberPolicy) int { return rank(a) - rank(b) })
+	order := make([]draas.MemberID, 0, len(members))
+	for _, m := range members {
+		order = append(order, m.ID)
+	}
+	return order
+}
+
+// outOfTouch reports whether a member cannot reach one that serves: what this
+// leader knows of itself, and what the others said.
+func (r *Replica) outOfTouch(s *failover.State, m draas.MemberID, busy map[draas.MemberID]bool) bool {
+	for holder := range busy {
+		if holder == m {
+			continue
+		}
+		if m == r.self && slices.Contains(r.missing, holder) {
+			return true
+		}
+		if st := s.Members[m]; st != nil && st.Peers[holder].Verdict == draas.Failed {
+			return true
 		}
 	}
-	add(false, draas.RoleWitness)
-	add(false, draas.RoleSite)
-	add(true, draas.RoleSite)
-	return order
+	return false
 }
 
 // belongs is who shall belong to the cluster, by the policy in force. Before
