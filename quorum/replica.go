@@ -109,6 +109,9 @@ func (r *Replica) Receive(m Message) { r.core.Receive(m) }
 // have been closed before.
 func (r *Replica) Leave() error { return r.core.Leave() }
 
+// Stay takes a Leave back, see Core.Stay.
+func (r *Replica) Stay() { r.core.Stay() }
+
 // PeerDown tells that the connection to a peer was reset or refused.
 func (r *Replica) PeerDown(id draas.MemberID) { r.core.PeerDown(id) }
 
@@ -200,6 +203,9 @@ func (r *Replica) Process(now draas.Reading) (Output, error) {
 			break
 		}
 		for _, e := range c.Propose {
+			if e.Kind == failover.EventRenew && r.core.role() != RoleVoter {
+				continue // what only learns the log takes no permit by it
+			}
 			// Without a leader nothing can be proposed; the agent proposes
 			// again by itself. What is too large will never fit.
 			if err := r.propose(e); errors.Is(err, ErrTooLarge) {
