@@ -175,7 +175,7 @@ func (c *cluster) crash(n *node) {
 // process steps one member. A failed core is a crash.
 func (c *cluster) process(n *node) {
 	n.core.Tick(c.reading())
-	n.core.Prefer(n.order)
+	n.core.Prefer(n.order, true)
 	n.core.Want(c.want)
 	out, err := n.core.Process()
 	if err != nil {

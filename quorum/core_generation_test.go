@@ -124,7 +124,7 @@ func TestTwoForcedGenerations(t *testing.T) {
 		}
 		c.net.Isolate(n.id, members)
 		c.start(n)
-		n.core.Prefer(members)
+		n.core.Prefer(members, true)
 	}
 	c.until("both lead", 5*time.Second, func() bool {
 		return s.core.Status().State == "leader" && other.core.Status().State == "leader"

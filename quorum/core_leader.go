@@ -19,6 +19,7 @@ const stateSnapshot = tracker.StateSnapshot
 // leadership is who should lead, and what is under way for that.
 type leadership struct {
 	order    []draas.MemberID // wanted leaders, best first
+	harm     bool             // this member had better not lead
 	since    time.Duration    // boot time since when this member leads
 	moved    time.Duration    // boot time of the last transfer
 	campaign campaign
@@ -126,10 +127,16 @@ func (c *Core) place(id uint64) int {
 	return len(c.order)
 }
 
-// Prefer says who should lead, best first. A leader hands over to a better
-// member that has been answering for a while and is caught up. No order, no
-// preference.
-func (c *Core) Prefer(order []draas.MemberID) {
+// patience is how many elections a leader stays that could be better placed,
+// but does no harm: long enough for the others to find out what made it leader.
+const patience = 10
+
+// Prefer says who should lead, best first, and whether this member does harm
+// while it leads. A leader hands over to a better member that has been
+// answering for a while and is caught up: at once if it does harm, otherwise
+// when it has led for some time. No order, no preference.
+func (c *Core) Prefer(order []draas.MemberID, harm bool) {
+	c.harm = harm
 	if !slices.Equal(c.order, order) {
 		c.order = slices.Clone(order)
 	}
@@ -210,8 +217,11 @@ func (c *Core) ready(p *peer, pr raftProgress) bool {
 // attempts lie four apart, so that one that comes and goes does not drag the
 // leadership along.
 func (c *Core) handOver() {
-	now := c.now.Boot
-	if len(c.order) == 0 && !c.unwelcome(c.self) || now-c.leadership.since < c.cfg.Election || c.moved != 0 && now-c.moved < 4*c.cfg.Election {
+	now, stay := c.now.Boot, c.cfg.Election
+	if !c.harm && !c.unwelcome(c.self) {
+		stay = patience * c.cfg.Election
+	}
+	if len(c.order) == 0 && !c.unwelcome(c.self) || now-c.leadership.since < stay || c.moved != 0 && now-c.moved < 4*c.cfg.Election {
 		return
 	}
 	if c.place(c.self) == 0 && !c.unwelcome(c.self) {

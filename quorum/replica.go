@@ -256,7 +256,9 @@ func (r *Replica) Status() CoreStatus { return r.core.Status() }
 // the others see well. Then those that serve nothing, so that the disaster
 // that takes an active site does not take the leader along; witnesses before
 // sites.
-func (r *Replica) leaders() []draas.MemberID {
+//
+// A leader that serves, or cannot reach who does, does harm.
+func (r *Replica) leaders() (order []draas.MemberID, harm bool) {
 	s := r.agent.State()
 	busy := make(map[draas.MemberID]bool)
 	for _, sv := range s.Services {
@@ -282,11 +284,11 @@ func (r *Replica) leaders() []draas.MemberID {
 	}
 	members := slices.Clone(s.Policy.Members)
 	slices.SortStableFunc(members, func(a, b failover.MemberPolicy) int { return rank(a) - rank(b) })
-	order := make([]draas.MemberID, 0, len(members))
 	for _, m := range members {
 		order = append(order, m.ID)
+		harm = harm || m.ID == r.self && rank(m) >= 2
 	}
-	return order
+	return order, harm
 }
 
 // outOfTouch reports whether a member cannot reach one that serves: what this
