@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"math/rand/v2"
 	"slices"
 	"syscall"
 	"time"
@@ -20,15 +19,74 @@ func (w *World) meet(f Fault) {
 		w.waiting = append(w.waiting, f)
 		return
 	}
-	w.result.Faults++
-	w.mix(uint64(len(f.Kind)) ^ uint64(f.At))
-	w.cover.fault(f.Kind, w.oracle.phases())
-	w.note("FAULT %v", f)
+	if m := w.who(f.On); m != nil {
+		f.On = m.id
+	}
+	if to := w.who(f.To); to != nil {
+		f.To = to.id
+	}
 	m := w.member(f.On)
-	if m == nil {
+	if m == nil || f.On == f.To && f.Kind != Operator || !m.may(f.Kind) {
 		return
 	}
+	w.result.Faults++
+	w.mix(hashString(uint64(f.At), string(f.Kind)))
+	w.cover.fault(f.Kind, w.oracle.phases())
+	w.note("FAULT %v", f)
 	_ = w.daemonFault(m, f) || w.machineFault(m, f) || w.networkFault(m, f) || w.outsideFault(m, f)
+}
+
+// Who a fault strikes can be said by what a member is then.
+const (
+	Active  draas.MemberID = "@active"  // whose site serves the first service
+	Standby draas.MemberID = "@standby" // another site
+	Leader  draas.MemberID = "@leader"  // of the log
+)
+
+// who finds a member by its name or by what it is.
+func (w *World) who(id draas.MemberID) *member {
+	switch id {
+	case Active, Standby:
+		var other *member
+		u := w.oracle.unit(w.units[0])
+		for _, m := range w.members {
+			switch {
+			case !m.site:
+			case (u.epochs[u.highest].Member() == m.id) == (id == Active):
+				return m
+			default:
+				other = m
+			}
+		}
+		return other
+	case Leader:
+		if leader := w.member(w.Leader()); leader != nil {
+			return leader
+		}
+		return w.members[len(w.members)-1]
+	}
+	return w.member(id)
+}
+
+// may: while a machine's wall clock is wrong its boot clock does not stand
+// still, and the other way round, until it boots. Both wrong at once is more
+// than is assumed (docs/safety.md); Pause is for that.
+func (m *member) may(k Kind) bool {
+	switch k {
+	case FreezeGuard, RestartGuard:
+		return !m.stands()
+	case Stop:
+		// A stopped boot clock is seen by the guard, which compares both.
+		if m.guard.down || m.guard.frozen > m.w.now {
+			return false
+		}
+		m.stood = m.stood || !m.stepped
+		return !m.stepped
+	case Step:
+		m.stepped = m.stepped || !m.stood
+		return !m.stood
+	}
+	return true
 }
 
 // entered releases the faults that waited for a phase.
@@ -225,6 +283,7 @@ func (m *member) powerOn() {
 	}
 	m.w.note("%s boots", m.id)
 	m.off, m.stopped, m.clocks.bootStands, m.clocks.wallStands = false, 0, false, false
+	m.stood, m.stepped = false, false
 	m.boot++
 	m.clocks.set(m.w.now)
 	m.clocks.boot = m.w.between(time.Second, time.Hour)
@@ -324,178 +383,4 @@ func (m *member) heal() {
 	m.powerOn()
 	m.start()
 	m.process()
-}
-
-// generate draws the faults of a seed.
-func generate(seed uint64, p *Params) Schedule {
-	r := rand.New(rand.NewPCG(seed, 2))
-	g := generator{r: r, p: p, unit: p.Heartbeat}
-	for id := range p.Policy.Services {
-		g.units = append(g.units, id)
-		g.parts = append(g.parts, p.Policy.PartsOf(id)...)
-	}
-	slices.Sort(g.units)
-	slices.Sort(g.parts)
-	for _, m := range p.Machines {
-		g.all = append(g.all, m.ID)
-		if m.Role == draas.RoleSite {
-			g.sites = append(g.sites, m.ID)
-		}
-	}
-	// A machine whose boot clock may stand keeps its wall clock right, and
-	// the other way round: both wrong at once is more than is assumed.
-	g.stander = r.IntN(len(g.all))
-	s := Schedule{Seed: seed, Trouble: between(r, 14*time.Second, 22*time.Second)}
-	n := 2 + r.IntN(9)
-	at := between(r, 2*time.Second, 5*time.Second)
-	for i := range n {
-		f := g.fault()
-		f.At = at
-		if i >= 2 && r.IntN(3) == 0 {
-			f.When = phasesHit[r.IntN(len(phasesHit))]
-		}
-		s.Faults = append(s.Faults, f)
-		switch r.IntN(4) {
-		case 0: // at once
-		case 1:
-			at += between(r, 0, 300*ms)
-		default:
-			at += between(r, 0, 2*(s.Trouble-5*time.Second)/time.Duration(n))
-		}
-		if at >= s.Trouble-time.Second {
-			at = between(r, 2*time.Second, s.Trouble-time.Second)
-		}
-	}
-	slices.SortStableFunc(s.Faults, func(a, b Fault) int { return int(a.At - b.At) })
-	return s
-}
-
-// Generate is the schedule of a seed.
-func Generate(seed uint64) Schedule {
-	p := draw(rand.New(rand.NewPCG(seed, 1)))
-	return generate(seed, &p)
-}
-
-var phasesHit = []failover.Phase{failover.PhaseSuspect, failover.PhaseConfirmed, failover.PhaseFencing, failover.PhaseFencing,
-	failover.PhaseRedirecting, failover.PhaseVerifying, failover.PhaseElsewhere, failover.PhaseNormal}
-
-type generator struct {
-	r            *rand.Rand
-	p            *Params
-	unit         time.Duration
-	units, parts []draas.ServiceID
-	all, sites   []draas.MemberID
-	stander      int
-}
-
-// weights say how often a kind is drawn.
-var weights = []struct {
-	kind Kind
-	n    int
-}{
-	{Crash, 5}, {CrashWrite, 5}, {CrashSay, 5}, {Freeze, 6}, {FreezeGuard, 3}, {RestartGuard, 3}, {SlowGuard, 3}, {Power, 6},
-	{Stop, 4}, {Drift, 3}, {Step, 4}, {Cut, 6}, {OneWay, 6}, {Isolate, 8}, {Loss, 4}, {Slow, 5}, {Double, 3}, {Service, 10},
-	{Flap, 4}, {Blind, 3}, {Mirage, 4}, {Effect, 4}, {SlowEffect, 2}, {DiskFull, 2}, {ReadOnly, 2}, {SyncError, 2}, {Operator, 12},
-}
-
-func (g *generator) kind() Kind {
-	sum := 0
-	for _, w := range weights {
-		sum += w.n
-	}
-	n := g.r.IntN(sum)
-	for _, w := range weights {
-		if n -= w.n; n < 0 {
-			return w.kind
-		}
-	}
-	return Crash
-}
-
-func (g *generator) member() draas.MemberID { return g.all[g.r.IntN(len(g.all))] }
-func (g *generator) site() draas.MemberID   { return g.sites[g.r.IntN(len(g.sites))] }
-
-// duration draws short ones as often as long ones.
-func (g *generator) duration() time.Duration {
-	switch g.r.IntN(4) {
-	case 0:
-		return between(g.r, g.unit/8, g.unit)
-	case 1:
-		return between(g.r, g.unit, 8*g.unit)
-	}
-	return between(g.r, 8*g.unit, 40*g.unit)
-}
-
-func (g *generator) fault() Fault {
-	f := Fault{Kind: g.kind(), On: g.member(), For: g.duration()}
-	switch f.Kind {
-	case CrashWrite, CrashSay:
-		f.N, f.For = g.r.IntN(12), 0
-	case Freeze, FreezeGuard, RestartGuard, Power, Isolate, Mirage:
-		if g.r.IntN(2) == 0 {
-			f.On = g.site()
-		}
-	case SlowGuard, SlowEffect:
-		f.On, f.By = g.site(), g.duration()
-	case Stop:
-		f.On = g.all[g.stander]
-	case Drift:
-		f.X, f.For = drawRate(g.r), 0
-	case Step:
-		f.On = g.all[(g.stander+1+g.r.IntN(len(g.all)-1))%len(g.all)]
-		f.By, f.For = between(g.r, -time.Hour, time.Hour), 0
-		if g.r.IntN(2) == 0 {
-			f.By = between(g.r, -5*time.Second, 5*time.Second)
-		}
-	case Cut, OneWay, Loss, Slow, Double:
-		for f.To = g.member(); f.To == f.On; {
-			f.To = g.member()
-		}
-		g.spoil(&f)
-	case Service, Flap:
-		f.On, f.Service = g.site(), g.parts[g.r.IntN(len(g.parts))]
-		if g.r.IntN(3) > 0 {
-			f.On = g.p.Policy.Services[g.p.Policy.UnitOf(f.Service)].Home.Member()
-		}
-		if f.Kind == Service {
-			f.For = max(f.For, between(g.r, g.p.Probe, 12*g.p.Probe))
-		} else {
-			f.By = between(g.r, g.p.Probe/2, 5*g.p.Probe)
-		}
-	case Effect:
-		all := []effecttest.Fault{effecttest.LoseRequest, effecttest.LoseAnswer, effecttest.ApplyLate, effecttest.Refuse, effecttest.Blind}
-		f.On, f.What = g.site(), string(all[g.r.IntN(len(all))])
-	case DiskFull:
-		f.N = g.r.IntN(3000)
-	case SyncError:
-		f.For = 0
-	case Operator:
-		g.operator(&f)
-	}
-	return f
-}
-
-func (g *generator) spoil(f *Fault) {
-	switch f.Kind {
-	case Loss:
-		f.X = g.r.Float64() * 0.8
-	case Slow:
-		f.By = between(g.r, g.unit/4, 8*g.unit)
-	case Double:
-		f.X, f.By = g.r.Float64(), between(g.r, 0, 4*g.unit)
-	}
-}
-
-func (g *generator) operator(f *Fault) {
-	wishes := []string{"switchover", "switchover", "failover", "failover", "failback", "activate", "pause", "pause", "resume", "acknowledge"}
-	f.For, f.What, f.Service = 0, wishes[g.r.IntN(len(wishes))], g.units[g.r.IntN(len(g.units))]
-	if g.r.IntN(3) > 0 {
-		f.To = g.site()
-	}
-	switch {
-	case f.What == "pause":
-		f.By = g.duration()
-	case g.r.IntN(10) == 0:
-		f.N = 1 + g.r.IntN(3) // an operator who looked some time ago
-	}
 }

@@ -25,6 +25,8 @@ type member struct {
 	clocks clocks
 	boot   int
 	off    bool // the machine is
+	// stood and stepped: what its clocks have done since it booted.
+	stood, stepped bool
 
 	daemon      *quorum.Replica // nil: not running
 	incarnation draas.Incarnation
@@ -191,9 +193,22 @@ func (m *member) say() bool {
 }
 
 // wake plans the next turn, unless an earlier one is planned.
-func (m *member) wake() {
-	d := m.clocks.real(max(m.daemon.Next(m.reading()), ms))
-	at := m.w.now + d
+func (m *member) wake() { m.wakeIn(m.daemon.Next(m.reading())) }
+
+// woken takes a turn, unless what it was planned for has been put off since.
+func (m *member) woken() {
+	if !m.running() {
+		return
+	}
+	if d := m.daemon.Next(m.reading()); d > ms {
+		m.wakeIn(d)
+		return
+	}
+	m.process()
+}
+
+func (m *member) wakeIn(d time.Duration) {
+	at := m.w.now + m.clocks.real(max(d, ms))
 	if m.wakeAt > m.w.now && m.wakeAt <= at {
 		return
 	}

@@ -88,14 +88,14 @@ func serviceOf(lease, renew, probe time.Duration) failover.ServicePolicy {
 // ones has fewer events in a second.
 func draw(r *rand.Rand) Params {
 	p := Default()
-	unit := between(r, 150*ms, 300*ms)
+	unit := between(r, 350*ms, 700*ms)
 	if r.IntN(16) == 0 {
 		unit = 50 * ms // as profile fast has it
 	}
 	p.Heartbeat = unit
-	p.Election = unit * time.Duration(3+r.IntN(4))
-	p.Probe = unit * time.Duration(2+r.IntN(3))
-	p.Fall = 2 + r.IntN(3)
+	p.Election = unit*2 + between(r, 0, 3*unit)
+	p.Probe = between(r, unit, 2*unit)
+	p.Fall = 2 + r.IntN(2)
 	p.Resend = p.Election * time.Duration(1+r.IntN(2))
 	p.Jitter = []time.Duration{2 * ms, 2 * ms, 20 * ms, unit / 2}[r.IntN(4)]
 	p.Doubled = []int{0, 5, 20, 200}[r.IntN(4)]
@@ -110,7 +110,7 @@ func draw(r *rand.Rand) Params {
 	case 1:
 		p.Machines[2].Domain = p.Machines[1].Domain
 	}
-	lease := max(p.Election*3/2, unit*time.Duration(8+r.IntN(8)))
+	lease := max(p.Election*3/2, unit*4+between(r, 0, 4*unit))
 	p.Policy.Services = map[draas.ServiceID]failover.ServicePolicy{"shop": drawService(r, p, lease)}
 	switch r.IntN(6) {
 	case 0:
@@ -136,7 +136,7 @@ func drawRate(r *rand.Rand) float64 {
 
 // drawService draws the rules of one service.
 func drawService(r *rand.Rand, p Params, lease time.Duration) failover.ServicePolicy {
-	s := serviceOf(lease, lease/time.Duration(4+r.IntN(3)), p.Probe)
+	s := serviceOf(lease, lease/time.Duration(3+r.IntN(3)), p.Probe)
 	if r.IntN(3) == 0 {
 		s.Home, s.Sites = "dr", []draas.SiteID{"dr", "primary"}
 	}
@@ -154,6 +154,29 @@ func drawService(r *rand.Rand, p Params, lease time.Duration) failover.ServicePo
 	}
 	s.Confirm = []time.Duration{0, 0, p.Probe, 4 * p.Probe}[r.IntN(4)]
 	s.Hold = []time.Duration{0, lease, 4 * lease, time.Minute}[r.IntN(4)]
+	switch r.IntN(12) {
+	case 0:
+		s.OnLeaseLoss = draas.LeaseLossServe
+	case 1:
+		s.OnLeaseLoss, s.Devices = draas.LeaseLossServe, []draas.SiteID{"dr", "primary"}
+	case 2:
+		s.Fence, s.Warm, s.Devices = draas.FenceDevice, true, []draas.SiteID{"dr", "primary"}
+	}
+	if r.IntN(4) == 0 {
+		s.HoldMax = 4 * s.Hold
+	}
+	if r.IntN(6) == 0 {
+		s.LeastOutage = between(r, p.Probe, 6*p.Probe)
+	}
+	if r.IntN(6) == 0 {
+		s.Restart = between(r, p.Probe, 12*p.Probe)
+	}
+	if r.IntN(4) == 0 {
+		s.Flaps, s.Steady = 1+r.IntN(3), lease
+	}
+	if r.IntN(8) == 0 {
+		s.MaxLoss = 30 * time.Second
+	}
 	s.Start = p.Probe * time.Duration(p.Rise+2)
 	switch r.IntN(4) {
 	case 0:
@@ -167,6 +190,14 @@ func drawService(r *rand.Rand, p Params, lease time.Duration) failover.ServicePo
 // between draws a duration.
 func between(r *rand.Rand, a, b time.Duration) time.Duration {
 	return a + time.Duration(r.Int64N(int64(b-a)+1))
+}
+
+func (p *Params) longestLease() time.Duration {
+	var longest time.Duration
+	for _, s := range p.Policy.Services {
+		longest = max(longest, s.Lease.Length)
+	}
+	return longest
 }
 
 // bound is how long after the last fault every service has to have exactly

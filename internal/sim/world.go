@@ -273,7 +273,7 @@ func (w *World) activate() {
 		}
 	}
 	if again {
-		w.after(400*ms, w.activate)
+		w.after(time.Second, w.activate)
 	}
 }
 
@@ -308,7 +308,7 @@ func (w *World) run(end time.Duration, stop func() bool) {
 			w.arrive(e.to, e.msg)
 		case evWake:
 			if e.to.run == e.run && e.to.wakeAt == e.at {
-				e.to.process()
+				e.to.woken()
 			}
 		case evLook:
 			e.to.look(e.run)
