@@ -84,6 +84,10 @@ func TestPartitions(t *testing.T) {
 	}{
 		{"link between the sites", []Fault{one(Cut, "primary", "dr")}, "primary", 0, false},
 		{"link of the active site to the witness", []Fault{one(Cut, "primary", "witness")}, "primary", 0, false},
+		{"from the active site to the witness", []Fault{one(OneWay, "primary", "witness")}, "primary", 0, false},
+		{"from the witness to the active site", []Fault{one(OneWay, "witness", "primary")}, "primary", 0, false},
+		{"from the active to the other site", []Fault{one(OneWay, "primary", "dr")}, "primary", 0, false},
+		{"from the other to the active site", []Fault{one(OneWay, "dr", "primary")}, "primary", 0, false},
 		{"link of the other site to the witness", []Fault{one(Cut, "dr", "witness")}, "primary", 0, false},
 		{"witness from both", []Fault{one(Isolate, "witness", "")}, "primary", 0, false},
 		{"other site from both", []Fault{one(Isolate, "dr", "")}, "primary", 0, false},
