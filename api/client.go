@@ -83,17 +83,8 @@ func (c *Client) History(ctx context.Context, service draas.ServiceID, limit int
 // Request asks for a move and waits for the decision or the refusal, not for
 // the end of the move.
 func (c *Client) Request(ctx context.Context, r Request) (*Answer, error) {
-	body, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encode request: %w", err)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+PathRequest, bytes.NewReader(body))
-	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
-	}
-	req.Header.Set("Content-Type", "application/json")
 	var a Answer
-	if err := c.do(req, &a); err != nil {
+	if err := c.post(ctx, PathRequest, r, &a); err != nil {
 		return nil, fmt.Errorf("ask for %s%s: %w", r.Move, r.Ask, err)
 	}
 	return &a, nil
@@ -101,15 +92,30 @@ func (c *Client) Request(ctx context.Context, r Request) (*Answer, error) {
 
 // Reload asks the daemon to read its file again.
 func (c *Client) Reload(ctx context.Context) (*Reload, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+PathReload, nil)
-	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
-	}
 	var r Reload
-	if err := c.do(req, &r); err != nil {
+	if err := c.post(ctx, PathReload, nil, &r); err != nil {
 		return nil, fmt.Errorf("ask for reload: %w", err)
 	}
 	return &r, nil
+}
+
+// Leave asks the member to leave the cluster, and returns when it has begun to.
+func (c *Client) Leave(ctx context.Context) (*Done, error) {
+	var d Done
+	if err := c.post(ctx, PathLeave, nil, &d); err != nil {
+		return nil, fmt.Errorf("leave: %w", err)
+	}
+	return &d, nil
+}
+
+// Force asks the survivor to start the cluster anew, and returns when it has
+// begun to.
+func (c *Client) Force(ctx context.Context, f Force) (*Done, error) {
+	var d Done
+	if err := c.post(ctx, PathForce, f, &d); err != nil {
+		return nil, fmt.Errorf("start anew: %w", err)
+	}
+	return &d, nil
 }
 
 // Watch calls f with every new status until f or the stream ends, or the
@@ -149,6 +155,23 @@ func (c *Client) get(ctx context.Context, path string, into any) error {
 	if err != nil {
 		return fmt.Errorf("make request: %w", err)
 	}
+	return c.do(req, into)
+}
+
+// post sends a body, nil for none.
+func (c *Client) post(ctx context.Context, path string, body, into any) error {
+	var data []byte
+	if body != nil {
+		var err error
+		if data, err = json.Marshal(body); err != nil {
+			return fmt.Errorf("encode request: %w", err)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(data))
+	if err != nil {
+		return fmt.Errorf("make request: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
 	return c.do(req, into)
 }
 

@@ -17,6 +17,8 @@ const (
 	PathHistory = "/v1/history" // ?service=NAME&limit=N
 	PathRequest = "/v1/request" // POST a Request
 	PathReload  = "/v1/reload"  // POST nothing
+	PathLeave   = "/v1/leave"   // POST nothing
+	PathForce   = "/v1/force"   // POST a Force
 )
 
 // MaxRequest bounds the body of a request in bytes.
@@ -35,12 +37,19 @@ type Status struct {
 	At        time.Time      `json:"at"`
 	// Leader is empty when this member knows none: then nothing can be
 	// decided and permits run out.
-	Leader   draas.MemberID  `json:"leader"`
-	Term     uint64          `json:"term"`
-	Applied  uint64          `json:"applied"`
-	Policy   string          `json:"policy"` // digest of the rules in force
-	Profile  string          `json:"profile"`
-	Members  []MemberStatus  `json:"members"`
+	Leader  draas.MemberID `json:"leader"`
+	Term    uint64         `json:"term"`
+	Applied uint64         `json:"applied"`
+	// Generation is how often the cluster was started anew from one survivor.
+	Generation uint64 `json:"generation"`
+	// Version is the version of the decision by which all members decide.
+	Version int            `json:"version"`
+	Policy  string         `json:"policy"` // digest of the rules in force
+	Profile string         `json:"profile"`
+	Members []MemberStatus `json:"members"`
+	// Log is who takes part in the replicated log, by raft id: as the leader
+	// knows it where it could be asked, else as this member does.
+	Log      []LogMember     `json:"log"`
 	Services []ServiceStatus `json:"services"`
 	Reported []Reported      `json:"reported"`
 	// Reload is what became of the file when it was read again last; nil when
@@ -71,6 +80,36 @@ type MemberStatus struct {
 	SameConfig bool           `json:"same_config"`
 	// SeenBy is how the others see its daemon.
 	SeenBy map[draas.MemberID]draas.Verdict `json:"seen_by"`
+}
+
+// LogRole is what a copy of the log counts for.
+type LogRole string
+
+// The roles of a copy of the log.
+const (
+	LogVoter   LogRole = "voter"
+	LogLearner LogRole = "learner" // gets the log, and does not count yet
+	LogJoining LogRole = "joining" // not let in yet
+	LogRemoved LogRole = "removed"
+)
+
+// LogMember is one copy of the replicated log. While a member is replaced
+// there are two of one name.
+type LogMember struct {
+	ID     draas.MemberID `json:"id"`
+	RaftID uint64         `json:"raft_id"`
+	Role   LogRole        `json:"role"`
+	// HeardMS is how long ago it was heard last; negative: never.
+	HeardMS int64 `json:"heard_ms"`
+	// Match is up to where its log is known to be the same; only a leader
+	// knows it of others.
+	Match    uint64 `json:"match,omitempty"`
+	Snapshot bool   `json:"snapshot,omitempty"` // it is being sent one
+	Leaving  bool   `json:"leaving,omitempty"`
+	// Quarantine tells why nothing of it is listened to.
+	Quarantine string `json:"quarantine,omitempty"`
+	// Refused tells why it is not let in; only it knows.
+	Refused string `json:"refused,omitempty"`
 }
 
 // ServiceStatus is what is decided of a service, and what the vantages see.
@@ -183,6 +222,21 @@ type Request struct {
 type Answer struct {
 	Accepted bool            `json:"accepted"`
 	Record   failover.Record `json:"record"`
+}
+
+// Force asks the survivor of a lost majority to start the cluster anew,
+// alone, under the next generation.
+type Force struct {
+	// OldSiteIsOff is the operator's word that the members that are lost do not
+	// serve and will not: no program can know it.
+	OldSiteIsOff bool   `json:"old_site_is_off"`
+	Operator     string `json:"operator"`
+	Reason       string `json:"reason,omitempty"`
+}
+
+// Done is the body of an answer that says no more than that it was taken up.
+type Done struct {
+	Text string `json:"text"`
 }
 
 // PageEvent says whether a page calls somebody or takes a call back.

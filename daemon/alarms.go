@@ -63,6 +63,7 @@ func alarmsOf(v sight) []alarm {
 	out = append(out, v.cluster()...)
 	out = append(out, v.files()...)
 	out = append(out, v.members()...)
+	out = append(out, v.log()...)
 	for _, svc := range v.status.Services {
 		out = append(out, v.fences(svc)...)
 		out = append(out, v.unit(svc)...)
@@ -134,6 +135,8 @@ func (v sight) members() []alarm {
 		}
 		st := v.state.Members[m.ID]
 		switch {
+		case !m.Started && v.status.Generation > 0:
+			add("started", "%s has not joined since the cluster was started anew: run draasd join --discard there, and start it", m.ID)
 		case !m.Started:
 			add("started", "%s has never started", m.ID)
 		case !m.SameConfig:
@@ -151,6 +154,31 @@ func (v sight) members() []alarm {
 		}
 		if m.ID == v.status.Self && r.Error != "" {
 			out = append(out, alarm{key: "guard:" + string(m.ID), text: fmt.Sprintf("%s: %s", m.ID, r.Error), page: true, after: alarmGuard})
+		}
+	}
+	return out
+}
+
+// log is about the copies of the replicated log.
+func (v sight) log() []alarm {
+	var out []alarm
+	for _, m := range v.status.Log {
+		add := func(what, format string, args ...any) *alarm {
+			out = append(out, alarm{key: what + ":" + string(m.ID), text: fmt.Sprintf(format, args...)})
+			return &out[len(out)-1]
+		}
+		switch {
+		case m.Quarantine != "":
+			a := add("quarantine", "%s is in quarantine, nothing of it counts: %s. Stop it, and let it come back with draasd join --discard", m.ID, m.Quarantine)
+			a.page, a.command = v.leads(), "draasd join --discard"
+		case m.Role == api.LogJoining && m.Refused != "":
+			add("joining", "%s asks to be let in, and is not: %s", m.ID, m.Refused)
+		case m.Role == api.LogJoining:
+			add("joining", "%s asks to be let in", m.ID)
+		case m.Role == api.LogLearner:
+			add("learner", "%s is catching up and does not vote yet", m.ID)
+		case m.Leaving:
+			add("leaving", "%s is leaving the cluster", m.ID)
 		}
 	}
 	return out

@@ -24,7 +24,7 @@ func calmSight() sight {
 	state := failover.State{Version: failover.Version,
 		Policy: failover.Policy{Digest: "d", Services: map[draas.ServiceID]failover.ServicePolicy{"shop": rules},
 			Members: []failover.MemberPolicy{{ID: "dr", Role: draas.RoleSite, Domain: "dr"}, {ID: "primary", Role: draas.RoleSite, Domain: "primary"}}},
-		Members: map[draas.MemberID]*failover.MemberState{"dr": {Digest: "d", Version: failover.Version}, "primary": {Digest: "d", Version: failover.Version}},
+		Members:  map[draas.MemberID]*failover.MemberState{"dr": {Digest: "d", Version: failover.Version}, "primary": {Digest: "d", Version: failover.Version}},
 		Services: map[draas.ServiceID]*failover.ServiceState{"shop": {Phase: failover.PhaseNormal, Active: "primary", Epoch: 3}},
 	}
 	s := &api.Status{Self: "primary", Leader: "primary", At: now, Policy: "d",
@@ -65,10 +65,19 @@ func TestAlarms(t *testing.T) {
 		}, "until draasd is restarted", false, ""},
 		{"never started", func(v *sight) { v.status.Members[0].Started = false }, "dr has never started", false, ""},
 		{"older draasd", func(v *sight) { v.state.Members["dr"].Version = 0 }, "dr runs an older draasd", false, ""},
+		{"not joined", func(v *sight) { v.status.Members[0].Started, v.status.Generation = false, 1 }, "draasd join --discard there", false, ""},
+		{"quarantine", func(v *sight) { v.status.Log = []api.LogMember{{ID: "dr", RaftID: 2, Role: api.LogVoter, Quarantine: "its log went backwards"}} },
+			"dr is in quarantine, nothing of it counts: its log went backwards", true, "draasd join --discard"},
+		{"learner", func(v *sight) { v.status.Log = []api.LogMember{{ID: "dr", Role: api.LogLearner}} }, "dr is catching up", false, ""},
+		{"not let in", func(v *sight) {
+			v.status.Log = []api.LogMember{{ID: "dr", Role: api.LogJoining, Refused: "primary: its old copy lives"}}
+		}, "and is not: primary: its old copy lives", false, ""},
 		{"own certificate", func(v *sight) { v.status.Reported[1].CertificateEnds = v.status.At.Add(29 * 24 * time.Hour) },
 			"the certificate of primary, or its CA's, ends in 29 days", true, "draasd issue primary"},
 		{"another's certificate", func(v *sight) { v.status.Reported[0].CertificateEnds = v.status.At.Add(-time.Hour) }, "of dr, or its CA's, has ended", false, "draasd issue dr"},
-		{"guard silent", func(v *sight) { v.status.Reported[1].Error, v.status.Reported[1].Fences = "its guard does not answer: x", nil },
+		{"guard silent", func(v *sight) {
+			v.status.Reported[1].Error, v.status.Reported[1].Fences = "its guard does not answer: x", nil
+		},
 			"primary: its guard does not answer", true, ""},
 		{"guard with another file", func(v *sight) { v.status.Reported[1].Fences = nil }, "the guard at primary does not know it", true, "systemctl reload draas-guard"},
 		{"fence at fault", func(v *sight) { v.status.Reported[1].Fences[0].Error = "flushed" }, "fence at primary: flushed", true, ""},
@@ -164,7 +173,9 @@ func TestStuck(t *testing.T) {
 func TestCertificateEnds(t *testing.T) {
 	dir := t.TempDir()
 	start := time.Now().Truncate(time.Second)
-	until := func(d time.Duration) quorum.Validity { return quorum.Validity{From: start.Add(-time.Hour), To: start.Add(d)} }
+	until := func(d time.Duration) quorum.Validity {
+		return quorum.Validity{From: start.Add(-time.Hour), To: start.Add(d)}
+	}
 	newCA := func(d time.Duration) *quorum.CA {
 		ca, err := quorum.NewCA("acme", until(d))
 		if err != nil {

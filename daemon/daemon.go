@@ -58,6 +58,7 @@ type Daemon struct {
 	lags         *lagWatch // nil at a witness
 	answers      *answers  // nil at a witness
 	files        files
+	leaving      bool    // of the main loop: this member has asked to be let go
 	startedBy    *wiring // what this run was started with
 	certificates certificates
 	suspicions   atomic.Uint64
@@ -82,7 +83,7 @@ func New(o Options) (*Daemon, error) {
 	d.log = o.Log.With("member", d.self)
 	d.wiring.Store(w)
 	if _, err := os.Stat(w.cfg.Data); errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("there is no data directory %s: a member starts from the one that `draasd init DIR` made for it (DIR/%s/data); an empty one would be a member without memory", w.cfg.Data, d.self)
+		return nil, fmt.Errorf("there is no data directory %s: a member of a new cluster starts from the one that `draasd init DIR` made for it (DIR/%s/data); one that is new in a cluster that runs, or has lost its disk, from what `draasd join` makes. An empty one would be a member without memory", w.cfg.Data, d.self)
 	}
 	return d, nil
 }
@@ -101,8 +102,26 @@ func (d *Daemon) load() (*wiring, error) {
 }
 
 // Run runs the member until ctx ends, or something without which it must not
-// go on fails.
-func (d *Daemon) Run(ctx context.Context) (err error) {
+// go on fails. ErrLeft says that it has left the cluster.
+func (d *Daemon) Run(ctx context.Context) error {
+	for {
+		err := d.run(ctx)
+		switch {
+		case errors.Is(err, errForce):
+			if err := d.force(); err != nil {
+				return err
+			}
+		case errors.Is(err, quorum.ErrRemoved) && d.leaving:
+			return d.left()
+		default:
+			return err
+		}
+	}
+}
+
+// run is one run of the member on its log.
+func (d *Daemon) run(ctx context.Context) (err error) {
+	d.leaving = false
 	d.stopping = make(chan struct{})
 	var undo cleanups
 	defer func() { err = errors.Join(err, undo.run()) }()

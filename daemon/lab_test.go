@@ -47,13 +47,20 @@ type part struct {
 
 func newLab(t testing.TB) *lab {
 	t.Helper()
+	return newLabOf(t, "fast")
+}
+
+// newLabOf is a lab of a profile: what is not to move meanwhile, however busy
+// the machine is, wants a more patient one.
+func newLabOf(t testing.TB, profile string) *lab {
+	t.Helper()
 	l := &lab{t: t, dir: filepath.Join(t.TempDir(), "lab"), base: freeBase(t), parts: make(map[string]*part)}
 	level := slog.LevelInfo
 	if testing.Verbose() {
 		level = slog.LevelDebug
 	}
 	l.log = slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: level}))
-	if err := Init(l.dir, InitOptions{Loopback: config.LoopbackOptions{BasePort: l.base}}); err != nil {
+	if err := Init(l.dir, InitOptions{Loopback: config.LoopbackOptions{BasePort: l.base, Profile: profile}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

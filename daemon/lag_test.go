@@ -39,20 +39,20 @@ func FuzzParseLag(f *testing.F) {
 	})
 }
 
-// told is what a lag watch said, by unit.
-type told struct {
+// lagsTold is what a lag watch said, by unit.
+type lagsTold struct {
 	mu   sync.Mutex
 	lags map[draas.ServiceID]failover.Lag
 	n    int
 }
 
-func (o *told) take(unit draas.ServiceID, l failover.Lag) {
+func (o *lagsTold) take(unit draas.ServiceID, l failover.Lag) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.lags[unit], o.n = l, o.n+1
 }
 
-func (o *told) of(unit draas.ServiceID) failover.Lag {
+func (o *lagsTold) of(unit draas.ServiceID) failover.Lag {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.lags[unit]
@@ -75,7 +75,7 @@ func TestLagWatch(t *testing.T) {
 	}
 	w := &wiring{cfg: &config.Config{Services: []config.Service{part("billing"), part("shop")}},
 		units: map[draas.ServiceID][]draas.ServiceID{"crm": {"billing", "shop"}}}
-	o := &told{lags: make(map[draas.ServiceID]failover.Lag)}
+	o := &lagsTold{lags: make(map[draas.ServiceID]failover.Lag)}
 	l := newLagWatch("dr", slog.New(slog.DiscardHandler), o.take)
 	l.use(w)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -34,6 +34,7 @@ type loop struct {
 	leased  func(draas.Reading) // permits may have changed
 	alive   func()
 
+	quit     error                           // ends run after the turn under way
 	waiting  map[uint64]chan failover.Record // requests by their ID
 	watchers sync.Map                        // chan struct{} -> struct{}
 	dropped  atomic.Uint64
@@ -90,6 +91,9 @@ func (l *loop) run(ctx context.Context) error {
 		}
 		l.carryOut(out, now)
 		l.alive()
+		if l.quit != nil {
+			return l.quit
+		}
 		timer.Reset(l.replica.Next(now))
 	}
 }

@@ -46,6 +46,8 @@ func (d *Daemon) handler() http.Handler {
 	mux.HandleFunc("GET "+api.PathWatch, d.serveWatch)
 	mux.HandleFunc("POST "+api.PathRequest, d.get(d.serveRequest))
 	mux.HandleFunc("POST "+api.PathReload, d.get(func(ctx context.Context, _ *http.Request) (any, error) { return d.reload(ctx) }))
+	mux.HandleFunc("POST "+api.PathLeave, d.get(func(ctx context.Context, _ *http.Request) (any, error) { return d.leave(ctx) }))
+	mux.HandleFunc("POST "+api.PathForce, d.get(d.serveForce))
 	return mux
 }
 
@@ -58,6 +60,8 @@ func (d *Daemon) get(f func(context.Context, *http.Request) (any, error)) http.H
 			code := http.StatusServiceUnavailable
 			var bad badRequest
 			switch {
+			case errors.Is(err, errRefused):
+				code = http.StatusConflict
 			case errors.Is(err, errNotFound):
 				code = http.StatusNotFound
 			case errors.As(err, &bad):
@@ -79,12 +83,27 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 
 type badRequest struct{ error }
 
-func (d *Daemon) serveRequest(ctx context.Context, r *http.Request) (any, error) {
-	var req api.Request
+func readBody(r *http.Request, into any) error {
 	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, api.MaxRequest))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&req); err != nil {
-		return nil, badRequest{fmt.Errorf("read request: %w", err)}
+	if err := dec.Decode(into); err != nil {
+		return badRequest{fmt.Errorf("read request: %w", err)}
+	}
+	return nil
+}
+
+func (d *Daemon) serveForce(ctx context.Context, r *http.Request) (any, error) {
+	var f api.Force
+	if err := readBody(r, &f); err != nil {
+		return nil, err
+	}
+	return d.startAnew(ctx, f)
+}
+
+func (d *Daemon) serveRequest(ctx context.Context, r *http.Request) (any, error) {
+	var req api.Request
+	if err := readBody(r, &req); err != nil {
+		return nil, err
 	}
 	if req.Service == "" || (req.Move == "") == (req.Ask == "") {
 		return nil, badRequest{errors.New("a request names a service, and a move or what else is asked for")}

@@ -55,6 +55,7 @@ func (d *Daemon) overview(ctx context.Context, local bool) (*api.Status, []alarm
 		Cluster: w.cfg.Cluster, ClusterID: d.clusterID, Self: d.self, At: time.Now().UTC(),
 		Leader: p.core.Leader, Term: p.core.Term, Applied: p.state.Index,
 		Policy: p.state.Policy.Digest, Profile: w.cfg.Profile.Name, Reload: p.reload,
+		Generation: p.core.Generation.Number, Version: max(p.state.Version, 1), Log: logMembers(p.core, p.now),
 	}
 	for _, m := range p.state.Policy.Members {
 		s.Members = append(s.Members, memberStatus(p.state, m))
@@ -67,7 +68,12 @@ func (d *Daemon) overview(ctx context.Context, local bool) (*api.Status, []alarm
 	}
 	s.Reported = append(s.Reported, d.report(ctx, p))
 	if !local {
-		s.Reported = append(s.Reported, d.askOthers(ctx)...)
+		for _, other := range d.askOthers(ctx) {
+			s.Reported = append(s.Reported, other.reported)
+			if other.log != nil && other.reported.Member == s.Leader {
+				s.Log = other.log
+			}
+		}
 	}
 	slices.SortFunc(s.Reported, func(a, b api.Reported) int { return cmp.Compare(a.Member, b.Member) })
 	all := alarmsOf(sight{status: s, state: p.state, wiring: w, started: d.startedBy})
@@ -157,12 +163,18 @@ func (d *Daemon) report(ctx context.Context, p picture) api.Reported {
 	return r
 }
 
+// told is what another member says.
+type told struct {
+	reported api.Reported
+	log      []api.LogMember
+}
+
 // askOthers asks every other member that has an API address what it reports.
-func (d *Daemon) askOthers(ctx context.Context) []api.Reported {
+func (d *Daemon) askOthers(ctx context.Context) []told {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	w := d.now()
-	answers := make(chan api.Reported)
+	answers := make(chan told)
 	asked := 0
 	for _, m := range w.cfg.Members {
 		client := w.others[m.ID]
@@ -173,15 +185,35 @@ func (d *Daemon) askOthers(ctx context.Context) []api.Reported {
 		go func() {
 			s, err := client.Status(ctx, true)
 			if err != nil || len(s.Reported) != 1 {
-				answers <- api.Reported{Member: m.ID, Error: fmt.Sprintf("does not answer: %v", err)}
+				answers <- told{reported: api.Reported{Member: m.ID, Error: fmt.Sprintf("does not answer: %v", err)}}
 				return
 			}
-			answers <- s.Reported[0]
+			answers <- told{s.Reported[0], s.Log}
 		}()
 	}
-	var out []api.Reported
+	var out []told
 	for range asked {
 		out = append(out, <-answers)
+	}
+	return out
+}
+
+// logMembers is who takes part in the log, as this member knows it.
+func logMembers(core quorum.CoreStatus, now draas.Reading) []api.LogMember {
+	var out []api.LogMember
+	for _, m := range core.Members {
+		l := api.LogMember{ID: m.ID, RaftID: m.RaftID, Role: api.LogRole(m.Role), HeardMS: -1,
+			Match: m.Match, Snapshot: m.Lagging, Leaving: m.Leaving, Quarantine: m.Quarantined}
+		switch {
+		case m.RaftID == core.ID:
+			l.HeardMS, l.Match = 0, core.Last
+		case m.Heard > 0:
+			l.HeardMS = (now.Boot - m.Heard).Milliseconds()
+		}
+		out = append(out, l)
+	}
+	if core.Role == quorum.RoleJoining || core.Role == quorum.RoleRemoved {
+		out = append(out, api.LogMember{ID: core.Self, RaftID: core.ID, Role: api.LogRole(core.Role), Refused: core.Refused})
 	}
 	return out
 }

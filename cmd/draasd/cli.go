@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"flag"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/draasd/draas/daemon"
 )
 
 // Exit codes.
@@ -19,6 +22,7 @@ const (
 	exitOK     = 0
 	exitFailed = 1 // refused, failed, or not complete in time
 	exitUsage  = 2 // the command line or the file is wrong
+	exitLeft   = 3 // run: the member has left the cluster, and is not to be started again by itself
 )
 
 // program is the command line with all that it touches of the outside.
@@ -26,6 +30,7 @@ type program struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+	typing *bufio.Reader // on stdin, once something was read from it
 	getenv func(string) string
 	now    func() time.Time
 	// size is the columns and rows of a terminal; false for anything else.
@@ -134,6 +139,9 @@ func (p *program) exit(c *command, err error) int {
 		return exitOK
 	case errors.As(err, &code):
 		return int(code)
+	case errors.Is(err, daemon.ErrLeft):
+		fmt.Fprintf(p.stderr, "draasd %s: %v\n", c.name, err)
+		return exitLeft
 	case errors.As(err, &usage):
 		fmt.Fprintf(p.stderr, "draasd %s: %v\nSee draasd help %s.\n", c.name, err, c.name)
 		return exitUsage

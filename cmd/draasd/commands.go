@@ -87,6 +87,28 @@ A good one is in force, for all members at once, when every member that can be h
 read the same. Put it everywhere, then run this at each member. The guard reads it at SIGHUP:
 systemctl reload draas-guard draasd.`,
 			example: "draasd reload --timeout 1m"},
+		{name: "members", args: "[--json]", bind: bindMembers,
+			short:   "who takes part in the log: votes, last heard, version, certificate, quarantine",
+			example: "draasd members"},
+		{name: "join", args: "-c FILE [--discard]", bind: bindJoin,
+			short: "prepare a data directory for a member of a cluster that runs",
+			long: `For a member that is new, or that has lost its disk. Its certificate comes from draasd issue,
+and failover.toml must name it at the members that are there: put the file everywhere, and
+reload. --discard gives up a copy of the log that must not be used any more: of a member that
+was removed, put into quarantine, or left behind by a takeover.`,
+			example: "draasd join -c /etc/draas/failover.toml"},
+		{name: "leave", bind: bindLeave,
+			short: "let this member go in order, as before a long maintenance",
+			long: `What it serves has to be handed over before: draasd switchover. The others are a majority
+without it from then on; of two sites, the other goes on alone. Its daemon ends with exit
+code 3. When it is started again, it asks to be let in.`,
+			example: "draasd leave"},
+		{name: "takeover", args: "--old-site-is-off", bind: bindTakeover,
+			short: "start the cluster anew from this member, when the majority is lost for good",
+			long: `For two sites without a witness when one is lost, or when a disaster took the majority. It
+shows what is known of the lost members and asks twice. It takes your word that they do not
+serve and will not: if one does, two sites serve. What they served is moved here.`,
+			example: "draasd takeover --old-site-is-off --reason 'flood at primary'"},
 		{name: "why", args: "SERVICE [--json]", min: 1, max: 1, bind: bindWhy,
 			short:   "why a service is where it is, and whether it would move by itself now",
 			example: "draasd why shop"},

@@ -48,11 +48,13 @@ func apiExamples() map[string]any {
 			Move: failover.MoveSwitchover, Operator: "ada", Reason: "kernel update at primary", Expect: 3}},
 		"accepted": accepted(failover.MoveSwitchover),
 		"refused":  refusal(),
+		"left":     api.Done{Text: "dr leaves the cluster: its daemon ends when the others have let it go"},
+		"force":    api.Force{OldSiteIsOff: true, Operator: "ada", Reason: "flood at primary"},
 		"page": api.Page{Event: api.PageAlarm, Key: "stuck:shop", Cluster: "acme", Member: "witness", Service: "shop", At: noon, Since: noon, Count: 1,
 			Text:    "shop has failed at primary and does not move by itself: the copy at dr is 3m20s behind, 1m0s is allowed: wait, or run draasd failover shop --allow-data-loss",
 			Reasons: []failover.Reason{{Code: failover.ReasonLoss, Text: "the copy at dr is 3m20s behind, 1m0s is allowed: wait, or run draasd failover shop --allow-data-loss"}},
 			Command: "draasd failover shop --allow-data-loss"},
-		"reload":   *offered(),
+		"reload": *offered(),
 		"refusedfile": api.Reload{File: "/etc/draas/failover.toml", At: noon, Digest: "7166f554c95b0e11aa22bb33",
 			Refused: []string{`/etc/draas/failover.toml:12: service.shop.home: there is no site "primry", want dr or primary`}},
 	}
@@ -96,13 +98,13 @@ func TestAPIDescribed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{api.PathStatus, api.PathWatch, api.PathWhy, api.PathHistory, api.PathRequest, api.PathReload} {
+	for _, path := range []string{api.PathStatus, api.PathWatch, api.PathWhy, api.PathHistory, api.PathRequest, api.PathReload, api.PathLeave, api.PathForce} {
 		if !regexp.MustCompile(`(?m)^## (GET|POST) ` + path + `(\?|$)`).Match(text) {
 			t.Errorf("docs/api.md has no section on %s", path)
 		}
 	}
 	fields := make(map[string]bool)
-	for _, v := range []any{api.Status{}, api.Why{}, api.Request{}, api.Answer{}, api.Reload{}, api.Page{}, api.Error{}} {
+	for _, v := range []any{api.Status{}, api.Why{}, api.Request{}, api.Answer{}, api.Reload{}, api.Force{}, api.Done{}, api.Page{}, api.Error{}} {
 		jsonFields(reflect.TypeOf(v), fields)
 	}
 	for _, name := range sortedKeys(fields) {

@@ -35,6 +35,9 @@ type fakeDaemon struct {
 	watched  int
 	requests []api.Request
 	reload   *api.Reload
+	forced   []api.Force
+	anew     *api.Status // after a force
+	left     int
 	asked    []string // paths and queries
 }
 
@@ -90,6 +93,21 @@ func (f *fakeDaemon) handler() http.Handler {
 		return f.answer, nil
 	}))
 	mux.HandleFunc("POST "+api.PathReload, give(func(*http.Request) (any, error) { return f.reload, nil }))
+	mux.HandleFunc("POST "+api.PathLeave, give(func(*http.Request) (any, error) {
+		f.left++
+		if f.refuse != "" {
+			return nil, errors.New(f.refuse)
+		}
+		return api.Done{Text: "dr leaves the cluster: its daemon ends when the others have let it go"}, nil
+	}))
+	mux.HandleFunc("POST "+api.PathForce, give(func(r *http.Request) (any, error) {
+		var force api.Force
+		if err := json.NewDecoder(r.Body).Decode(&force); err != nil {
+			return nil, err
+		}
+		f.forced, f.status = append(f.forced, force), f.anew
+		return api.Done{Text: "dr starts the cluster anew"}, nil
+	}))
 	mux.HandleFunc("GET "+api.PathWatch, f.watch)
 	return mux
 }

@@ -18,7 +18,7 @@ func after(ms int) time.Time { return noon.Add(time.Duration(ms) * time.Millisec
 func healthyStatus() *api.Status {
 	return &api.Status{
 		Cluster: "acme", ClusterID: "5d0c0f4f8a3b4e0f9d7a6c1b2e3f4a5b", Self: "primary", At: noon,
-		Leader: "witness", Term: 3, Applied: 1204, Policy: "7166f554c95b0e11aa22bb33", Profile: "fast",
+		Leader: "witness", Term: 3, Applied: 1204, Version: 2, Policy: "7166f554c95b0e11aa22bb33", Profile: "fast",
 		Members: []api.MemberStatus{
 			{ID: "dr", Role: draas.RoleSite, Domain: "west", Started: true, SameConfig: true,
 				SeenBy: map[draas.MemberID]draas.Verdict{"primary": draas.Healthy, "witness": draas.Healthy}},
@@ -26,6 +26,11 @@ func healthyStatus() *api.Status {
 				SeenBy: map[draas.MemberID]draas.Verdict{"dr": draas.Healthy, "witness": draas.Healthy}},
 			{ID: "witness", Role: draas.RoleWitness, Domain: "witness", Started: true, SameConfig: true,
 				SeenBy: map[draas.MemberID]draas.Verdict{"dr": draas.Healthy, "primary": draas.Healthy}},
+		},
+		Log: []api.LogMember{
+			{ID: "dr", RaftID: 1, Role: api.LogVoter, HeardMS: 42, Match: 1204},
+			{ID: "primary", RaftID: 2, Role: api.LogVoter, Match: 1204},
+			{ID: "witness", RaftID: 3, Role: api.LogVoter, HeardMS: 12, Match: 1204},
 		},
 		Services: []api.ServiceStatus{{
 			ID: "shop", Phase: failover.PhaseNormal, Active: "primary", Home: "primary", Epoch: 3,
@@ -38,11 +43,11 @@ func healthyStatus() *api.Status {
 			},
 		}},
 		Reported: []api.Reported{
-			{Member: "dr", Applied: 1204, Leader: "witness", InTouch: true, Suspicions: 2,
+			{Member: "dr", Applied: 1204, Leader: "witness", InTouch: true, Suspicions: 2, Version: 2, CertificateEnds: noon.Add(700 * 24 * time.Hour),
 				Fences: []api.FenceStatus{{Service: "shop", State: "closed", Epoch: 2}}},
-			{Member: "primary", Applied: 1204, Leader: "witness", InTouch: true,
+			{Member: "primary", Applied: 1204, Leader: "witness", InTouch: true, Version: 2, CertificateEnds: noon.Add(20 * 24 * time.Hour),
 				Fences: []api.FenceStatus{{Service: "shop", State: "open", Epoch: 3, PermitLeftMS: 1412}}},
-			{Member: "witness", Applied: 1203, Leader: "witness", InTouch: true},
+			{Member: "witness", Applied: 1203, Leader: "witness", InTouch: true, Version: 2, CertificateEnds: noon.Add(-time.Hour)},
 		},
 	}
 }
@@ -112,6 +117,33 @@ func brokenStatus() *api.Status {
 		api.ServiceStatus{ID: "wiki", Phase: failover.PhaseInactive, Home: "dr", Scheme: "dns", Fence: draas.FenceSystemd},
 		api.ServiceStatus{ID: "log", Phase: failover.PhaseSuspect, Active: "primary", Home: "primary", Epoch: 1, Scheme: "dns",
 			Fence: draas.FenceNone, Views: []api.View{{Site: "primary", Vantage: "dr", Verdict: draas.Suspect, Class: "refused"}}})
+	return s
+}
+
+// changingStatus has a member that is being replaced, one in quarantine, one
+// that the file does not name and one that is not in the log.
+func changingStatus() *api.Status {
+	s := healthyStatus()
+	s.Generation = 1
+	s.Members = append(s.Members, api.MemberStatus{ID: "west", Role: draas.RoleWitness, Domain: "west"})
+	s.Log = []api.LogMember{
+		{ID: "dr", RaftID: 1, Role: api.LogVoter, HeardMS: 95000, Match: 1100},
+		{ID: "old", RaftID: 2, Role: api.LogVoter, HeardMS: 300000, Leaving: true},
+		{ID: "primary", RaftID: 3, Role: api.LogVoter, Match: 1204},
+		{ID: "witness", RaftID: 4, Role: api.LogVoter, HeardMS: 20, Quarantine: "its log went backwards: a snapshot was restored"},
+		{ID: "dr", RaftID: 0x5a3f20c1b7e4d911, Role: api.LogLearner, HeardMS: 15, Match: 860, Snapshot: true},
+		{ID: "dr", RaftID: 0x1b7e4d9115a3f20c, Role: api.LogJoining, HeardMS: -1, Refused: "primary: another copy of this member lives"},
+	}
+	return s
+}
+
+// lonelyStatus is the DR site of two, when the other is gone.
+func lonelyStatus() *api.Status {
+	s := lostStatus()
+	s.Leader = ""
+	s.Log = []api.LogMember{{ID: "dr", RaftID: 1, Role: api.LogVoter}, {ID: "primary", RaftID: 2, Role: api.LogVoter, HeardMS: 754000}}
+	s.Services[0].Lags = []api.Lag{{Site: "dr", Known: true, BehindMS: 800}}
+	s.Services[0].Move, s.Services[0].Phase = nil, failover.PhaseNormal
 	return s
 }
 

@@ -56,16 +56,18 @@ func TestRenderings(t *testing.T) {
 	long.Warnings = []string{strings.Repeat("a-word-without-end", 12), "an escape \x1b[31m and a\nline break stay harmless"}
 	fresh := api.ServiceStatus{ID: "shop", Phase: failover.PhaseInactive}
 	tests := map[string]func(io.Writer){
-		"status-healthy": func(w io.Writer) { writeStatus(w, healthyStatus()) },
-		"status-lost":    func(w io.Writer) { writeStatus(w, lostStatus()) },
-		"status-broken":  func(w io.Writer) { writeStatus(w, brokenStatus()) },
-		"status-long":    func(w io.Writer) { writeStatus(w, long) },
-		"status-group":   func(w io.Writer) { writeStatus(w, groupStatus()) },
-		"status-alone":   func(w io.Writer) { writeStatus(w, aloneStatus()) },
-		"cost":           func(w io.Writer) { writeCost(w, healthyStatus().Services[0], api.Request{}) },
-		"cost-lost":      func(w io.Writer) { writeCost(w, lostStatus().Services[0], api.Request{Site: "dr"}) },
-		"cost-inactive":  func(w io.Writer) { writeCost(w, fresh, api.Request{Site: "dr"}) },
-		"why":            func(w io.Writer) { writeWhy(w, whyShop()) },
+		"status-healthy":   func(w io.Writer) { writeStatus(w, healthyStatus()) },
+		"status-lost":      func(w io.Writer) { writeStatus(w, lostStatus()) },
+		"status-broken":    func(w io.Writer) { writeStatus(w, brokenStatus()) },
+		"status-long":      func(w io.Writer) { writeStatus(w, long) },
+		"status-group":     func(w io.Writer) { writeStatus(w, groupStatus()) },
+		"members":          func(w io.Writer) { writeMembership(w, healthyStatus()) },
+		"members-changing": func(w io.Writer) { writeMembership(w, changingStatus()) },
+		"status-alone":     func(w io.Writer) { writeStatus(w, aloneStatus()) },
+		"cost":             func(w io.Writer) { writeCost(w, healthyStatus().Services[0], api.Request{}) },
+		"cost-lost":        func(w io.Writer) { writeCost(w, lostStatus().Services[0], api.Request{Site: "dr"}) },
+		"cost-inactive":    func(w io.Writer) { writeCost(w, fresh, api.Request{Site: "dr"}) },
+		"why":              func(w io.Writer) { writeWhy(w, whyShop()) },
 		"why-would": func(w io.Writer) {
 			writeWhy(w, &api.Why{Service: "shop", Phase: "normal", Active: "dr", Epoch: 1, Now: clauses()})
 		},

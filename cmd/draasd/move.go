@@ -196,9 +196,12 @@ func (p *program) typed(ctx context.Context, word string) error {
 // readLine reads what is typed, or ends with the context. A terminal cannot
 // be told to stop reading: then the reader ends with the process.
 func (p *program) readLine(ctx context.Context) (string, error) {
+	if p.typing == nil {
+		p.typing = bufio.NewReader(p.stdin)
+	}
 	line := make(chan string, 1)
 	go func() {
-		text, _ := bufio.NewReader(p.stdin).ReadString('\n') // an end of input is no consent
+		text, _ := p.typing.ReadString('\n') // an end of input is no consent
 		line <- strings.TrimSpace(text)
 	}()
 	select {

@@ -23,6 +23,7 @@ type server struct {
 	run   func(ctx context.Context, path string, log *slog.Logger) error
 	guard func(ctx context.Context, path string, log *slog.Logger) error
 	check func(path string, here bool) (report string, err error)
+	join  func(ctx context.Context, o daemon.JoinOptions) (daemon.Joined, error)
 	init  func(dir string, basePort int, profile string) error
 	demo  func(ctx context.Context, o demo.Options, out io.Writer) error
 	// serve is the demo's small service, started by the demo itself.
@@ -48,6 +49,7 @@ func wired() server {
 			return daemon.RunGuard(ctx, daemon.GuardOptions{ConfigPath: path, Log: log})
 		},
 		check: daemon.Check,
+		join:  daemon.Join,
 		init: func(dir string, basePort int, profile string) error {
 			return daemon.Init(dir, daemon.InitOptions{Loopback: config.LoopbackOptions{BasePort: basePort, Profile: profile}})
 		},
