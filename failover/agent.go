@@ -26,9 +26,10 @@ type AgentConfig struct {
 // applied it, its clocks and what it sees, it says what to propose and what
 // to command. It is stepped by one goroutine and holds no clock of its own.
 type Agent struct {
-	cfg   AgentConfig
-	state State
-	seq   uint64
+	cfg      AgentConfig
+	state    State
+	revision uint64
+	seq      uint64
 	// fresh: something happened since the last Tick.
 	fresh bool
 	// greeted: our own hello stands in the log.
@@ -129,6 +130,10 @@ func NewAgent(cfg AgentConfig, now draas.Reading) *Agent {
 // State is the state that the agent has applied. It must not be changed.
 func (a *Agent) State() State { return a.state }
 
+// Revision grows with every entry that may have changed the state: with all
+// but renewals.
+func (a *Agent) Revision() uint64 { return a.revision }
+
 // Restore takes over a state from a snapshot. The agent did not see when
 // permits in it were renewed last, so it counts them from now.
 func (a *Agent) Restore(s State, now draas.Reading) {
@@ -136,6 +141,7 @@ func (a *Agent) Restore(s State, now draas.Reading) {
 	s.ids = s.ServiceIDs()
 	a.state, a.fresh = s, true
 	clear(a.duties)
+	a.revision++
 	a.born = now
 	clear(a.over)
 	if m := s.Members[a.cfg.Self]; m != nil && m.Incarnation != a.cfg.Incarnation && a.greeted {
@@ -150,6 +156,7 @@ func (a *Agent) Apply(e Event, now draas.Reading) []Action {
 	a.state, a.fresh = next, true
 	if e.Kind != EventRenew {
 		clear(a.duties)
+		a.revision++
 	}
 	mine := e.By == a.cfg.Self && e.Incarnation == a.cfg.Incarnation
 	if mine {

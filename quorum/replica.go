@@ -32,7 +32,7 @@ type Replica struct {
 	actions []failover.Action
 	log     *slog.Logger
 	index   uint64
-	ranked  uint64           // index at which the order of leaders was last said
+	ranked  uint64           // revision at which the order of leaders was last said
 	missing []draas.MemberID // whom this leader did not hear then
 	leader  draas.MemberID
 	tickAt  time.Duration // boot clock: when the agent wants its next Tick
@@ -171,8 +171,8 @@ const maxRounds = 8
 func (r *Replica) Process(now draas.Reading) (Output, error) {
 	r.now = now
 	r.core.Tick(now)
-	if missing := r.core.Missing(); r.index != r.ranked || !slices.Equal(missing, r.missing) {
-		r.ranked, r.missing = r.index, missing
+	if missing := r.core.Missing(); r.agent.Revision() != r.ranked || !slices.Equal(missing, r.missing) {
+		r.ranked, r.missing = r.agent.Revision(), missing
 		r.core.Prefer(r.leaders())
 		r.core.Want(r.belongs())
 	}
