@@ -85,13 +85,17 @@ func (w testWriter) Write(p []byte) (int, error) {
 func freeBase(t testing.TB) int {
 	t.Helper()
 	for range 200 {
-		if base := 10000 + 50*rand.IntN(400); allFree(base) {
+		base := 10000 + 50*rand.IntN(400)
+		if _, taken := takenBases.LoadOrStore(base, true); !taken && allFree(base) {
 			return base
 		}
 	}
 	t.Fatal("no free range of ports")
 	return 0
 }
+
+// takenBases are those that labs of this process have: several run at a time.
+var takenBases sync.Map
 
 func allFree(base int) bool {
 	for _, host := range []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"} {

@@ -46,6 +46,7 @@ func (l *lab) join(member string, discard bool) (Joined, error) {
 // A member that has lost its disk comes back under its name and another raft
 // id; nobody else notices.
 func TestLostDisk(t *testing.T) {
+	t.Parallel()
 	l := newLabOf(t, "balanced")
 	l.startAll()
 	l.activate()
@@ -91,6 +92,7 @@ func TestLostDisk(t *testing.T) {
 // A member that leaves is not counted any more; one that serves is not let go
 // before it has handed over; started again, it comes back.
 func TestLeave(t *testing.T) {
+	t.Parallel()
 	l := newLabOf(t, "balanced")
 	l.startAll()
 	l.activate()
@@ -125,7 +127,8 @@ func TestLeave(t *testing.T) {
 // cluster may have granted, and a member of the old one is shut out until it
 // joins.
 func TestStartAnew(t *testing.T) {
-	l := newLab(t)
+	t.Parallel()
+	l := newLabOf(t, "balanced")
 	l.startAll()
 	l.activate()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
@@ -157,8 +160,9 @@ func TestStartAnew(t *testing.T) {
 		t.Fatalf("failover refused: %+v", a.Record)
 	}
 	l.await("active at dr", 20*time.Second, func() bool { sv := l.service("dr"); return sv != nil && sv.Active == "dr" && sv.Move != nil && len(sv.Move.Journal) > 0 })
-	if e := l.service("dr").Epoch; e.Generation() != 1 || l.answer("dr") != "dr" {
-		t.Errorf("epoch %v, dr answers %q", e, l.answer("dr"))
+	l.await("dr serves", 10*time.Second, func() bool { return l.answer("dr") == "dr" })
+	if sv := l.service("dr"); sv == nil || sv.Epoch.Generation() != 1 {
+		t.Errorf("under no epoch of the new generation: %+v", sv)
 	}
 
 	l.startDaemon("witness")

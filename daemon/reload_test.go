@@ -74,6 +74,7 @@ func (l *lab) anotherService(text string) string {
 // A file that has been read by all members is in force for all at once; no
 // permit is lost over it, and what is looked at as before keeps its verdict.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	l := newLabOf(t, "balanced")
 	l.startAll()
 	l.activate()
@@ -124,6 +125,7 @@ func TestReload(t *testing.T) {
 // What cannot be taken over is refused with all that is wrong, and what is in
 // use stays.
 func TestReloadRefused(t *testing.T) {
+	t.Parallel()
 	l := newLabOf(t, "balanced")
 	l.startAll()
 	l.activate()
