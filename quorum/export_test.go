@@ -69,7 +69,7 @@ func Hello(welcome bool, cluster ClusterID, from, to draas.MemberID) []byte {
 	if welcome {
 		kind = frameWelcome
 	}
-	payload := hello{protocolVersion, cluster, 99, from, to}.encode()
+	payload := hello{protocolVersion, lowestVersion, cluster, 99, from, to}.encode()
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(payload)+1)), append([]byte{byte(kind)}, payload...)...)
 }
 

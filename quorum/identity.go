@@ -4,7 +4,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -13,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -99,6 +99,69 @@ func (ca *CA) Issue(member draas.MemberID, hosts []string, v Validity) (Identity
 	return Identity{CertPEM: encodePEM("CERTIFICATE", der), KeyPEM: keyPEM}, nil
 }
 
+// LoadCA reads what Init keeps of the authority: ca.crt and ca.key in a
+// directory. ca.crt may be a bundle, as in the middle of a change of CA: the
+// certificate that the key belongs to is used.
+func LoadCA(dir string) (*CA, error) {
+	certPEM, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
+	if err != nil {
+		return nil, fmt.Errorf("load CA: %w", err)
+	}
+	keyPEM, err := os.ReadFile(filepath.Join(dir, "ca.key"))
+	if err != nil {
+		return nil, fmt.Errorf("load CA: %w", err)
+	}
+	bundle, err := parseCertificates(certPEM)
+	if err != nil {
+		return nil, fmt.Errorf("load CA: %w", err)
+	}
+	block, _ := pem.Decode(keyPEM)
+	if block == nil {
+		return nil, errors.New("load CA: ca.key holds no key")
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("load CA: read ca.key: %w", err)
+	}
+	key, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("load CA: ca.key is a %T, not ECDSA", parsed)
+	}
+	for _, cert := range bundle {
+		if key.PublicKey.Equal(cert.PublicKey) && cert.IsCA {
+			return &CA{CertPEM: encodePEM("CERTIFICATE", cert.Raw), KeyPEM: keyPEM, cert: cert, key: key}, nil
+		}
+	}
+	return nil, errors.New("load CA: ca.key belongs to no certificate in ca.crt")
+}
+
+// Validity is when the authority's certificate holds: none that it issues is
+// good for longer.
+func (ca *CA) Validity() Validity { return Validity{ca.cert.NotBefore, ca.cert.NotAfter} }
+
+// parseCertificates reads all certificates of a PEM file.
+func parseCertificates(data []byte) ([]*x509.Certificate, error) {
+	var all []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, cert)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("it holds no certificate")
+	}
+	return all, nil
+}
+
 func certificate(name string, v Validity) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
@@ -143,71 +206,4 @@ func MemberOf(cert *x509.Certificate, members []draas.MemberID) (draas.MemberID,
 		return "", fmt.Errorf("%w: it is for %q, members are %q", ErrNotMember, names, members)
 	}
 	return found[0], nil
-}
-
-// TLSFiles names PEM files. They are read again at each handshake, so that
-// certificates can be renewed without a restart.
-type TLSFiles struct {
-	CA, Cert, Key string
-}
-
-// credentials is what the files hold.
-type credentials struct {
-	roots *x509.CertPool
-	cert  tls.Certificate
-}
-
-func (f TLSFiles) load() (*credentials, error) {
-	ca, err := os.ReadFile(f.CA)
-	if err != nil {
-		return nil, fmt.Errorf("read CA: %w", err)
-	}
-	c := &credentials{roots: x509.NewCertPool()}
-	if !c.roots.AppendCertsFromPEM(ca) {
-		return nil, fmt.Errorf("read CA: %s holds no certificate", f.CA)
-	}
-	if c.cert, err = tls.LoadX509KeyPair(f.Cert, f.Key); err != nil {
-		return nil, fmt.Errorf("read certificate %s and key %s: %w", f.Cert, f.Key, err)
-	}
-	if c.cert.Leaf == nil {
-		return nil, fmt.Errorf("read certificate %s: it holds none", f.Cert)
-	}
-	return c, nil
-}
-
-// server is the TLS side of an accepted connection: any member may call.
-func (c *credentials) server() *tls.Config {
-	return &tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		Certificates: []tls.Certificate{c.cert},
-		ClientAuth:   tls.RequireAndVerifyClientCert,
-		ClientCAs:    c.roots,
-		// A resumed session would skip the look at the certificate's dates.
-		SessionTicketsDisabled: true,
-	}
-}
-
-// client is the TLS side of a dialled connection. The peer is known by its
-// member's name and not by the address it was dialled at, so that the chain is
-// checked here in place of the library's check of a host name.
-func (c *credentials) client(want draas.MemberID, members []draas.MemberID) *tls.Config {
-	return &tls.Config{
-		MinVersion:         tls.VersionTLS13,
-		Certificates:       []tls.Certificate{c.cert},
-		InsecureSkipVerify: true,
-		VerifyConnection: func(s tls.ConnectionState) error {
-			chain := x509.VerifyOptions{Roots: c.roots, Intermediates: x509.NewCertPool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
-			for _, cert := range s.PeerCertificates[1:] {
-				chain.Intermediates.AddCert(cert)
-			}
-			if _, err := s.PeerCertificates[0].Verify(chain); err != nil {
-				return err
-			}
-			got, err := MemberOf(s.PeerCertificates[0], members)
-			if err == nil && got != want {
-				err = fmt.Errorf("%w: %s was called, %s answered", ErrNotMember, want, got)
-			}
-			return err
-		},
-	}
 }

@@ -28,6 +28,11 @@ const (
 	maxBackoff       = 500 * time.Millisecond
 	complainEvery    = time.Minute
 
+	credentialsEvery = 10 * time.Second // the files of certificates are looked at
+	renewBefore      = time.Minute      // a connection is renewed before a certificate ends
+	renewEvery       = 10 * time.Second // and tried again
+	replacedAfter    = 2 * time.Second  // the one that it replaces may still talk
+
 	maxPending    = 64       // connections that have not said who they are
 	maxQueue      = 1024     // frames waiting for a peer
 	maxQueueBytes = 32 << 20 // bytes waiting for a peer
@@ -62,15 +67,17 @@ type TransportConfig struct {
 // meant for a member goes only to the address that the configuration names: a
 // copy of it somewhere else receives nothing.
 type Transport struct {
-	cfg     TransportConfig
-	members []draas.MemberID
-	ln      net.Listener
-	links   map[draas.MemberID]*link // to each peer, fixed
+	cfg TransportConfig
+	ln  net.Listener
 
 	refused atomic.Uint64 // connections that were no peer's
 
 	mu       sync.Mutex
+	members  []draas.MemberID            // with this one, sorted; replaced, never changed
+	links    map[draas.MemberID]*link    // to each peer
+	spawn    func(*link)                 // starts one; nil while Run does not
 	creds    *credentials                // the last that could be read
+	renewed  chan struct{}               // closed when creds have changed
 	inbound  map[draas.MemberID]*inbound // from each peer, at most one
 	pending  []net.Conn                  // not yet known, oldest first
 	warned   map[string]time.Time        // last complaint about a source
@@ -93,6 +100,17 @@ type PeerStatus struct {
 	Since     time.Time     // when Connected last changed
 	// Incarnation is the peer's daemon's, zero while not connected.
 	Incarnation draas.Incarnation
+	// NotAfter is when the peer's certificate ends, as last seen; zero: never.
+	NotAfter time.Time
+}
+
+// CertificateStatus is until when what the files hold is good. A connection is
+// renewed when they change, and given up when the peer's certificate has ended.
+type CertificateStatus struct {
+	NotAfter time.Time // of the own certificate
+	// CANotAfter is of the CA that it was issued by, zero if it is not in the
+	// bundle: then peers refuse it.
+	CANotAfter time.Time
 }
 
 // NewTransport opens the listener. Run must follow, or Close.
@@ -101,31 +119,23 @@ func NewTransport(cfg TransportConfig) (*Transport, error) {
 		return nil, errors.New("open transport: incarnation, callbacks and log are needed")
 	}
 	t := &Transport{
-		cfg: cfg, members: append(slices.Collect(maps.Keys(cfg.Peers)), cfg.Self),
+		cfg: cfg, renewed: make(chan struct{}),
 		links: map[draas.MemberID]*link{}, inbound: map[draas.MemberID]*inbound{}, warned: map[string]time.Time{},
 		doubles: map[draas.MemberID]draas.Incarnation{}, asks: map[uint64]chan struct{}{},
 	}
-	slices.Sort(t.members)
-	if len(slices.Compact(slices.Clone(t.members))) != len(t.members) {
-		return nil, fmt.Errorf("open transport: %s is its own peer", cfg.Self)
+	if err := t.SetPeers(cfg.Peers); err != nil {
+		return nil, fmt.Errorf("open transport: %w", err)
 	}
 	creds, err := cfg.TLS.load()
 	if err != nil {
 		return nil, fmt.Errorf("open transport: %w", err)
 	}
-	if got, err := MemberOf(creds.cert.Leaf, t.members); err != nil {
-		return nil, fmt.Errorf("open transport: own certificate: %w", err)
-	} else if got != cfg.Self {
-		return nil, fmt.Errorf("open transport: own certificate: %w: it is %s's, this daemon is %s", ErrNotMember, got, cfg.Self)
+	if err := t.mine(creds); err != nil {
+		return nil, fmt.Errorf("open transport: %w", err)
 	}
 	t.creds = creds
 	if leaf := creds.cert.Leaf; time.Now().After(leaf.NotAfter) {
 		cfg.Log.Error("own certificate has expired, peers will refuse it", "file", cfg.TLS.Cert, "expired", leaf.NotAfter)
-	}
-	for _, m := range t.members {
-		if m != cfg.Self {
-			t.links[m] = &link{t: t, member: m, addr: cfg.Peers[m], queue: make(chan frame, maxQueue)}
-		}
 	}
 	t.ln = cfg.Listener
 	if t.ln == nil {
@@ -142,29 +152,101 @@ func (t *Transport) Addr() net.Addr { return t.ln.Addr() }
 // Close closes the listener of a transport that was not Run.
 func (t *Transport) Close() error { return t.ln.Close() }
 
+// mine checks that credentials are this member's.
+func (t *Transport) mine(c *credentials) error {
+	got, err := MemberOf(c.cert.Leaf, t.names())
+	if err == nil && got != t.cfg.Self {
+		err = fmt.Errorf("%w: it is %s's, this daemon is %s", ErrNotMember, got, t.cfg.Self)
+	}
+	if err != nil {
+		return fmt.Errorf("own certificate: %w", err)
+	}
+	return nil
+}
+
 // Run works until ctx ends, and returns when all its goroutines have ended.
 func (t *Transport) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { t.ln.Close() })
 	defer stop()
-	var diallers sync.WaitGroup
-	for _, l := range t.links {
-		diallers.Go(func() { l.run(ctx) })
+	var running sync.WaitGroup
+	t.mu.Lock()
+	t.spawn = func(l *link) {
+		own, cancel := context.WithCancel(ctx)
+		l.cancel = cancel
+		running.Go(func() { defer cancel(); l.run(own) })
 	}
+	for _, m := range slices.Sorted(maps.Keys(t.links)) {
+		t.spawn(t.links[m])
+	}
+	t.mu.Unlock()
+	running.Go(func() { t.watchCredentials(ctx) })
 	err := t.accept(ctx)
 	cancel()
 	t.ln.Close()
-	diallers.Wait()
+	t.mu.Lock()
+	t.spawn = nil
+	t.mu.Unlock()
+	running.Wait()
 	t.accepted.Wait()
 	return err
+}
+
+// SetPeers says who the other members are from now on, and where to dial them.
+// Connections to those that stay where they are live on.
+func (t *Transport) SetPeers(peers map[draas.MemberID]string) error {
+	if _, ok := peers[t.cfg.Self]; ok {
+		return fmt.Errorf("set peers: %s is its own peer", t.cfg.Self)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.members = slices.Sorted(maps.Keys(peers))
+	t.members = append(t.members, t.cfg.Self)
+	slices.Sort(t.members)
+	for m, l := range t.links {
+		if addr, ok := peers[m]; ok && addr == l.addr {
+			continue
+		}
+		if l.cancel != nil {
+			l.cancel()
+		}
+		delete(t.links, m)
+		if in := t.inbound[m]; in != nil && !slices.Contains(t.members, m) {
+			in.conn.Close()
+		}
+	}
+	for _, m := range t.members {
+		if m == t.cfg.Self || t.links[m] != nil {
+			continue
+		}
+		t.links[m] = &link{t: t, member: m, addr: peers[m], queue: make(chan frame, maxQueue)}
+		if t.spawn != nil {
+			t.spawn(t.links[m])
+		}
+	}
+	return nil
+}
+
+// names are the members, this one among them.
+func (t *Transport) names() []draas.MemberID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.members
+}
+
+// link is that to a peer, or nil.
+func (t *Transport) link(member draas.MemberID) *link {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.links[member]
 }
 
 // Send queues messages. One for a peer that is not connected, or has too many
 // waiting, is dropped: Raft sends again what matters.
 func (t *Transport) Send(messages []Message) {
 	for _, m := range messages {
-		if l := t.links[m.To]; l != nil && m.From == t.cfg.Self {
+		if l := t.link(m.To); l != nil && m.From == t.cfg.Self {
 			l.send(frame{Type: frameMessage, Payload: m.Data})
 		}
 	}
@@ -176,7 +258,7 @@ var ErrNotConnected = errors.New("not connected")
 // Ping asks a peer's daemon for a sign of life, which its main loop gives. It
 // takes both connections: the answer comes on the one that the peer dialled.
 func (t *Transport) Ping(ctx context.Context, member draas.MemberID) error {
-	l := t.links[member]
+	l := t.link(member)
 	if l == nil {
 		return fmt.Errorf("ping %s: %w", member, ErrNotMember)
 	}
@@ -215,8 +297,8 @@ func (t *Transport) answered(nonce uint64) {
 // Status reports on the peers, sorted by name.
 func (t *Transport) Status() []PeerStatus {
 	var all []PeerStatus
-	for _, m := range t.members {
-		l := t.links[m]
+	for _, m := range t.names() {
+		l := t.link(m)
 		if l == nil {
 			continue
 		}
@@ -225,7 +307,12 @@ func (t *Transport) Status() []PeerStatus {
 		l.mu.Unlock()
 		s.Member, s.Address, s.Sent, s.Dropped = m, l.addr, l.sent.Load(), l.dropped.Load()
 		t.mu.Lock()
-		s.Inbound = t.inbound[m] != nil
+		if in := t.inbound[m]; in != nil {
+			s.Inbound = true
+			if s.NotAfter.IsZero() || in.expires.After(s.NotAfter) {
+				s.NotAfter = in.expires
+			}
+		}
 		t.mu.Unlock()
 		all = append(all, s)
 	}
@@ -234,20 +321,6 @@ func (t *Transport) Status() []PeerStatus {
 
 // Refused is how many connections were made by somebody who was no peer.
 func (t *Transport) Refused() uint64 { return t.refused.Load() }
-
-// credentials reads the files again. While they cannot be read, as in the
-// middle of a renewal, the last good ones hold.
-func (t *Transport) credentials() *credentials {
-	fresh, err := t.cfg.TLS.load()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err == nil {
-		t.creds = fresh
-	} else if t.mayWarn("tls files", time.Now()) {
-		t.cfg.Log.Error("certificates cannot be read, those read last are used", "err", err)
-	}
-	return t.creds
-}
 
 // mayWarn bounds complaints to one per source and minute. t.mu is held.
 func (t *Transport) mayWarn(source string, now time.Time) bool {

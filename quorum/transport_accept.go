@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/draasd/draas"
@@ -18,6 +20,10 @@ import (
 type inbound struct {
 	conn        net.Conn
 	incarnation draas.Incarnation
+	chain       []*x509.Certificate // the peer's
+	expires     time.Time
+	replaced    atomic.Bool // by a newer one of the same daemon
+	ending      *time.Timer // then: when it is closed
 }
 
 // accept takes connections until the listener is closed.
@@ -97,15 +103,20 @@ func (t *Transport) receive(ctx context.Context, raw net.Conn) {
 		}
 		return
 	}
-	me := &inbound{conn: raw, incarnation: h.Incarnation}
+	chain := conn.(patient).Conn.(*tls.Conn).ConnectionState().PeerCertificates
+	me := &inbound{conn: raw, incarnation: h.Incarnation, chain: chain, expires: chain[0].NotAfter}
 	if err := t.admit(h.From, me); err != nil {
-		t.double(h, source, err)
+		if errors.Is(err, ErrDuplicate) {
+			t.double(h, source, err)
+		} else {
+			t.complain(source, err)
+		}
 		w := bufio.NewWriter(conn)
 		_ = errors.Join(writeFrame(w, frame{frameRefusal, encodeRefusal(err)}), w.Flush()) // it may have gone
 		return
 	}
 	defer t.leave(h.From, me)
-	err = t.listenTo(conn, in, h)
+	err = t.listenTo(conn, in, h, me)
 	if ctx.Err() != nil {
 		return
 	}
@@ -113,7 +124,7 @@ func (t *Transport) receive(ctx context.Context, raw net.Conn) {
 		t.complain(source, err)
 	}
 	t.cfg.Log.Debug("connection of peer ended", "peer", h.From, "err", err)
-	if gone(err) {
+	if gone(err) && !me.replaced.Load() {
 		t.cfg.PeerDown(h.From)
 	}
 }
@@ -162,12 +173,12 @@ func (t *Transport) handshake(raw net.Conn) (net.Conn, *bufio.Reader, hello, err
 
 // check says whether the hello is that of a peer, and the certificate's.
 func (t *Transport) check(h hello, s tls.ConnectionState) error {
-	member, err := MemberOf(s.PeerCertificates[0], t.members)
+	member, err := MemberOf(s.PeerCertificates[0], t.names())
 	switch {
 	case err != nil:
 		return err
-	case h.Version != protocolVersion:
-		return fmt.Errorf("%w: %d, this one speaks %d", ErrProtocol, h.Version, protocolVersion)
+	case !h.understood():
+		return h.misunderstood()
 	case h.Cluster != t.cfg.Cluster:
 		return fmt.Errorf("%w: %s, this one to %s", ErrForeignCluster, h.Cluster, t.cfg.Cluster)
 	case h.From != member || member == t.cfg.Self:
@@ -182,7 +193,11 @@ func (t *Transport) check(h hello, s tls.ConnectionState) error {
 // answers at the member's address, if it does, otherwise the one that came
 // first. The same daemon may come again: its older connection is dead.
 func (t *Transport) admit(member draas.MemberID, me *inbound) error {
-	there := t.links[member].incarnation()
+	l := t.link(member)
+	if l == nil {
+		return fmt.Errorf("%w: %s", ErrNotMember, member) // not any more
+	}
+	there := l.incarnation()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := t.inbound[member]
@@ -190,7 +205,9 @@ func (t *Transport) admit(member draas.MemberID, me *inbound) error {
 		return fmt.Errorf("%w: %s", ErrDuplicate, member)
 	}
 	if old != nil {
-		old.conn.Close()
+		// A dead one, or one that its daemon has renewed and is about to close.
+		old.replaced.Store(true)
+		old.ending = time.AfterFunc(replacedAfter, func() { old.conn.Close() })
 	}
 	t.inbound[member] = me
 	return nil
@@ -212,6 +229,9 @@ func (t *Transport) leave(member draas.MemberID, me *inbound) {
 	defer t.mu.Unlock()
 	if t.inbound[member] == me {
 		delete(t.inbound, member)
+	}
+	if me.ending != nil {
+		me.ending.Stop()
 	}
 }
 
@@ -235,9 +255,9 @@ func (t *Transport) double(h hello, source string, err error) {
 }
 
 // listenTo welcomes a peer and hands on what it sends.
-func (t *Transport) listenTo(conn net.Conn, in *bufio.Reader, h hello) error {
+func (t *Transport) listenTo(conn net.Conn, in *bufio.Reader, h hello, me *inbound) error {
 	w := bufio.NewWriterSize(conn, 512)
-	mine := hello{Version: protocolVersion, Cluster: t.cfg.Cluster, Incarnation: t.cfg.Incarnation, From: t.cfg.Self, To: h.From}
+	mine := t.hello(h.From)
 	if err := errors.Join(writeFrame(w, frame{frameWelcome, mine.encode()}), w.Flush()); err != nil {
 		return fmt.Errorf("welcome: %w", err)
 	}
@@ -246,6 +266,9 @@ func (t *Transport) listenTo(conn net.Conn, in *bufio.Reader, h hello) error {
 		if err != nil {
 			return fmt.Errorf("read: %w", err)
 		}
+		if time.Now().After(me.expires) { // it beats every second
+			return fmt.Errorf("read: %w at %v", errExpired, me.expires)
+		}
 		if f.Type != frameMessage && len(f.Payload) != 8 {
 			return fmt.Errorf("read: %w", errFrame)
 		}
@@ -253,7 +276,11 @@ func (t *Transport) listenTo(conn net.Conn, in *bufio.Reader, h hello) error {
 		case frameMessage:
 			t.cfg.Inbox(Message{From: h.From, To: t.cfg.Self, Data: f.Payload})
 		case frameAsk:
-			t.cfg.Asked(h.From, func() { t.links[h.From].send(frame{frameAnswer, f.Payload}) })
+			t.cfg.Asked(h.From, func() {
+				if l := t.link(h.From); l != nil {
+					l.send(frame{frameAnswer, f.Payload})
+				}
+			})
 		case frameAnswer:
 			t.answered(binary.BigEndian.Uint64(f.Payload))
 		case frameBeat:

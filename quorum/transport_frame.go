@@ -16,7 +16,9 @@ import (
 // connections that it dialled; what comes back on them is the answer to its
 // hello, and echoes. A frame is: length of the rest u32, type u8, payload.
 const (
-	protocolVersion = 1
+	// protocolVersion 1 was never released.
+	protocolVersion = 2
+	lowestVersion   = 2 // that this one can talk with
 	helloMagic      = "draas-peer"
 
 	frameHead    = 4
@@ -84,17 +86,31 @@ func writeFrame(w *bufio.Writer, f frame) error {
 }
 
 // hello opens a connection, and the same with From and To exchanged is the
-// welcome.
+// welcome. What follows after the names is of a later version and passed over;
+// what an older one must not pass over raises Lowest.
 type hello struct {
-	Version     uint16
-	Cluster     ClusterID
-	Incarnation draas.Incarnation
-	From, To    draas.MemberID
+	Version, Lowest uint16 // both sides speak the smaller Version
+	Cluster         ClusterID
+	Incarnation     draas.Incarnation
+	From, To        draas.MemberID
+}
+
+// hello is this member's to a peer.
+func (t *Transport) hello(to draas.MemberID) hello {
+	return hello{Version: protocolVersion, Lowest: lowestVersion, Cluster: t.cfg.Cluster, Incarnation: t.cfg.Incarnation, From: t.cfg.Self, To: to}
+}
+
+// understood reports whether there is a version that both sides speak.
+func (h hello) understood() bool { return h.Version >= lowestVersion && h.Lowest <= protocolVersion }
+
+func (h hello) misunderstood() error {
+	return fmt.Errorf("%w: %d to %d, this one speaks %d to %d", ErrProtocol, h.Lowest, h.Version, lowestVersion, protocolVersion)
 }
 
 func (h hello) encode() []byte {
 	b := append([]byte(nil), helloMagic...)
 	b = binary.BigEndian.AppendUint16(b, h.Version)
+	b = binary.BigEndian.AppendUint16(b, h.Lowest)
 	b = append(b, h.Cluster[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(h.Incarnation))
 	b = append(b, byte(len(h.From)))
@@ -103,18 +119,22 @@ func (h hello) encode() []byte {
 	return append(b, h.To...)
 }
 
-// decodeHello reads a hello. Of another version only the version is read.
+// decodeHello reads a hello. Of one that is not understood only the versions
+// are read.
 func decodeHello(b []byte) (hello, error) {
 	var h hello
-	if len(b) < len(helloMagic)+2 || string(b[:len(helloMagic)]) != helloMagic {
+	if len(b) < len(helloMagic)+4 || string(b[:len(helloMagic)]) != helloMagic {
 		return h, errFrame
 	}
 	b = b[len(helloMagic):]
-	h.Version = binary.BigEndian.Uint16(b)
-	if b = b[2:]; h.Version != protocolVersion {
+	h.Version, h.Lowest = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
+	if h.Version == 1 {
+		h.Lowest = 1 // it did not say
+	}
+	if !h.understood() {
 		return h, nil
 	}
-	if len(b) < 16+8 {
+	if b = b[4:]; len(b) < 16+8 {
 		return h, errFrame
 	}
 	h.Cluster, h.Incarnation = ClusterID(b[:16]), draas.Incarnation(binary.BigEndian.Uint64(b[16:]))
@@ -125,7 +145,7 @@ func decodeHello(b []byte) (hello, error) {
 		}
 		*name, b = draas.MemberID(b[1:1+b[0]]), b[1+int(b[0]):]
 	}
-	if len(b) != 0 || h.Incarnation == 0 {
+	if h.Incarnation == 0 {
 		return h, errFrame
 	}
 	return h, nil
