@@ -82,8 +82,11 @@ func TestNewKinds(t *testing.T) {
 		t.Errorf("devices %+v", d)
 	}
 	on, _ := c.Service("on")
-	if on.OnLeaseLoss != draas.LeaseLossServe || on.Flaps != 3 || on.Steady != 10*time.Minute || on.Timing.HoldMax != 24*time.Hour {
+	if on.OnLeaseLoss != draas.LeaseLossServe || on.Flaps != 3 || on.Steady != 10*time.Minute || on.Timing.HoldMax != time.Hour {
 		t.Errorf("service %+v", on.Policy)
+	}
+	if off.Timing.HoldMax != 36*time.Hour {
+		t.Errorf("a hold of %s grows to %s", off.Timing.Hold, off.Timing.HoldMax)
 	}
 	at := c.At("/srv/a")
 	moved, _ := at.Service("shop")
@@ -124,6 +127,9 @@ func TestRTOOfPatienceAndDevices(t *testing.T) {
 		{"longer at the other site", strings.Replace(whole, "stay = \"0s\"", "stay = \"15s\"", 1), "off",
 			"46.42s (detect 4.1s + confirm 1s + device 40s + act 320ms + ttl 1s)",
 			"46.52s (detect 4.1s + confirm 1s + device 40s + act 420ms + ttl 1s)"},
+		// site a: 35 for each service, one after the other; the slowest fence is on's
+		{"group with devices", pair(whole), "pair", "1m16.42s (detect 4.1s + confirm 1s + device 1m10s + act 320ms + ttl 1s)",
+			"1m18.52s (detect 4.1s + confirm 1s + fence 2s + device 1m10s + act 420ms + ttl 1s)"},
 		// cautious: detect 3 x 2.2 s + 1.5 s; no lease is left after confirm
 		{"two sites", two, "shop", "1m23.42s (detect 8.1s + confirm 5s + device 1m5s + act 320ms + ttl 5s)",
 			"18.67s (detect 8.1s + confirm 5s + fence 150ms + act 420ms + ttl 5s)"},
@@ -147,6 +153,14 @@ func TestRTOOfPatienceAndDevices(t *testing.T) {
 			}
 		}
 	}
+}
+
+// pair joins two services of whole.toml to a group.
+func pair(whole string) string {
+	i, j := strings.Index(whole, "[service.on]\n"), strings.Index(whole, "address = { a = [\"192.0.2.40\"]")
+	whole = whole[:i] + "[service.on]\nscheme = \"dns\"\n" + whole[j:]
+	whole = strings.Replace(whole, "home = \"b\"\nautomatic = true\nhold = \"36h\"\n", "", 1)
+	return whole + "[group.pair]\nservices = [\"off\", \"on\"]\nhome = \"a\"\nautomatic = true\non_lease_loss = \"serve\"\nlease = \"6s\"\n"
 }
 
 // What `draasd check` says besides: the whole text, since people read it.
