@@ -28,7 +28,7 @@ func newDisk() *disk { return &disk{Disk: quorumtest.NewDisk(), left: -1, room: 
 
 // crash is the machine's or the daemon's end: what was not synced may be lost.
 func (d *disk) crash(rnd *rand.Rand) {
-	d.Disk, d.left, d.killed = d.Disk.Crash(rnd), -1, false
+	d.Disk, d.left, d.killed, d.sick = d.Disk.Crash(rnd), -1, false, false
 	if d.room >= 0 {
 		d.Limit(int64(d.room))
 	}
@@ -121,4 +121,5 @@ func (d *disk) faulty() bool { return d.killed || d.readOnly || d.room >= 0 || d
 func (d *disk) heal() {
 	d.left, d.killed, d.readOnly, d.sick = -1, false, false, false
 	d.fill(-1)
+	d.BreakSync(nil)
 }

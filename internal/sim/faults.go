@@ -7,6 +7,8 @@ import (
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/quorum"
+	"github.com/draasd/draas/quorum/quorumtest"
 	"github.com/draasd/draas/runbook/effecttest"
 )
 
@@ -116,7 +118,7 @@ func (w *World) until(d time.Duration, end func()) {
 // allKinds lists the kinds of fault that are drawn, and Pause.
 var allKinds = []Kind{Crash, CrashWrite, CrashSay, Freeze, FreezeGuard, RestartGuard, SlowGuard, Power, Stop, Drift, Step,
 	Cut, OneWay, Isolate, Loss, Slow, Double, Service, Flap, Blind, Mirage, Effect, SlowEffect, DiskFull, ReadOnly, SyncError,
-	Operator, Pause}
+	Rollback, Wipe, Operator, Pause}
 
 func (w *World) daemonFault(m *member, f Fault) bool {
 	switch f.Kind {
@@ -181,6 +183,20 @@ func (w *World) machineFault(m *member, f Fault) bool {
 	case SyncError:
 		m.disk.BreakSync(syscall.EIO)
 		m.disk.sick = true
+	case Rollback:
+		m.lost = true
+		old := m.disk.Clone()
+		w.until(f.By, func() {
+			m.die()
+			m.disk.Disk = old
+			w.note("an old copy of the data directory is put back on %s", m.id)
+			m.again(f.For)
+		})
+	case Wipe:
+		m.lost = true
+		m.die()
+		m.disk.Disk = quorumtest.NewDisk()
+		m.again(f.For)
 	default:
 		return false
 	}
@@ -383,4 +399,16 @@ func (m *member) heal() {
 	m.powerOn()
 	m.start()
 	m.process()
+}
+
+// replace is an operator who makes a member out of one that has lost its log.
+func (m *member) replace() {
+	names, err := m.disk.List()
+	if err == nil && len(names) == 0 {
+		err = quorum.Join(m.disk, cluster, m.id, m.random)
+	} else if err == nil {
+		_, err = quorum.Rejoin(m.disk, m.random)
+	}
+	m.w.note("%s is to join anew: %v", m.id, err)
+	m.start()
 }

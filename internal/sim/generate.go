@@ -53,11 +53,25 @@ func generate(seed uint64, p *Params) Schedule {
 			at = between(r, 2*time.Second, s.Trouble-time.Second)
 		}
 	}
+	if slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.Kind == Rollback }) {
+		s.Faults = slices.DeleteFunc(s.Faults, tooMuch)
+	}
 	for sure := countSure(s.Faults); sure < 2; sure++ {
-		s.Faults = append(s.Faults, Fault{At: between(r, 2*time.Second, s.Trouble-time.Second), Kind: Crash, On: Leader, For: g.duration()})
+		s.Faults = append(s.Faults, Fault{At: between(r, 2*time.Second, s.Trouble-time.Second), Kind: Service, On: Active, Service: g.parts[0], For: g.lasting()})
 	}
 	slices.SortStableFunc(s.Faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
 	return s
+}
+
+// tooMuch: beside a log that went backwards no other daemon dies or is cut
+// off. Who went backwards is found out by those who remember what it said; if
+// they have just started, or cannot be heard, nobody can know (docs/sim.md).
+func tooMuch(f Fault) bool {
+	switch f.Kind {
+	case Rollback, FreezeGuard, RestartGuard, SlowGuard, Drift, Step, Service, Flap, Blind, Mirage, Effect, SlowEffect, Operator:
+		return false
+	}
+	return true
 }
 
 // countSure counts the faults that happen whatever else does.
@@ -81,6 +95,9 @@ func Generate(seed uint64) Schedule {
 	return generate(seed, &p)
 }
 
+// lostDisks lets disks be lost and set back.
+const lostDisks = false
+
 var phasesHit = []failover.Phase{failover.PhaseSuspect, failover.PhaseConfirmed, failover.PhaseFencing, failover.PhaseFencing,
 	failover.PhaseRedirecting, failover.PhaseVerifying, failover.PhaseElsewhere, failover.PhaseNormal}
 
@@ -91,6 +108,7 @@ type generator struct {
 	units, parts []draas.ServiceID
 	all, sites   []draas.MemberID
 	lease        time.Duration
+	lost         bool // a disk was lost or set back
 }
 
 // weights say how often a kind is drawn.
@@ -224,7 +242,17 @@ func (g *generator) soon() time.Duration { return between(g.r, 0, 2*g.unit) }
 func (g *generator) recipe() []Fault {
 	unit := g.units[g.r.IntN(len(g.units))]
 	part := g.p.Policy.PartsOf(unit)[0]
-	switch g.r.IntN(26) {
+	n := 28
+	if g.lost || !lostDisks {
+		n = 26 // a majority keeps its disks: more than that nobody promises
+	}
+	switch g.r.IntN(n) {
+	case 26: // an old copy of a data directory is put back
+		g.lost = true
+		return []Fault{{Kind: Rollback, On: g.all[g.r.IntN(len(g.all))], By: g.duration(), For: g.duration()}}
+	case 27: // a disk is lost
+		g.lost = true
+		return []Fault{{Kind: Wipe, On: g.all[g.r.IntN(len(g.all))], For: g.duration()}}
 	case 0: // the wall clock goes back, and nobody can end the permit by word
 		return []Fault{{Kind: Step, On: Active, By: -between(g.r, time.Second, time.Hour)}, g.apart(g.soon())}
 	case 1: // renewals come back late, then none goes out any more

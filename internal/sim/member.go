@@ -1,9 +1,9 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"io"
-	"math"
 	"time"
 
 	"github.com/draasd/draas"
@@ -25,6 +25,9 @@ type member struct {
 	clocks clocks
 	boot   int
 	off    bool // the machine is
+	// lost: the log on the disk is not what it was. Whether the daemon finds
+	// out is what is tested; then an operator replaces it.
+	lost bool
 	// stood and stepped: what its clocks have done since it booted.
 	stood, stepped bool
 
@@ -83,7 +86,7 @@ func (m *member) start() {
 	if err != nil {
 		m.endedWith(err)
 		m.disk.crash(m.w.noise)
-		m.again(m.w.p.Restart)
+		m.afterEnd(err)
 		return
 	}
 	m.daemon = replica
@@ -104,7 +107,7 @@ func (m *member) coreConfig() quorum.CoreConfig {
 	}
 	return quorum.CoreConfig{
 		Self: m.id, Members: ids, Heartbeat: p.Heartbeat, Election: p.Election, Disk: m.disk,
-		Log: m.w.log, Rand: m.random, SnapshotEvery: p.SnapshotEvery,
+		Log: m.w.log.With("m", m.id), Rand: m.random, SnapshotEvery: p.SnapshotEvery,
 	}
 }
 
@@ -113,9 +116,27 @@ func (m *member) coreConfig() quorum.CoreConfig {
 func (m *member) endedWith(err error) {
 	m.w.note("%s ends: %v", m.id, err)
 	m.ended = err
-	if !m.disk.faulty() {
+	if !m.disk.faulty() && !m.lost {
 		m.w.violation("the daemon of %s ended by itself: %v", m.id, err)
 	}
+}
+
+// afterEnd starts the daemon again, or has an operator do what its last words
+// ask for.
+func (m *member) afterEnd(err error) {
+	run := m.run
+	for _, gone := range []error{quorum.ErrNotBootstrapped, quorum.ErrLostLog, quorum.ErrCloned, quorum.ErrRemoved} {
+		if m.lost && errors.Is(err, gone) {
+			m.w.cover.Checks["found out: "+gone.Error()]++
+			m.w.after(m.w.between(m.w.p.Restart, 3*m.w.p.Restart), func() {
+				if m.run == run && !m.off {
+					m.replace()
+				}
+			})
+			return
+		}
+	}
+	m.again(m.w.p.Restart)
 }
 
 // process is one turn of the daemon's main loop.
@@ -132,11 +153,12 @@ func (m *member) process() {
 	if err != nil {
 		if m.disk.killed {
 			m.w.note("%s is killed at its disk", m.id)
+			err = errKilled
 		} else {
 			m.endedWith(err)
 		}
 		m.die()
-		m.again(m.w.p.Restart)
+		m.afterEnd(err)
 		return
 	}
 	// What was applied counts, whether or not it is carried out.
@@ -361,5 +383,3 @@ func (m *member) see(i int, o failover.Observation, good bool) bool {
 	m.daemon.Look(o)
 	return true
 }
-
-const never = time.Duration(math.MaxInt64)

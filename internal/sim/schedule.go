@@ -43,6 +43,8 @@ const (
 	DiskFull     Kind = "disk-full"     // N more bytes fit on the disk of On, for For
 	ReadOnly     Kind = "read-only"     // nothing can be written on the disk of On for For
 	SyncError    Kind = "sync-error"    // the next sync of On fails
+	Rollback     Kind = "rollback"      // the data directory of On, as it is now, is put back after By; the daemon dies then and starts after For
+	Wipe         Kind = "wipe"          // the disk of On is lost, and replaced after For
 	Operator     Kind = "operator"      // an operator at On asks for What of Service to site To
 )
 

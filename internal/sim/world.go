@@ -29,6 +29,9 @@ import (
 	"github.com/draasd/draas/runbook/effecttest"
 )
 
+// cluster is the id of every simulated cluster.
+var cluster = quorum.ClusterID{1}
+
 // World is one simulated cluster.
 type World struct {
 	p       Params
@@ -165,7 +168,7 @@ func newWorld(seed uint64, p Params, telling bool, cover *Coverage) (*World, err
 	for i, machine := range p.Machines {
 		w.links[i] = make([]link, len(ids))
 		m := newMember(w, i, machine)
-		if err := quorum.Bootstrap(m.disk, quorum.ClusterMeta{ClusterID: quorum.ClusterID{1}, Self: m.id, Members: ids}); err != nil {
+		if err := quorum.Bootstrap(m.disk, quorum.ClusterMeta{ClusterID: cluster, Self: m.id, Members: ids}); err != nil {
 			return nil, fmt.Errorf("bootstrap %s: %w", m.id, err)
 		}
 		w.members = append(w.members, m)
@@ -358,6 +361,11 @@ func (w *World) play(trouble, length time.Duration) {
 	w.heal()
 	w.run(max(length, trouble), nil)
 	late := trouble + w.p.bound()
+	for _, m := range w.members {
+		if m.lost { // until it is found out, let in, and votes
+			late += 12*w.p.Election + 6*w.p.Restart + 4*time.Second
+		}
+	}
 	if !w.settled() {
 		w.run(late, w.settled)
 	}
