@@ -120,10 +120,11 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 		Typical: max(0, l.Wait()-s.Timing.Renew/2-lost.Typical-patience.Typical),
 		Sets:    policy + ".lease",
 	}
-	device := Term{Name: "device", Sets: "timeout and stay of " + at + ".fence.device"}
-	off := c.switchOff(s)
+	device := Term{Name: "device", Sets: "timeout and stay of the devices of " + policy}
+	parts := c.parts(s)
+	off, onlyDevices := switchOff(parts), slices.ContainsFunc(parts, byDevice)
 	switch {
-	case !s.leaseProves(): // nobody waits for the lease then
+	case onlyDevices || s.OnLeaseLoss == draas.LeaseLossServe: // the end of the lease proves nothing then
 		lease.Worst, lease.Typical = 0, 0
 		device.Worst, device.Typical = off, off/2
 	case c.TwoSite: // both are begun at the decision
@@ -138,39 +139,41 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 		fence.Sets = "fence.margin of the services of " + policy
 	}
 	device.Worst, device.Typical = 0, 0
-	if s.Fence.Kind == draas.FenceDevice {
+	if onlyDevices {
 		device.Worst, device.Typical = off, off/2 // it cannot stop serving by itself
 	}
 	dead := RTO{Disaster: "service dead", Terms: []Term{detectDead(s, at), patience, fence, device, c.act(4), ttl}}
 	return []RTO{site, dead}
 }
 
-// leaseProves reports whether the site has certainly stopped serving when its
-// lease is over.
-func (s *Service) leaseProves() bool {
-	return s.Fence.Kind != draas.FenceDevice && s.OnLeaseLoss != draas.LeaseLossServe
-}
-
-// switchOff is the longest that a site's devices take until all have stayed
-// off, asked one after the other: for a group, those of all its services.
-func (c *Config) switchOff(s *Service) time.Duration {
-	sum := map[draas.SiteID]time.Duration{}
+// parts lists a service with all that move with it.
+func (c *Config) parts(s *Service) []*Service {
+	if s.Group == "" {
+		return []*Service{s}
+	}
+	var parts []*Service
 	for i := range c.Services {
-		part := &c.Services[i]
-		if part.ID != s.ID && (s.Group == "" || part.Group != s.Group) {
-			continue
-		}
-		for j := range part.Fence.Devices {
-			v := &part.Fence.Devices[j]
-			sum[v.Site] += v.Timeout + v.Stay
+		if c.Services[i].Group == s.Group {
+			parts = append(parts, &c.Services[i])
 		}
 	}
+	return parts
+}
+
+// switchOff is the longest that the devices of a unit take until a site has
+// stayed off: all of them are used at the same time.
+func switchOff(parts []*Service) time.Duration {
 	var longest time.Duration
-	for _, d := range sum {
-		longest = max(longest, d)
+	for _, s := range parts {
+		for i := range s.Fence.Devices {
+			longest = max(longest, s.Fence.Devices[i].Timeout+s.Fence.Devices[i].Stay)
+		}
 	}
 	return longest
 }
+
+// byDevice reports whether nothing but a device stops a part of a unit.
+func byDevice(s *Service) bool { return s.Fence.Kind == draas.FenceDevice }
 
 // patience is how long a confirmed failure is watched before a move: the
 // longest of confirm, least_outage and, while the site's daemon is there to

@@ -161,6 +161,12 @@ func (d *decoder) automatic(c *Config, u *Unit) {
 	if u.OnLeaseLoss == draas.LeaseLossServe {
 		d.devices(u, path, `a lost site serves on (on_lease_loss = "serve")`, `set on_lease_loss = "fence"`)
 	}
+	for i := range u.Parts {
+		if s := &u.Parts[i]; byDevice(s) && len(u.Parts) > 1 {
+			d.devices(u, path, fmt.Sprintf("the fence of %s is \"device\", so the whole group has to be switched off", s.ID), fmt.Sprintf("let %s stop by another kind of fence", s.ID))
+			break
+		}
+	}
 	if !agreed {
 		return
 	}

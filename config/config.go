@@ -210,7 +210,7 @@ type Device struct {
 	User         string        // ipmi
 	PasswordFile string        // ipmi: only its path is ever read here
 	Cipher       int           // ipmi: cipher suite
-	Timeout      time.Duration // until it must be off
+	Timeout      time.Duration // until it must be off, in one attempt
 	Stay         time.Duration // how long it must then have stayed off
 }
 

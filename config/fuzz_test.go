@@ -111,13 +111,14 @@ func mustHoldUnits(c *config.Config, inDomain map[string]int, want wanted) {
 		want(u.Timing.HoldMax >= u.Timing.Hold && u.Steady > 0 && u.Flaps >= 0, "holds %+v", u.Policy)
 		want(u.OnLeaseLoss == draas.LeaseLossFence || u.OnLeaseLoss == draas.LeaseLossServe, "on_lease_loss %q", u.OnLeaseLoss)
 		want(u.Confirmations >= 2 || !u.Automatic, "confirmations %d", u.Confirmations)
-		devices, lag, slowest := true, false, time.Duration(0)
+		devices, needed, lag, slowest := true, c.TwoSite || u.OnLeaseLoss == draas.LeaseLossServe, false, time.Duration(0)
 		for _, s := range u.Parts {
 			parts[s.ID]++
 			want(s.Policy == u.Policy, "%s moves by %+v, its unit by %+v", s.ID, s.Policy, u.Policy)
 			want((s.Group == u.ID) == u.Group && (u.Group || s.ID == u.ID), "%s in %s", s.ID, u.ID)
 			slowest = max(slowest, s.Fence.Margin)
 			lag = lag || s.Lag.Command != nil
+			needed = needed || s.Fence.Kind == draas.FenceDevice
 			want(!u.Automatic || s.Fence.Kind.OutlivesDaemon(), "automatic with %+v", s.Fence)
 			for _, site := range u.Sites {
 				want(slices.Contains(s.Sites(), site), "%s is not at %s", s.ID, site)
@@ -135,7 +136,7 @@ func mustHoldUnits(c *config.Config, inDomain map[string]int, want wanted) {
 			want(r.Worst() >= u.Timing.LeastOutage, "%s: %v with least_outage %s", r.Disaster, r, u.Timing.LeastOutage)
 		}
 		if u.Automatic {
-			want(devices || u.OnLeaseLoss == draas.LeaseLossFence && !c.TwoSite, "automatic without devices")
+			want(devices || !needed, "automatic without devices")
 			for d, n := range inDomain {
 				want(2*(len(c.Members)-n) > len(c.Members) || c.TwoSite, "no majority without %q", d)
 			}

@@ -117,19 +117,19 @@ func TestRTOOfPatienceAndDevices(t *testing.T) {
 		// of its services billing takes longer: detect 3 x 2.2 s + 0.8 s
 		{"group", whole, "crm", "38.72s (detect 7.4s + least outage 30s + act 320ms + ttl 1s)",
 			"55.82s (detect 7.4s + restart 45s + fence 2s + act 420ms + ttl 1s)"},
-		// site a: 30 + 5; site b: 10 + 0 + 10 + 5
+		// site a: 30 + 5; site b: 10 + 5, at the same time as 10 + 0
 		{"device", whole, "off", "41.42s (detect 4.1s + confirm 1s + device 35s + act 320ms + ttl 1s)",
 			"41.52s (detect 4.1s + confirm 1s + device 35s + act 420ms + ttl 1s)"},
 		{"serve", whole, "on",
 			"41.42s (detect 4.1s + confirm 1s + device 35s + act 320ms + ttl 1s)",
 			// a living site hands over, also when it would serve on
 			"8.52s (detect 4.1s + confirm 1s + fence 2s + act 420ms + ttl 1s)"},
-		{"longer at the other site", strings.Replace(whole, "stay = \"0s\"", "stay = \"15s\"", 1), "off",
+		{"longer at the other site", strings.Replace(whole, "stay = \"0s\"", "stay = \"30s\"", 1), "off",
 			"46.42s (detect 4.1s + confirm 1s + device 40s + act 320ms + ttl 1s)",
 			"46.52s (detect 4.1s + confirm 1s + device 40s + act 420ms + ttl 1s)"},
-		// site a: 35 for each service, one after the other; the slowest fence is on's
-		{"group with devices", pair(whole), "pair", "1m16.42s (detect 4.1s + confirm 1s + device 1m10s + act 320ms + ttl 1s)",
-			"1m18.52s (detect 4.1s + confirm 1s + fence 2s + device 1m10s + act 420ms + ttl 1s)"},
+		// the slowest fence is on's, the slowest device off's; neither site hands over
+		{"part of a group with devices", pair(whole), "on", "46.42s (detect 4.1s + confirm 1s + device 40s + act 320ms + ttl 1s)",
+			"48.52s (detect 4.1s + confirm 1s + fence 2s + device 40s + act 420ms + ttl 1s)"},
 		// cautious: detect 3 x 2.2 s + 1.5 s; no lease is left after confirm
 		{"two sites", two, "shop", "1m23.42s (detect 8.1s + confirm 5s + device 1m5s + act 320ms + ttl 5s)",
 			"18.67s (detect 8.1s + confirm 5s + fence 150ms + act 420ms + ttl 5s)"},
@@ -160,7 +160,8 @@ func pair(whole string) string {
 	i, j := strings.Index(whole, "[service.on]\n"), strings.Index(whole, "address = { a = [\"192.0.2.40\"]")
 	whole = whole[:i] + "[service.on]\nscheme = \"dns\"\n" + whole[j:]
 	whole = strings.Replace(whole, "home = \"b\"\nautomatic = true\nhold = \"36h\"\n", "", 1)
-	return whole + "[group.pair]\nservices = [\"off\", \"on\"]\nhome = \"a\"\nautomatic = true\non_lease_loss = \"serve\"\nlease = \"6s\"\n"
+	whole = strings.Replace(whole, "stay = \"0s\"", "stay = \"30s\"", 1)
+	return whole + "[group.pair]\nservices = [\"off\", \"on\"]\nhome = \"a\"\nautomatic = true\nlease = \"6s\"\n"
 }
 
 // What `draasd check` says besides: the whole text, since people read it.
