@@ -2,6 +2,7 @@ package quorum
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -30,21 +31,19 @@ func (c *Core) Process() ([]Message, error) {
 		c.fail(fmt.Errorf("%w: %s", ErrRemoved, replaceIt))
 		return nil, c.failed
 	}
-	out := c.out
-	c.out = nil
 	err := c.guard(func() error {
 		for range maxReady {
 			if !c.node.HasReady() {
 				break
 			}
-			messages, err := c.round(c.node.Ready())
-			if err != nil {
+			if err := c.round(c.node.Ready()); err != nil {
 				return err
 			}
-			out = append(out, messages...)
 		}
 		return c.flushCommit()
 	})
+	out := c.out
+	c.out = nil
 	if err != nil {
 		return nil, err
 	}
@@ -53,22 +52,22 @@ func (c *Core) Process() ([]Message, error) {
 
 // round handles one Ready in the order that the library asks for: durable
 // first, then applied; its messages count only after that.
-func (c *Core) round(rd raft.Ready) ([]Message, error) {
+func (c *Core) round(rd raft.Ready) error {
 	if !raft.IsEmptyHardState(rd.HardState) {
 		c.current = hardStateOf(rd.HardState)
 	}
 	if err := c.persist(rd); err != nil {
-		return nil, err
+		return err
 	}
 	if rd.SoftState != nil {
 		c.newLeader(rd.SoftState)
 	}
 	if err := c.apply(rd); err != nil {
-		return nil, err
+		return err
 	}
-	messages := c.encode(rd.Messages)
+	c.encode(rd.Messages)
 	c.node.Advance(rd)
-	return messages, c.maybeSnapshot()
+	return c.maybeSnapshot()
 }
 
 func (c *Core) persist(rd raft.Ready) error {
@@ -201,7 +200,8 @@ func (c *Core) maybeSnapshot() error {
 }
 
 // encode turns the library's messages into ours.
-func (c *Core) encode(messages []*raftpb.Message) []Message {
+func (c *Core) encode(messages []*raftpb.Message) {
+	c.out = slices.Grow(c.out, len(messages))
 	for _, m := range messages {
 		p := c.peer(m.GetTo())
 		if p == nil {
@@ -218,7 +218,4 @@ func (c *Core) encode(messages []*raftpb.Message) []Message {
 		b := c.envelopeWith(kindRaft, p, others, sizeRaft(m))
 		c.out = append(c.out, Message{From: c.cfg.Self, To: p.member, Data: appendRaft(b, m)})
 	}
-	out := c.out
-	c.out = nil
-	return out
 }

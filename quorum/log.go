@@ -43,8 +43,8 @@ type journal struct {
 	file File
 	size int64  // of the open segment, bytes
 	snap uint64 // index of the snapshot it starts from
-	hard hardState
-	buf  []byte
+
+	buf, payload []byte // reused
 }
 
 // image is what the disk held.
@@ -190,8 +190,8 @@ func (im *image) add(at base, x batch) error {
 
 // append makes a batch durable. After an error the journal must not be used.
 func (j *journal) append(h hardState, entries []*raftpb.Entry) error {
-	payload := appendBatch(nil, batch{Hard: h, Entries: entries})
-	j.buf = appendRecordAt(j.buf[:0], j.seq, j.size, recordBatch, payload)
+	j.payload = appendBatch(j.payload[:0], batch{Hard: h, Entries: entries})
+	j.buf = appendRecordAt(j.buf[:0], j.seq, j.size, recordBatch, j.payload)
 	if err := writeAll(j.file, j.buf); err != nil {
 		return fmt.Errorf("append to log: %w", err)
 	}
@@ -199,9 +199,8 @@ func (j *journal) append(h hardState, entries []*raftpb.Entry) error {
 		return fmt.Errorf("sync log: %w", err)
 	}
 	j.size += int64(len(j.buf))
-	j.hard = h
 	if cap(j.buf) > 1<<20 {
-		j.buf = nil
+		j.buf, j.payload = nil, nil
 	}
 	return nil
 }
@@ -226,7 +225,7 @@ func (j *journal) rotate(snap *raftpb.Snapshot, h hardState, entries []*raftpb.E
 		f.Close()
 		return err
 	}
-	j.seq, j.file, j.size, j.snap, j.hard = seq, f, int64(len(data)), at.Index, h
+	j.seq, j.file, j.size, j.snap = seq, f, int64(len(data)), at.Index
 	return j.clean()
 }
 
