@@ -29,16 +29,22 @@ type GuardConfig struct {
 	Services []Entry
 	Clock    Clock        // zero: SystemClock
 	Log      *slog.Logger // zero: none
+	// Watchdog resets the machine when a fence is not closed at its deadline,
+	// within WatchdogTimeout; nil: none. Nothing is opened before every fence
+	// was observed closed then.
+	Watchdog        Watchdog
+	WatchdogTimeout time.Duration
 	// StopTimeout bounds the closing at the end; zero: 10 s.
 	StopTimeout time.Duration
 }
 
 // Guard holds the fences of a machine. Make it with NewGuard; Run it once.
 type Guard struct {
-	cfg     GuardConfig
-	log     *slog.Logger
-	journal *journal // set by Run
-	ready   chan struct{}
+	cfg      GuardConfig
+	log      *slog.Logger
+	journal  *journal // set by Run
+	watchdog *petting // nil: none
+	ready    chan struct{}
 
 	update sync.Mutex // held by Update
 
@@ -65,7 +71,17 @@ func NewGuard(cfg GuardConfig) (*Guard, error) {
 	if err := checkEntries(cfg.Services); err != nil {
 		return nil, fmt.Errorf("new guard: %w", err)
 	}
-	return &Guard{cfg: cfg, log: cfg.Log, keepers: map[draas.ServiceID]*keeper{}, ready: make(chan struct{})}, nil
+	g := &Guard{cfg: cfg, log: cfg.Log, keepers: map[draas.ServiceID]*keeper{}, ready: make(chan struct{})}
+	if cfg.Watchdog != nil {
+		if cfg.WatchdogTimeout < time.Second {
+			return nil, fmt.Errorf("new guard: watchdog timeout %v", cfg.WatchdogTimeout)
+		}
+		if err := cfg.Watchdog.Check(); err != nil {
+			return nil, fmt.Errorf("new guard: %w", err)
+		}
+		g.watchdog = &petting{device: cfg.Watchdog, timeout: cfg.WatchdogTimeout, log: g.log, clock: cfg.Clock, fences: g.all}
+	}
+	return g, nil
 }
 
 func checkEntries(entries []Entry) error {
@@ -121,7 +137,7 @@ func (g *Guard) hold(ctx context.Context, ln *net.UnixListener) error {
 	g.start = func(k *keeper) {
 		g.keepers[k.Service] = k
 		ctx, stop := context.WithCancel(keep)
-		k.stop = stop
+		k.stop, k.arm = stop, g.watchdog.arm
 		keepers.Go(func() {
 			defer close(k.ended)
 			defer stop()
@@ -137,6 +153,12 @@ func (g *Guard) hold(ctx context.Context, ln *net.UnixListener) error {
 	}
 	g.mu.Unlock()
 	waiter.Go(func() { g.waitReady(ctx) })
+	pet, stopPetting := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopPetting()
+	var pets sync.WaitGroup
+	if g.watchdog != nil {
+		pets.Go(func() { g.watchdog.run(pet) })
+	}
 
 	serr := g.serve(ctx, ln)
 	waiter.Wait()
@@ -147,6 +169,11 @@ func (g *Guard) hold(ctx context.Context, ln *net.UnixListener) error {
 	defer timer.Stop()
 	stopKeepers()
 	keepers.Wait()
+	stopPetting()
+	pets.Wait()
+	if g.watchdog != nil {
+		g.watchdog.end()
+	}
 	return errors.Join(append(g.errs, serr)...)
 }
 
@@ -159,6 +186,7 @@ func (g *Guard) waitReady(ctx context.Context) {
 			}
 		}
 		if k == nil {
+			g.watchdog.begin()
 			close(g.ready)
 			return
 		}

@@ -36,6 +36,7 @@ type keeper struct {
 
 	kick  chan struct{} // capacity 1: look at once
 	stop  func()        // ends run; set before it starts
+	arm   func() error  // arms the watchdog; set before run starts
 	ended chan struct{} // closed when run has returned
 	alarm atomic.Bool   // look at the fence at once
 
@@ -50,6 +51,7 @@ type keeper struct {
 	closeErr error          // of the last attempt to close, until one succeeds
 	auditErr error          // of the last audit
 	until    draas.Deadline // the last deadline that was live; zero once closed
+	looked   time.Duration  // boot time of the last look at the deadline
 	state    State
 	phase    string
 	last     time.Duration // what the last close took
@@ -178,8 +180,11 @@ func (k *keeper) openFence(ctx context.Context, p Permit) {
 	k.update(func() { k.phase, k.shut, k.openErr = "opening", false, nil })
 	state := Unknown
 	err := k.whileLive(ctx, func(ctx context.Context) error {
-		err := k.Fence.Open(ctx, p)
+		err := k.arm()
 		if err != nil {
+			return err
+		}
+		if err = k.Fence.Open(ctx, p); err != nil {
 			return err
 		}
 		if state, err = k.Fence.State(ctx); err == nil && state != Open {
@@ -446,6 +451,7 @@ func (k *keeper) status() Status {
 }
 
 func (k *keeper) liveLocked(now draas.Reading) bool {
+	k.looked = now.Boot
 	if k.stopping || !k.ledger.Live(now) {
 		return false
 	}

@@ -38,6 +38,7 @@ type roleArgs struct {
 	Socket string        // guard and draasd
 	Spec   fence.Spec    // guard
 	Pins   string        // guard: where the backstop's objects are pinned
+	Dog    string        // guard: a fileWatchdog
 	Epoch  draas.Epoch   // draasd
 	Hold   time.Duration // draasd: the permit, from before each renewal
 	Every  time.Duration // draasd: between two renewals
@@ -87,7 +88,11 @@ func beGuard(args roleArgs) error {
 	if err != nil {
 		return err
 	}
-	g, err := fence.NewGuard(fence.GuardConfig{Socket: args.Socket, Services: []fence.Entry{entry}, Log: log})
+	cfg := fence.GuardConfig{Socket: args.Socket, Services: []fence.Entry{entry}, Log: log}
+	if args.Dog != "" {
+		cfg.Watchdog, cfg.WatchdogTimeout = fileWatchdog(args.Dog), dogTimeout
+	}
+	g, err := fence.NewGuard(cfg)
 	if err != nil {
 		return err
 	}

@@ -34,27 +34,24 @@ func (f *fleet) entry(service draas.ServiceID, config string) fence.Entry {
 
 func newFleet(t *testing.T, services ...string) *fleet {
 	t.Helper()
+	return newFleetOf(t, fence.GuardConfig{}, services...)
+}
+
+func newFleetOf(t *testing.T, cfg fence.GuardConfig, services ...string) *fleet {
+	t.Helper()
 	t.Parallel()
 	f := &fleet{T: t, fakes: map[string]*fencetest.Fake{}}
 	var entries []fence.Entry
 	for _, s := range services {
 		entries = append(entries, f.entry(draas.ServiceID(s), s))
 	}
-	socket := filepath.Join(shortDir(t), "guard.sock")
-	f.guard = must[*fence.Guard](t)(fence.NewGuard(fence.GuardConfig{Socket: socket, Services: entries, StopTimeout: 2 * time.Second}))
-	if err := f.guard.Update(t.Context(), entries); !errors.Is(err, fence.ErrNotRunning) {
-		t.Errorf("update before the run: %v", err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f.guard.Run(ctx) }()
-	stop := sync.OnceValue(func() error { cancel(); return <-done })
-	f.client = fence.Dial(socket)
+	var stop func() error
+	f.guard, f.client, stop = startGuard(t, cfg, entries...)
 	t.Cleanup(func() {
 		for _, fake := range f.fakes {
 			fake.Break(fencetest.Faults{})
 		}
-		if err := errors.Join(stop(), f.client.Close()); err != nil {
+		if err := stop(); err != nil {
 			t.Errorf("stop guard: %v", err)
 		}
 		for name, fake := range f.fakes {
@@ -69,6 +66,24 @@ func newFleet(t *testing.T, services ...string) *fleet {
 		t.Fatal("guard not ready")
 	}
 	return f
+}
+
+// startGuard runs a guard in this process until stop, at the latest until the
+// test ends.
+func startGuard(t *testing.T, cfg fence.GuardConfig, entries ...fence.Entry) (g *fence.Guard, c *fence.Client, stop func() error) {
+	t.Helper()
+	cfg.Socket, cfg.Services, cfg.StopTimeout = filepath.Join(shortDir(t), "guard.sock"), entries, 2*time.Second
+	g = must[*fence.Guard](t)(fence.NewGuard(cfg))
+	if err := g.Update(t.Context(), entries); !errors.Is(err, fence.ErrNotRunning) {
+		t.Errorf("update before the run: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- g.Run(ctx) }()
+	stop = sync.OnceValue(func() error { cancel(); return <-done })
+	c = fence.Dial(cfg.Socket)
+	t.Cleanup(func() { _ = stop(); _ = c.Close() }) // who cares has called it
+	return g, c, stop
 }
 
 func (f *fleet) extension(s draas.ServiceID, e draas.Epoch, d time.Duration) fence.Extension {
