@@ -20,6 +20,7 @@ type book struct {
 	outages    map[string]*outage // by service
 	failed     int                // questions by name that got no good answer
 	asked      int
+	skipped    int   // faults that could not be
 	err        error // of writing the timeline
 }
 
@@ -55,6 +56,12 @@ func (b *book) fault(f Fault) {
 	defer b.mu.Unlock()
 	b.faults[f.Kind]++
 	b.write(time.Now(), "fault: "+f.String())
+}
+
+func (b *book) skip() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.skipped++
 }
 
 // violate notes that something happened that must not.

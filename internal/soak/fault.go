@@ -35,6 +35,9 @@ const (
 	DiskFull    Kind = "disk-full"
 	DiskRO      Kind = "disk-read-only"
 	CorruptLog  Kind = "corrupt-log"
+	LoseDisk    Kind = "lose-disk"
+	Leave       Kind = "leave"       // a member is let go in order, and comes back
+	Flush       Kind = "flush"       // a site's nftables rules are flushed, where an XDP program stands behind them
 	Maintenance Kind = "maintenance" // a member is ended in order, for long
 	Switchover  Kind = "switchover"  // an operator's wish; the following too
 	Failover    Kind = "failover"
@@ -127,7 +130,9 @@ func round(seed uint64, n int) []Fault {
 	}
 	d := &draw{Rand: rand.New(rand.NewPCG(seed, uint64(n))), spared: spare(seed), disk: make(map[string]time.Duration)}
 	gap := gaps[d.IntN(len(gaps))]
-	var faults []Fault
+	// All is well as a round begins: that is when people make planned moves, and
+	// the first faults meet them under way.
+	faults := []Fault{{At: d.between(0, time.Second), Kind: Switchover, Member: d.of(members), Service: d.of(fenced)}}
 	for at := d.between(0, gap); at < trouble; at += d.between(gap/4, 2*gap-gap/4) {
 		faults = append(faults, d.fault(at))
 	}
@@ -140,6 +145,7 @@ type draw struct {
 	*rand.Rand
 	spared string
 	disk   map[string]time.Duration // until when a member's disk has a fault
+	forgot bool                     // a member has been robbed of its log in this round
 }
 
 // between is uniform, in whole milliseconds: a schedule is to be read.
@@ -161,7 +167,7 @@ var weights = []struct {
 }{
 	{KillDaemon, 8}, {KillGuard, 6}, {KillService, 6}, {StopDaemon, 6}, {StopGuard, 5}, {KillBoth, 4}, {StopBoth, 4}, {Abandon, 4}, {Strand, 4}, {StopHost, 5}, {HostOff, 6},
 	{Cut, 5}, {CutOneWay, 5}, {CutPort, 5}, {Isolate, 5}, {Deaf, 3}, {Mute, 3}, {Loss, 6},
-	{DiskFull, 4}, {DiskRO, 4}, {CorruptLog, 4}, {Maintenance, 3},
+	{DiskFull, 4}, {DiskRO, 4}, {CorruptLog, 4}, {LoseDisk, 3}, {Leave, 3}, {Flush, 4}, {Maintenance, 3},
 	{Switchover, 8}, {Failover, 4}, {Failback, 5}, {Pause, 2}, {Reload, 4},
 }
 
@@ -199,6 +205,8 @@ func (d *draw) fault(at time.Duration) Fault {
 	case StopGuard:
 		f.Member = d.of(sites)
 		f.For = d.between(100*time.Millisecond, 6*time.Second)
+	case Flush:
+		f.Member = d.of(sites)
 	case KillService:
 		f.Member, f.Service = d.of(sites), d.of(fenced)
 		f.For = d.between(300*time.Millisecond, 8*time.Second)
@@ -213,12 +221,14 @@ func (d *draw) fault(at time.Duration) Fault {
 		}
 	case Isolate, Deaf, Mute:
 		f.For = d.between(200*time.Millisecond, 10*time.Second)
-	case DiskFull, DiskRO, CorruptLog:
+	case DiskFull, DiskRO, CorruptLog, LoseDisk, Leave:
 		f.Member = d.but(members, d.spared)
 		f.For = d.between(500*time.Millisecond, 5*time.Second)
-		if d.disk[f.Member] > at {
-			return d.fault(at) // it has a fault already
+		forgets := f.Kind != DiskFull && f.Kind != DiskRO
+		if d.disk[f.Member] > at || forgets && d.forgot {
+			return d.fault(at) // one fault of a disk at a time, and two logs of three are more than a cluster can lose
 		}
+		d.forgot = d.forgot || forgets
 		d.disk[f.Member] = at + f.For + diskRest
 	case Maintenance:
 		f.Member = d.but(members, d.spared)

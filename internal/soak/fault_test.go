@@ -28,7 +28,7 @@ func TestFaults(t *testing.T) {
 	for seed := range uint64(40) {
 		spared[spare(seed)] = true
 		for n := 2; n < 9; n++ {
-			disk := make(map[string]time.Duration)
+			disk, forgets := make(map[string]time.Duration), 0
 			last := time.Duration(0)
 			for _, f := range round(seed, n) {
 				kinds[f.Kind]++
@@ -37,6 +37,12 @@ func TestFaults(t *testing.T) {
 				}
 				last = f.At
 				check(t, seed, f, disk)
+				if f.Kind == CorruptLog || f.Kind == LoseDisk || f.Kind == Leave {
+					forgets++
+				}
+			}
+			if forgets > 1 {
+				t.Errorf("seed %d round %d: %d members lose their logs", seed, n, forgets)
 			}
 		}
 	}
@@ -53,17 +59,17 @@ func TestFaults(t *testing.T) {
 func check(t *testing.T, seed uint64, f Fault, disk map[string]time.Duration) {
 	t.Helper()
 	switch f.Kind {
-	case KillDaemon, KillGuard, KillBoth, Abandon, HostOff, DiskFull, DiskRO, CorruptLog, Maintenance:
+	case KillDaemon, KillGuard, KillBoth, Abandon, HostOff, DiskFull, DiskRO, CorruptLog, LoseDisk, Leave, Maintenance:
 		if f.Member == spare(seed) {
 			t.Errorf("seed %d spares %s: %v", seed, spare(seed), f)
 		}
 	}
 	switch f.Kind {
-	case KillGuard, StopGuard, KillBoth, StopBoth, Abandon, Strand, KillService:
+	case KillGuard, StopGuard, KillBoth, StopBoth, Abandon, Strand, Flush, KillService:
 		if f.Member == witness {
 			t.Errorf("the witness has nothing of it: %v", f)
 		}
-	case DiskFull, DiskRO, CorruptLog:
+	case DiskFull, DiskRO, CorruptLog, LoseDisk, Leave:
 		if f.At < disk[f.Member] {
 			t.Errorf("its disk has a fault already: %v", f)
 		}
@@ -73,7 +79,7 @@ func check(t *testing.T, seed uint64, f Fault, disk map[string]time.Duration) {
 			t.Errorf("no such cut: %v", f)
 		}
 	}
-	if slices.Contains([]Kind{Switchover, Failover, Failback, Reload}, f.Kind) != (f.For == 0) {
+	if slices.Contains([]Kind{Switchover, Failover, Failback, Reload, Flush}, f.Kind) != (f.For == 0) {
 		t.Errorf("it lasts for %v: %v", f.For, f)
 	}
 }

@@ -35,6 +35,7 @@ type host struct {
 	mu    sync.Mutex
 	sick  int       // how many keep the disk from working
 	well  time.Time // when the last of them ended
+	left  bool      // it was asked to leave the cluster
 }
 
 // furnishDisk gives the member's data a small disk of its own, the machine a
@@ -157,7 +158,7 @@ func (h *host) powerOff() error {
 	}
 	all.Wait()
 	if first {
-		_, err := h.Run("/", "sh", "-euc", `nft flush ruleset; ip link set eth0 xdp off; umount /sys/fs/bpf; mount -t bpf bpf /sys/fs/bpf; rm -rf "$1"/*`,
+		_, err := h.Run("/", "sh", "-euc", `nft flush ruleset; umount /sys/fs/bpf; mount -t bpf bpf /sys/fs/bpf; rm -rf "$1"/*`,
 			"sh", filepath.Join(h.dir, "run"))
 		errs = append(errs, err, h.newBoot())
 	}
@@ -231,13 +232,29 @@ const afterSickness = 2 * time.Second
 // diskWords are what a daemon says of a disk that does not work.
 var diskWords = []string{"no space left on device", "read-only file system", "input/output error"}
 
-// excused reports whether the daemon had to end: without a disk it must not go
-// on, and has to say why.
-func (h *host) excused(p *process, said string) bool {
+// exitLeft is the exit status of a daemon that has left the cluster.
+const exitLeft = 3
+
+func (h *host) expectLeave() {
 	h.mu.Lock()
-	sick := h.sick > 0 || time.Since(h.well) < afterSickness
+	defer h.mu.Unlock()
+	h.left = true
+}
+
+// excused reports whether the daemon had to end: it was asked to leave the
+// cluster; or its disk did not work, without which it must not go on, and it
+// said why.
+func (h *host) excused(p *process, err error, said string) bool {
+	h.mu.Lock()
+	sick, left := h.sick > 0 || time.Since(h.well) < afterSickness, h.left
 	h.mu.Unlock()
-	if !sick || p != h.daemon {
+	var exit *exec.ExitError
+	switch {
+	case p != h.daemon:
+		return false
+	case left && errors.As(err, &exit) && exit.ExitCode() == exitLeft:
+		return true
+	case !sick:
 		return false
 	}
 	for _, w := range diskWords {

@@ -1,10 +1,10 @@
 package soak
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,8 +16,15 @@ import (
 // fakeDaemon stands in for draasd: it appends to its log for as long as it can,
 // and refuses a log that does not begin as it began.
 const fakeDaemon = `#!/bin/sh
+if [ "$1" = join ]; then
+	cd "$(dirname "$3")/data" || exit 1
+	if [ "$4" = --discard ]; then [ -e log-0000000000000001 ] || exit 1; else [ ! -e log-0000000000000001 ] || exit 1; fi
+	[ "$4" ] && echo begin >log-0000000000000001
+	exit
+fi
 {
 cd "$(dirname "$3")/data" || exit 1
+[ -e log-0000000000000001 ] || { echo data directory is not bootstrapped: draasd join; exit 1; }
 head -c 5 log-0000000000000001 | grep -qx begin || { echo log-0000000000000001 is damaged; exit 1; }
 while env printf %0512d 0 >>log-0000000000000001; do sleep 0.02; done
 exit 1
@@ -39,7 +46,7 @@ func testHost(t *testing.T, ended func(excused bool, said string)) *host {
 		t.Fatal(err)
 	}
 	h, err := newHost(witness, work, filepath.Join(work, "draasd"), testRouter(t), work,
-		func(h *host, p *process, _ error, said string) { ended(h.excused(p, said), said) })
+		func(h *host, p *process, err error, said string) { ended(h.excused(p, err, said), said) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +98,7 @@ func TestDiskFaults(t *testing.T) {
 		}
 		until(t, "it writes again", writes)
 	}
-	if h.excused(h.daemon, "no space left on device") != true || h.excused(h.daemon, "segmentation fault") {
+	if !h.excused(h.daemon, nil, "no space left on device") || h.excused(h.daemon, nil, "segmentation fault") {
 		t.Error("just after a fault its own words are an excuse, and no others")
 	}
 }
@@ -117,13 +124,39 @@ func TestCorruptLog(t *testing.T) {
 			patience = refusePatience
 		}
 		err := h.corruptLog(context.Background(), f, patience)
-		if seen != (err == nil) || !seen && !strings.Contains(err.Error(), "did not refuse it") {
+		if seen != (err == nil) || !seen && !strings.Contains(err.Error(), "was to refuse") {
 			t.Errorf("damage that is seen (%v) comes to %v", seen, err)
 		}
-		if data, err := os.ReadFile(file); err != nil || !bytes.Equal(data, good) {
-			t.Errorf("the log was not put back: %q, %v", data, err)
+		if data, err := os.ReadFile(file); err != nil || string(data) != "begin\n" {
+			t.Errorf("the member did not join anew: %q, %v", data, err)
 		}
 		h.daemon.release()
+	}
+}
+
+// Without its disk a member does not start; it joins, if need be by the
+// cluster's id.
+func TestLoseDisk(t *testing.T) {
+	t.Parallel()
+	h := testHost(t, func(_ bool, said string) { t.Errorf("it ended by itself: %s", said) })
+	keep(t, h.daemon)
+	_, before, _ := h.daemon.present()
+	if err := h.loseDisk(context.Background(), time.Millisecond, "c0ffee"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it runs again", func() bool { pid, run, _ := h.daemon.present(); return pid != 0 && run > before })
+}
+
+// Who was asked to leave may end so, and not otherwise.
+func TestLeaveIsAnExcuse(t *testing.T) {
+	h := &host{daemon: &process{}, guard: &process{}}
+	err := exec.Command("sh", "-c", "exit 3").Run()
+	if h.excused(h.daemon, err, "") {
+		t.Error("nobody asked it to leave")
+	}
+	h.expectLeave()
+	if !h.excused(h.daemon, err, "") || h.excused(h.daemon, exec.Command("false").Run(), "") || h.excused(h.guard, err, "") {
+		t.Error("it was asked to leave")
 	}
 }
 

@@ -2,6 +2,7 @@ package soak
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,6 +72,12 @@ func (s *stage) carryOut(ctx context.Context, f Fault) error {
 		return h.freezeDisk(ctx, f.For)
 	case CorruptLog:
 		return h.corruptLog(ctx, f, refusePatience)
+	case LoseDisk:
+		return h.loseDisk(ctx, f.For, s.operators.cluster())
+	case Leave:
+		return s.leave(ctx, f, h)
+	case Flush:
+		return s.flush(h)
 	case Maintenance:
 		if h.daemon.hold(syscall.SIGTERM, 10*time.Second) {
 			s.book.violate("%s did not end within 10 s of SIGTERM", h.daemon.name)
@@ -88,6 +95,23 @@ func (s *stage) carryOut(ctx context.Context, f Fault) error {
 		return s.reload(f.File)
 	}
 	return fmt.Errorf("nobody knows how to make a %s", f.Kind)
+}
+
+// flush is what a careless firewall script does. Without the second wall of XDP
+// the service is open until the guard has seen it, as docs/fence.md says: then
+// there is nothing to be shown.
+func (s *stage) flush(h *host) error {
+	link, err := h.Run("/", "ip", "-details", "link", "show", "eth0")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(link, "prog/xdp") {
+		s.book.note("no XDP program at %s: nothing is flushed", h.Name)
+		s.book.skip()
+		return nil
+	}
+	_, err = h.Run("/", "nft", "flush", "ruleset")
+	return err
 }
 
 // sever keeps a fault's cuts in force for as long as during takes.
@@ -183,9 +207,9 @@ func (h *host) freezeDisk(ctx context.Context, d time.Duration) error {
 // refusePatience is how long a daemon may take to refuse a damaged log.
 const refusePatience = 10 * time.Second
 
-// corruptLog changes some bytes in the log or the snapshot of a daemon that
-// was killed, and starts it: it must refuse, and say why. Then the bytes are
-// put back, as if they had been misread.
+// corruptLog changes some bytes in the log of a daemon that was killed, and
+// starts it: it must refuse, and say why. Then the copy is given up, and the
+// member asks to be let in again.
 func (h *host) corruptLog(ctx context.Context, f Fault, patience time.Duration) error {
 	h.disk.Lock()
 	defer h.disk.Unlock()
@@ -203,15 +227,59 @@ func (h *host) corruptLog(ctx context.Context, f Fault, patience time.Duration) 
 	if err := os.WriteFile(file, bad, 0o600); err != nil {
 		return fmt.Errorf("damage log: %w", err)
 	}
-	said, err := h.tryDaemon(ctx, patience)
-	if err == nil && (!strings.Contains(said, "is damaged") || !strings.Contains(said, filepath.Base(file))) {
-		err = fmt.Errorf("a damaged %s (from byte %d of %d) is to be refused by name; the daemon said: %s", filepath.Base(file), at, len(good), said)
+	err = h.refuses(ctx, patience, "is damaged", filepath.Base(file))
+	if err != nil {
+		err = fmt.Errorf("%s changed from byte %d of %d on: %w", filepath.Base(file), at, len(good), err)
 	}
 	pause(ctx, f.For)
-	if back := os.WriteFile(file, good, 0o600); back != nil {
-		return errors.Join(err, fmt.Errorf("put log back: %w", back))
+	return errors.Join(err, h.join("--discard"))
+}
+
+// loseDisk empties the data directory of a daemon that was killed. To start on
+// it must be refused; then it is prepared, and the member asks to be let in.
+func (h *host) loseDisk(ctx context.Context, d time.Duration, cluster string) error {
+	h.disk.Lock()
+	defer h.disk.Unlock()
+	h.daemon.hold(syscall.SIGKILL, time.Minute)
+	defer h.daemon.release()
+	if _, err := h.Run("/", "sh", "-euc", `rm -rf "$1"/*`, "sh", h.data()); err != nil {
+		return err
 	}
+	err := h.refuses(ctx, refusePatience, "is not bootstrapped", "draasd join")
+	pause(ctx, d)
+	if h.join() == nil {
+		return err
+	}
+	return errors.Join(err, h.join("--cluster", cluster)) // no other member could be asked
+}
+
+func (h *host) join(flags ...string) error {
+	_, err := h.Run("/", append([]string{h.draasd, "join", "-c", filepath.Join(h.dir, "failover.toml")}, flags...)...)
 	return err
+}
+
+// leavePatience is how long a member may take to be let go.
+const leavePatience = 10 * time.Second
+
+// leave lets a member go in order, if it serves nothing and the others can.
+func (s *stage) leave(ctx context.Context, f Fault, h *host) error {
+	h.expectLeave()
+	_, before, _ := h.daemon.present()
+	if err := s.operators.leave(ctx, f.Member); err != nil {
+		s.book.note("leave: %v", err)
+		return nil
+	}
+	gone := func(context.Context) error {
+		if pid, run, _ := h.daemon.present(); pid != 0 && run == before {
+			return fmt.Errorf("%s has not ended", h.daemon.name)
+		}
+		return nil
+	}
+	if err := await(ctx, leavePatience, gone); err != nil {
+		s.book.note("leave: %v", err) // a majority is needed for it
+		return nil
+	}
+	return down(ctx, f.For, h.daemon)
 }
 
 // damage changes some bytes, from one on. The fault's own numbers choose them:
@@ -225,28 +293,30 @@ func damage(good []byte, f Fault) (bad []byte, at int) {
 	return bad, at
 }
 
-// tryDaemon starts the daemon beside the one that is kept running, and waits
-// for it to refuse.
-func (h *host) tryDaemon(ctx context.Context, patience time.Duration) (said string, err error) {
+// refuses starts the daemon beside the one that is kept running: it has to end
+// by itself, and to say all the words.
+func (h *host) refuses(ctx context.Context, patience time.Duration, words ...string) error {
 	cmd := h.daemon.command()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
-		return "", fmt.Errorf("start daemon with a damaged log: %w", err)
+		return fmt.Errorf("start daemon: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }) // it may have ended
 	defer stop()
-	err = cmd.Wait()
+	err := cmd.Wait()
 	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit) && exit.Exited():
-		return out.String(), nil
-	case err == nil:
-		return "", fmt.Errorf("a daemon with a damaged log ended well: %s", &out)
+	if !errors.As(err, &exit) || !exit.Exited() {
+		return fmt.Errorf("the daemon was to refuse its disk: %w: %s", cmp.Or(err, errors.New("it ended well")), &out)
 	}
-	return "", fmt.Errorf("a daemon with a damaged log did not refuse it: %w: %s", err, &out)
+	for _, w := range words {
+		if !strings.Contains(out.String(), w) {
+			return fmt.Errorf("the daemon refused its disk and did not say %q: %s", w, &out)
+		}
+	}
+	return nil
 }
 
 // newest is the file of the log that counts: the one of the highest number.

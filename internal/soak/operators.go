@@ -22,6 +22,7 @@ type operators struct {
 	book      *book
 
 	mu         sync.Mutex
+	id         string         // of the cluster
 	noted      uint64         // index up to which history stands in the timeline
 	decided    map[string]int // moves, by kind
 	done       map[string]int
@@ -97,11 +98,19 @@ func (o *operators) hold(s *api.Status, name string, run int, last map[draas.Ser
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.id = s.ClusterID
 	for _, r := range s.Reported {
 		if string(r.Member) == name {
 			o.suspicions[name][run] = r.Suspicions
 		}
 	}
+}
+
+// cluster is the cluster's id, as some member showed it.
+func (o *operators) cluster() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.id
 }
 
 // historyLimit is more than a member keeps.
@@ -171,22 +180,29 @@ func (o *operators) request(ctx context.Context, member string, r api.Request) (
 	return o.clients[member].Request(ctx, r)
 }
 
-// wish asks for a move as an operator would who looked at that member.
+// wish asks for a move as an operator would who looked at that member, and then
+// at the others.
 func (o *operators) wish(ctx context.Context, f Fault) {
 	r := api.Request{Service: draas.ServiceID(f.Service), Site: draas.SiteID(f.Site),
 		Request: failover.Request{Move: failover.MoveKind(f.Kind), Operator: "soak"}}
-	call := time.Now().UnixNano()
-	a, err := o.request(ctx, f.Member, r)
-	ret := time.Now().UnixNano()
-	switch {
-	case err != nil:
-		o.book.note("%s: no answer: %v", f.Kind, err)
-	case !a.Accepted:
-		o.registers[f.Service].asked(call, ret, a.Record.Epoch)
-		o.book.note("%s of %s: %s", f.Kind, f.Service, why(a.Record))
-	default:
-		// The epoch that the move will grant is the next one.
-		o.registers[f.Service].asked(call, ret, a.Record.Epoch-1)
+	first := slices.Index(members, f.Member)
+	for i := range members {
+		member := members[(first+i)%len(members)]
+		call := time.Now().UnixNano()
+		a, err := o.request(ctx, member, r)
+		ret := time.Now().UnixNano()
+		switch {
+		case err != nil:
+			o.book.note("%s of %s at %s: no answer: %v", f.Kind, f.Service, member, err)
+			continue
+		case !a.Accepted:
+			o.registers[f.Service].asked(call, ret, a.Record.Epoch)
+			o.book.note("%s of %s at %s: %s", f.Kind, f.Service, member, why(a.Record))
+		default:
+			// The epoch that the move will grant is the next one.
+			o.registers[f.Service].asked(call, ret, a.Record.Epoch-1)
+		}
+		return
 	}
 }
 
@@ -222,6 +238,14 @@ func (o *operators) reload(ctx context.Context) {
 	}
 }
 
+// leave asks a member to leave the cluster.
+func (o *operators) leave(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	_, err := o.clients[name].Leave(ctx)
+	return err
+}
+
 // why is a refusal in one line.
 func why(r failover.Record) string {
 	text := r.Text
@@ -255,11 +279,27 @@ func (o *operators) settled(ctx context.Context, of []string) error {
 				return fmt.Errorf("%s: %s has another file than the policy in force", name, m.ID)
 			}
 		}
+		if err := voters(s); err != nil {
+			return err
+		}
 		for _, id := range of {
 			if err := o.settledAt(s, first, draas.ServiceID(id)); err != nil {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// voters says which member has no vote, or more than one copy of the log.
+func voters(s *api.Status) error {
+	for _, m := range s.Log {
+		if m.Role != api.LogVoter || m.Leaving || m.Quarantine != "" {
+			return fmt.Errorf("%s: in the log, %s is %+v", s.Self, m.ID, m)
+		}
+	}
+	if len(s.Log) != len(members) {
+		return fmt.Errorf("%s: %d copies of the log take part: %+v", s.Self, len(s.Log), s.Log)
 	}
 	return nil
 }

@@ -54,3 +54,24 @@ func TestSettledAt(t *testing.T) {
 		}
 	}
 }
+
+func TestVoters(t *testing.T) {
+	log := func(roles ...api.LogRole) *api.Status {
+		s := &api.Status{Self: dr}
+		for _, r := range roles {
+			s.Log = append(s.Log, api.LogMember{ID: dr, Role: r})
+		}
+		return s
+	}
+	v := api.LogVoter
+	if err := voters(log(v, v, v)); err != nil {
+		t.Error(err)
+	}
+	quarantined := log(v, v, v)
+	quarantined.Log[1].Quarantine = "went backwards"
+	for _, s := range []*api.Status{log(), log(v, v), log(v, v, api.LogLearner), log(v, v, v, v), quarantined} {
+		if voters(s) == nil {
+			t.Errorf("all is well with %+v", s.Log)
+		}
+	}
+}

@@ -23,6 +23,7 @@ type Result struct {
 	Timeline    []string // of the last round
 
 	Faults      map[Kind]int
+	Skipped     int            // of them, for want of an XDP program
 	Decided     map[string]int // moves by kind
 	Done        map[string]int
 	Suspicions  uint64
@@ -82,7 +83,7 @@ func (r *soak) conclude() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	res.Violations, res.Timeline, res.Faults, res.Asked, res.Failed = b.violations, b.round, b.faults, b.asked, b.failed
-	res.Decided, res.Done = o.decided, o.done
+	res.Skipped, res.Decided, res.Done = b.skipped, o.decided, o.done
 	for _, runs := range o.suspicions {
 		for _, n := range runs {
 			res.Suspicions += n
@@ -119,7 +120,7 @@ func (res Result) String() string {
 	}
 	line("soak: seed %d, %v%s, %d rounds, %d faults, %d moves, %d suspicions, dual-active %.3g ms, %d violations", res.Seed, res.Took.Round(time.Second), state,
 		res.Rounds, sum(res.Faults), sum(res.Done), res.Suspicions, float64(dual)/float64(time.Millisecond), len(res.Violations))
-	line("  faults:    %s", counts(res.Faults))
+	line("  faults:    %s; %d flushes skipped, no XDP program was there", counts(res.Faults), res.Skipped)
 	line("  moves:     %s decided; %s completed", counts(res.Decided), counts(res.Done))
 	line("  epochs:    %s", counts(res.Activations))
 	line("  answers:   %s; %d out of turn; the control saw two sites for %v", counts(res.Answers), res.Strays, res.Control.Round(time.Millisecond))

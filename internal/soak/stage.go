@@ -113,8 +113,8 @@ func writeFile(dir string, file int) error {
 
 // ended is told of a process that ended by itself.
 func (s *stage) ended(h *host, p *process, err error, said string) {
-	if h.excused(p, said) {
-		s.book.note("%s ended for its disk: %v", p.name, err)
+	if h.excused(p, err, said) {
+		s.book.note("%s ended, and had to: %v", p.name, err)
 		return
 	}
 	s.book.violate("%s ended by itself: %v: %s", p.name, err, lastLine(said))

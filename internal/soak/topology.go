@@ -127,7 +127,7 @@ func serviceTOML(s, lease string) string {
 	line("[service.%s.dns]\nuse = %q\nname = %q\nttl = %q", s, "public", nameOf(s), "1s")
 	switch s {
 	case byKernel:
-		line("[service.%s.fence]\nkind = %q\nports = [%d]", s, "kernel", portOf[s])
+		line("[service.%s.fence]\nkind = %q\nports = [%d]\nxdp = [%q]", s, "kernel", portOf[s], "eth0")
 	case byPath:
 		line("[service.%s.fence]\nkind = %q", s, "path")
 		for _, site := range sites {
