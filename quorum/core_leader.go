@@ -192,18 +192,26 @@ func (c *Core) active(p *peer) bool {
 }
 
 // Missing lists, for a leader, the voters that have not answered it for two
-// elections, while it has led for that long. For anybody else it is empty.
+// elections, while it has led for that long. For anybody else it is empty. One
+// that is heard under a new id, after it lost its disk, is not missing.
 func (c *Core) Missing() []draas.MemberID {
 	if c.failed != nil || c.state != raft.StateLeader || c.now.Boot-c.leadership.since < 2*c.cfg.Election {
 		return nil
 	}
 	var out []draas.MemberID
 	for _, p := range c.peers {
-		if p.voter && p.id != c.self && (p.acked == 0 || c.now.Boot-p.acked > 2*c.cfg.Election) {
+		if p.voter && p.id != c.self && !lately(p.acked, c.now.Boot, 2*c.cfg.Election) && !c.heardAs(p) {
 			out = append(out, c.name(p.id))
 		}
 	}
 	return out
+}
+
+// heardAs reports whether the member of an id is heard under another.
+func (c *Core) heardAs(of *peer) bool {
+	return slices.ContainsFunc(c.peers, func(p *peer) bool {
+		return p != of && c.name(p.id) == c.name(of.id) && lately(p.heard, c.now.Boot, 2*c.cfg.Election)
+	})
 }
 
 // ready reports whether a member has answered this leader for two elections on
@@ -214,14 +222,16 @@ func (c *Core) ready(p *peer, pr raftProgress) bool {
 
 // handOver gives the leadership to the best member that can take it, if that
 // is a better one. A member must have been heard for two elections on end, and
-// attempts lie four apart, so that one that comes and goes does not drag the
+// attempts lie twenty apart, so that one that comes and goes does not drag the
 // leadership along.
 func (c *Core) handOver() {
-	now, stay := c.now.Boot, c.cfg.Election
+	// Whom it gave the leadership to may be no better off and give it back:
+	// then it stays, long enough for what only a leader that lasts can do.
+	now, stay, pause := c.now.Boot, c.cfg.Election, 2*patience*c.cfg.Election
 	if !c.harm && !c.unwelcome(c.self) {
 		stay = patience * c.cfg.Election
 	}
-	if len(c.order) == 0 && !c.unwelcome(c.self) || now-c.leadership.since < stay || c.moved != 0 && now-c.moved < 4*c.cfg.Election {
+	if len(c.order) == 0 && !c.unwelcome(c.self) || now-c.leadership.since < stay || c.moved != 0 && now-c.moved < pause {
 		return
 	}
 	if c.place(c.self) == 0 && !c.unwelcome(c.self) {
