@@ -58,6 +58,9 @@ func (d *Daemon) newWiring(c *config.Config) (*wiring, error) {
 			w.fenced[c.Services[i].ID] = guarded(&c.Services[i])
 		}
 	}
+	if w.devices, err = devicesOf(c, w.units, self.ID.Site(), d.log); err != nil {
+		return nil, err
+	}
 	if w.others, err = othersOf(c, self.ID); err != nil {
 		return nil, err
 	}

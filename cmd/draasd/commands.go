@@ -37,10 +37,12 @@ certificates and the data directory and tries the ports that this member would u
 			long: `Which member it is, the common name of the certificate says. It starts passive; nobody
 is active until draasd activate. It speaks sd_notify and the watchdog of systemd.`,
 			example: "draasd run -c /etc/draas/failover.toml"},
-		{name: "guard", args: "-c FILE", bind: bindGuard,
+		{name: "guard", args: "[--close] -c FILE", bind: bindGuard,
 			short: "run the guard of this site: it closes the fences when renewals stop",
 			long: `The guard is a process of its own, so that a killed or stopped daemon cannot leave its
-services serving. It starts closed. A witness needs none.`,
+services serving. It starts closed. A witness needs none. It reads the file again at SIGHUP.
+With --close it closes the kernel fences and ends: for draas-fence-boot.service, before the
+network comes up.`,
 			example: "draasd guard -c /etc/draas/failover.toml"},
 		{name: "activate", args: "SERVICE SITE", min: 2, max: 2, bind: bindMove(failover.MoveActivate),
 			short:   "make a site active for the first time",

@@ -53,7 +53,13 @@ func bindRun(p *program, f *flag.FlagSet) action {
 }
 
 func bindGuard(p *program, f *flag.FlagSet) action {
-	return bindDaemon(p, f, p.server.guard)
+	shut := f.Bool("close", false, "close the kernel fences and end: at boot, before the network")
+	return bindDaemon(p, f, func(ctx context.Context, path string, log *slog.Logger) error {
+		if *shut {
+			return p.server.shut(ctx, path, log)
+		}
+		return p.server.guard(ctx, path, log)
+	})
 }
 
 func bindDaemon(p *program, f *flag.FlagSet, serve func(context.Context, string, *slog.Logger) error) action {

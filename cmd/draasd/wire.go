@@ -22,6 +22,7 @@ type server struct {
 	tls   func(c *config.Config, member draas.MemberID) (*tls.Config, error)
 	run   func(ctx context.Context, path string, log *slog.Logger) error
 	guard func(ctx context.Context, path string, log *slog.Logger) error
+	shut  func(ctx context.Context, path string, log *slog.Logger) error // guard --close
 	check func(path string, here bool) (report string, err error)
 	join  func(ctx context.Context, o daemon.JoinOptions) (daemon.Joined, error)
 	init  func(dir string, basePort int, profile string) error
@@ -46,8 +47,12 @@ func wired() server {
 			return d.Run(ctx)
 		},
 		guard: func(ctx context.Context, path string, log *slog.Logger) error {
-			return daemon.RunGuard(ctx, daemon.GuardOptions{ConfigPath: path, Log: log})
+			hangup := make(chan os.Signal, 1)
+			signal.Notify(hangup, syscall.SIGHUP)
+			defer signal.Stop(hangup)
+			return daemon.RunGuard(ctx, daemon.GuardOptions{ConfigPath: path, Log: log, Hangup: hangup})
 		},
+		shut:  daemon.CloseFences,
 		check: daemon.Check,
 		join:  daemon.Join,
 		init: func(dir string, basePort int, profile string) error {
