@@ -10,6 +10,7 @@ import (
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/failover"
 	"github.com/draasd/draas/fence"
+	"github.com/draasd/draas/quorum"
 )
 
 // How long a cause has to last before somebody is called for it: what mends
@@ -39,6 +40,8 @@ type sight struct {
 	// started is the file that the daemon was started with: some of it holds
 	// until a restart.
 	started *wiring
+	peers   []quorum.PeerStatus
+	own     quorum.CertificateStatus
 }
 
 // leads reports whether this member speaks for all of what the log says.
@@ -145,14 +148,10 @@ func (v sight) members() []alarm {
 		if st != nil && max(st.Version, 1) < failover.Version {
 			add("version", "%s runs an older draasd: all decide by version %d until it is upgraded, and what is newer waits", m.ID, max(v.state.Version, 1))
 		}
-		r := v.reported(m.ID)
-		if r == nil {
-			continue
-		}
-		if a, near := v.certificate(r); near {
+		if a, near := v.certificate(m.ID); near {
 			out = append(out, a)
 		}
-		if m.ID == v.status.Self && r.Error != "" {
+		if r := v.reported(m.ID); m.ID == v.status.Self && r != nil && r.Error != "" {
 			out = append(out, alarm{key: "guard:" + string(m.ID), text: fmt.Sprintf("%s: %s", m.ID, r.Error), page: true, after: alarmGuard})
 		}
 	}
@@ -185,17 +184,31 @@ func (v sight) log() []alarm {
 }
 
 // certificate is about the end of a member's certificate. Without one the
-// member is shut out, and its permits run out.
-func (v sight) certificate(r *api.Reported) (alarm, bool) {
-	left := r.CertificateEnds.Sub(v.status.At)
-	if r.CertificateEnds.IsZero() || left > v.wiring.cfg.TLS.Warn {
-		return alarm{}, false
+// member is shut out, and its permits run out. What a member says of itself
+// counts, else what its connections show.
+func (v sight) certificate(m draas.MemberID) (alarm, bool) {
+	var ends time.Time
+	if r := v.reported(m); r != nil {
+		ends = r.CertificateEnds
 	}
-	a := alarm{key: "certificate:" + string(r.Member), page: r.Member == v.status.Self,
-		text:    fmt.Sprintf("the certificate of %s, or its CA's, ends in %s, at %s: its peers will then shut it out", r.Member, days(left), r.CertificateEnds.UTC().Format(time.DateTime)),
-		command: fmt.Sprintf("draasd issue %s", r.Member)}
-	if left <= 0 {
-		a.text = fmt.Sprintf("the certificate of %s, or its CA's, has ended at %s: its peers shut it out", r.Member, r.CertificateEnds.UTC().Format(time.DateTime))
+	for _, p := range v.peers {
+		if p.Member == m && ends.IsZero() {
+			ends = p.NotAfter
+		}
+	}
+	a := alarm{key: "certificate:" + string(m), page: m == v.status.Self}
+	left := ends.Sub(v.status.At)
+	switch {
+	case m == v.status.Self && !v.own.NotAfter.IsZero() && v.own.CANotAfter.IsZero():
+		a.text = fmt.Sprintf("the CA of %s's certificate is not in its ca.crt: its peers may shut it out", m)
+	case ends.IsZero() || left > v.wiring.cfg.TLS.Warn:
+		return alarm{}, false
+	case left <= 0:
+		a.text = fmt.Sprintf("the certificate of %s, or its CA's, has ended at %s: its peers shut it out. Where the CA is kept: draasd issue %s",
+			m, ends.UTC().Format(time.DateTime), m)
+	default:
+		a.text = fmt.Sprintf("the certificate of %s, or its CA's, ends in %s, at %s: its peers will then shut it out. Where the CA is kept: draasd issue %s",
+			m, days(left), ends.UTC().Format(time.DateTime), m)
 	}
 	return a, true
 }

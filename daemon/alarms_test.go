@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -34,7 +32,8 @@ func calmSight() sight {
 			{Member: "dr", CertificateEnds: now.Add(365 * 24 * time.Hour), Fences: []api.FenceStatus{{Service: "shop", State: "closed", Epoch: 2}}},
 			{Member: "primary", CertificateEnds: now.Add(365 * 24 * time.Hour), Fences: []api.FenceStatus{{Service: "shop", State: "open", Epoch: 3}}},
 		}}
-	return sight{status: s, state: state, wiring: w, started: w}
+	own := quorum.CertificateStatus{NotAfter: now.Add(365 * 24 * time.Hour), CANotAfter: now.Add(3650 * 24 * time.Hour)}
+	return sight{status: s, state: state, wiring: w, started: w, own: own}
 }
 
 // failedShop is a shop that has failed at primary and stays there.
@@ -66,15 +65,22 @@ func TestAlarms(t *testing.T) {
 		{"never started", func(v *sight) { v.status.Members[0].Started = false }, "dr has never started", false, ""},
 		{"older draasd", func(v *sight) { v.state.Members["dr"].Version = 0 }, "dr runs an older draasd", false, ""},
 		{"not joined", func(v *sight) { v.status.Members[0].Started, v.status.Generation = false, 1 }, "draasd join --discard there", false, ""},
-		{"quarantine", func(v *sight) { v.status.Log = []api.LogMember{{ID: "dr", RaftID: 2, Role: api.LogVoter, Quarantine: "its log went backwards"}} },
+		{"quarantine", func(v *sight) {
+			v.status.Log = []api.LogMember{{ID: "dr", RaftID: 2, Role: api.LogVoter, Quarantine: "its log went backwards"}}
+		},
 			"dr is in quarantine, nothing of it counts: its log went backwards", true, "draasd join --discard"},
 		{"learner", func(v *sight) { v.status.Log = []api.LogMember{{ID: "dr", Role: api.LogLearner}} }, "dr is catching up", false, ""},
 		{"not let in", func(v *sight) {
 			v.status.Log = []api.LogMember{{ID: "dr", Role: api.LogJoining, Refused: "primary: its old copy lives"}}
 		}, "and is not: primary: its old copy lives", false, ""},
 		{"own certificate", func(v *sight) { v.status.Reported[1].CertificateEnds = v.status.At.Add(29 * 24 * time.Hour) },
-			"the certificate of primary, or its CA's, ends in 29 days", true, "draasd issue primary"},
-		{"another's certificate", func(v *sight) { v.status.Reported[0].CertificateEnds = v.status.At.Add(-time.Hour) }, "of dr, or its CA's, has ended", false, "draasd issue dr"},
+			"the certificate of primary, or its CA's, ends in 29 days", true, ""},
+		{"another's certificate", func(v *sight) { v.status.Reported[0].CertificateEnds = v.status.At.Add(-time.Hour) }, "of dr, or its CA's, has ended", false, ""},
+		{"a certificate seen on a connection", func(v *sight) {
+			v.status.Reported[0].CertificateEnds = time.Time{}
+			v.peers = []quorum.PeerStatus{{Member: "dr", NotAfter: v.status.At.Add(time.Hour)}}
+		}, "of dr, or its CA's, ends in 1 hours", false, ""},
+		{"untrusted certificate", func(v *sight) { v.own.CANotAfter = time.Time{} }, "is not in its ca.crt", true, ""},
 		{"guard silent", func(v *sight) {
 			v.status.Reported[1].Error, v.status.Reported[1].Fences = "its guard does not answer: x", nil
 		},
@@ -165,50 +171,5 @@ func TestStuck(t *testing.T) {
 		if got := wayOut("shop", set); got != want {
 			t.Errorf("against %v: %q, want %q", against, got, want)
 		}
-	}
-}
-
-// The end that counts is the certificate's, or that of the last CA; files that
-// change are seen, those that cannot be read are not known.
-func TestCertificateEnds(t *testing.T) {
-	dir := t.TempDir()
-	start := time.Now().Truncate(time.Second)
-	until := func(d time.Duration) quorum.Validity {
-		return quorum.Validity{From: start.Add(-time.Hour), To: start.Add(d)}
-	}
-	newCA := func(d time.Duration) *quorum.CA {
-		ca, err := quorum.NewCA("acme", until(d))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return ca
-	}
-	write := func(name string, data []byte) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	old, young := newCA(time.Hour), newCA(1000*time.Hour)
-	member, err := young.Issue("dr", nil, until(100*time.Hour))
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := config.TLS{CA: write("ca", old.CertPEM), Cert: write("cert", member.CertPEM)}
-	var c certificates
-	look := func(at, want time.Duration) {
-		t.Helper()
-		if got := c.earliest(files, at); !got.Equal(start.Add(want)) {
-			t.Errorf("at %v it ends at %v, want %v", at, got, start.Add(want))
-		}
-	}
-	look(time.Second, time.Hour)
-	write("ca", append(slices.Clone(old.CertPEM), young.CertPEM...))
-	look(2*time.Second, time.Hour) // read a moment ago
-	look(2*time.Minute, 100*time.Hour)
-	write("cert", []byte("nothing"))
-	if got := c.earliest(files, 4*time.Minute); !got.IsZero() {
-		t.Errorf("of a file that holds none it knows %v", got)
 	}
 }

@@ -46,23 +46,22 @@ type Daemon struct {
 
 	// wiring is what follows from the file in use; the rest lives as long as
 	// a run.
-	wiring       atomic.Pointer[wiring]
-	clusterID    string
-	loop         *loop
-	lookout      *lookout
-	transport    *quorum.Transport
-	guard        *fence.Client // nil at a witness
-	link         *guardLink    // nil at a witness
-	steps        *executor
-	devices      *deviceLink
-	lags         *lagWatch // nil at a witness
-	answers      *answers  // nil at a witness
-	files        files
-	leaving      bool    // of the main loop: this member has asked to be let go
-	startedBy    *wiring // what this run was started with
-	certificates certificates
-	suspicions   atomic.Uint64
-	stopping     chan struct{}
+	wiring     atomic.Pointer[wiring]
+	clusterID  string
+	loop       *loop
+	lookout    *lookout
+	transport  *quorum.Transport
+	guard      *fence.Client // nil at a witness
+	link       *guardLink    // nil at a witness
+	steps      *executor
+	devices    *deviceLink
+	lags       *lagWatch // nil at a witness
+	answers    *answers  // nil at a witness
+	files      files
+	leaving    bool    // of the main loop: this member has asked to be let go
+	startedBy  *wiring // what this run was started with
+	suspicions atomic.Uint64
+	stopping   chan struct{}
 }
 
 // New reads the file and the identity. Nothing is opened that another daemon

@@ -99,7 +99,7 @@ var takenBases sync.Map
 
 func allFree(base int) bool {
 	for _, host := range []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"} {
-		for _, off := range []int{0, 1, 2, 10, 11, 12, 20, 21, 30, 31, 32} {
+		for _, off := range []int{0, 1, 2, 10, 11, 12, 20, 21, 30, 31, 32, 33, 34, 35, 40, 41} {
 			ln, err := net.Listen("tcp", net.JoinHostPort(host, fmt.Sprint(base+off)))
 			if err != nil {
 				return false

@@ -159,7 +159,10 @@ func TestStartAnew(t *testing.T) {
 	if a := l.request("dr", api.Request{Site: "dr", Request: failover.Request{Move: failover.MoveFailover, Vouch: true}}); !a.Accepted {
 		t.Fatalf("failover refused: %+v", a.Record)
 	}
-	l.await("active at dr", 20*time.Second, func() bool { sv := l.service("dr"); return sv != nil && sv.Active == "dr" && sv.Move != nil && len(sv.Move.Journal) > 0 })
+	l.await("active at dr", 20*time.Second, func() bool {
+		sv := l.service("dr")
+		return sv != nil && sv.Active == "dr" && sv.Move != nil && len(sv.Move.Journal) > 0
+	})
 	l.await("dr serves", 10*time.Second, func() bool { return l.answer("dr") == "dr" })
 	if sv := l.service("dr"); sv == nil || sv.Epoch.Generation() != 1 {
 		t.Errorf("under no epoch of the new generation: %+v", sv)

@@ -76,7 +76,7 @@ func (d *Daemon) overview(ctx context.Context, local bool) (*api.Status, []alarm
 		}
 	}
 	slices.SortFunc(s.Reported, func(a, b api.Reported) int { return cmp.Compare(a.Member, b.Member) })
-	all := alarmsOf(sight{status: s, state: p.state, wiring: w, started: d.startedBy})
+	all := alarmsOf(sight{status: s, state: p.state, wiring: w, started: d.startedBy, peers: d.transport.Status(), own: d.transport.Certificate()})
 	for _, a := range all {
 		s.Warnings = append(s.Warnings, a.text)
 	}
@@ -142,7 +142,7 @@ func views(s failover.State, seen failover.Views, unit, part draas.ServiceID) []
 // report is what this member says of itself.
 func (d *Daemon) report(ctx context.Context, p picture) api.Reported {
 	r := api.Reported{Member: d.self, Applied: p.state.Index, Leader: p.core.Leader, InTouch: p.core.Leader != "",
-		Suspicions: d.suspicions.Load(), Version: failover.Version, CertificateEnds: d.certificates.earliest(d.now().cfg.TLS, p.now.Wall)}
+		Suspicions: d.suspicions.Load(), Version: failover.Version, CertificateEnds: ends(d.transport.Certificate())}
 	if d.guard == nil {
 		return r
 	}
@@ -161,6 +161,14 @@ func (d *Daemon) report(ctx context.Context, p picture) api.Reported {
 		r.Fences = append(r.Fences, st)
 	}
 	return r
+}
+
+// ends is when a certificate ends, or its CA's.
+func ends(c quorum.CertificateStatus) time.Time {
+	if !c.CANotAfter.IsZero() && c.CANotAfter.Before(c.NotAfter) {
+		return c.CANotAfter
+	}
+	return c.NotAfter
 }
 
 // told is what another member says.

@@ -110,9 +110,11 @@ func switchable(was, next *wiring) error {
 	fixed("data", a.Data, b.Data)
 	fixed("control", a.Control, b.Control)
 	fixed("guard", a.Guard, b.Guard)
-	if was.self.ID != next.self.ID {
-		// Another certificate: the rest is another member's.
-		errs = append(errs, fmt.Errorf("tls.cert: it is %s's and the file's is %s's: a daemon stays who it is", was.self.ID, next.self.ID))
+	fixed("tls.ca", a.TLS.CA, b.TLS.CA)
+	fixed("tls.cert", a.TLS.Cert, b.TLS.Cert)
+	fixed("tls.key", a.TLS.Key, b.TLS.Key)
+	if was.self.ID != next.self.ID { // the rest is another member's
+		errs = append(errs, fmt.Errorf("tls.cert: it was %s's and is %s's now: a daemon stays who it is", was.self.ID, next.self.ID))
 		return errors.Join(errs...)
 	}
 	key := "member." + string(was.self.ID) + "."
@@ -141,6 +143,10 @@ func (d *Daemon) now() *wiring { return d.wiring.Load() }
 // adopt switches the member to a wiring. It is called by the main loop.
 func (d *Daemon) adopt(w *wiring) {
 	d.wiring.Store(w)
+	if err := d.transport.SetPeers(w.peers()); err != nil {
+		d.log.Error("cannot take over the peers' addresses", "err", err)
+	}
+	d.transport.Reload()
 	d.lookout.use(w)
 	if d.answers != nil {
 		if err := d.answers.authority.SetZones(w.zones); err != nil {

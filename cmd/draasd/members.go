@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -190,6 +191,34 @@ func bindJoin(p *program, f *flag.FlagSet) action {
 	}
 }
 
+func bindIssue(p *program, f *flag.FlagSet) action {
+	var o daemon.IssueOptions
+	f.StringVar(&o.CA, "ca", "ca", "`DIR` with ca.crt and ca.key, as init made it")
+	f.StringVar(&o.Out, "out", "", "`DIR` for member.key, member.crt and ca.crt; default MEMBER/tls")
+	f.BoolVar(&o.Replace, "replace", false, "overwrite the files that are there")
+	days := f.Int("days", 730, "how many `DAYS` it is good")
+	hosts := f.String("hosts", "", "further `NAMES` and addresses, with commas, for API clients that check them")
+	return func(_ context.Context, args []string) error {
+		if *days < 1 || *days > 3650 {
+			return usagef("--days %d: want 1 to 3650", *days)
+		}
+		o.Member, o.For = draas.MemberID(args[0]), time.Duration(*days)*24*time.Hour
+		if o.Out == "" {
+			o.Out = filepath.Join(args[0], "tls")
+		}
+		if *hosts != "" {
+			o.Hosts = strings.Split(*hosts, ",")
+		}
+		until, err := p.server.issue(o)
+		if err != nil {
+			return err
+		}
+		writeText(p.stdout, "", fmt.Sprintf("%s holds a certificate of %s, good until %s. Put member.key, then member.crt, into place there: a running daemon takes them within seconds.",
+			o.Out, o.Member, until.UTC().Format(time.DateOnly)))
+		return nil
+	}
+}
+
 func bindLeave(p *program, f *flag.FlagSet) action {
 	client := bindClient(f)
 	return func(ctx context.Context, _ []string) error {
@@ -205,7 +234,7 @@ func bindLeave(p *program, f *flag.FlagSet) action {
 			return err
 		}
 		writeText(p.stdout, "", d.Text)
-		writeText(p.stdout, "", "When it is started again, it asks to be let in. To remove it for good, take it out of failover.toml at the others and reload them.")
+		writeText(p.stdout, "", "When it is started again, it asks to be let in. To remove it for good, take it out of failover.toml too, and reload the others.")
 		return nil
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/config"
@@ -25,6 +26,7 @@ type server struct {
 	shut  func(ctx context.Context, path string, log *slog.Logger) error // guard --close
 	check func(path string, here bool) (report string, err error)
 	join  func(ctx context.Context, o daemon.JoinOptions) (daemon.Joined, error)
+	issue func(o daemon.IssueOptions) (until time.Time, err error)
 	init  func(dir string, basePort int, profile string) error
 	demo  func(ctx context.Context, o demo.Options, out io.Writer) error
 	// serve is the demo's small service, started by the demo itself.
@@ -55,6 +57,7 @@ func wired() server {
 		shut:  daemon.CloseFences,
 		check: daemon.Check,
 		join:  daemon.Join,
+		issue: daemon.Issue,
 		init: func(dir string, basePort int, profile string) error {
 			return daemon.Init(dir, daemon.InitOptions{Loopback: config.LoopbackOptions{BasePort: basePort, Profile: profile}})
 		},
