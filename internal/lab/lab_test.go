@@ -22,6 +22,7 @@ const (
 	repo  = "../.."
 	guard = "draas-guard.service"
 	run   = "draasd.service"
+	boot  = "draas-fence-boot.service"
 )
 
 // What stands at each machine, as etc/failover.toml has it; the witness has an
@@ -72,7 +73,10 @@ func TestShippedFiles(t *testing.T) {
 		members[name] = m
 	}
 	primary, dr, witness := members["primary"], members["dr"], members["witness"]
-	if out := primary.run("/", "systemd-analyze", "verify", "/etc/systemd/system/"+guard, "/etc/systemd/system/"+run); out != "" {
+	for _, u := range []string{guard, boot} {
+		primary.run(work, "install", "-D", "-m", "644", "etc/systemd/draas-xdp.conf", "/etc/systemd/system/"+u+".d/xdp.conf")
+	}
+	if out := primary.run("/", "systemd-analyze", "verify", "/etc/systemd/system/"+guard, "/etc/systemd/system/"+run, "/etc/systemd/system/"+boot, "/etc/systemd/system/run-draas-bpf.mount"); out != "" {
 		t.Errorf("systemd-analyze verify: %s", out)
 	}
 	web.serve(primary, "198.51.100.20:443", "[2001:db8:1::20]:443", "127.0.0.1:8443")
@@ -80,6 +84,7 @@ func TestShippedFiles(t *testing.T) {
 	primary.accept("198.51.100.21:636")
 	dr.accept("203.0.113.21:636")
 
+	closedAtBoot(t, web, witness, primary, dr)
 	services := startAll(t, members)
 	users := &users{t: t, at: witness, shop: web}
 	if sites := users.look(); len(sites) != 0 {
@@ -228,6 +233,29 @@ func startAll(t *testing.T, members map[string]*machine) map[string]*service {
 		s.waitFor(10*time.Second, "READY=1")
 	}
 	return services
+}
+
+// closedAtBoot plays the unit that comes before the network: the shop runs and
+// no guard does, and nobody gets in.
+func closedAtBoot(t *testing.T, web *shop, user *machine, sites ...*machine) {
+	t.Helper()
+	reachable := func() (n int) {
+		for address := range shopAddresses {
+			if _, err := web.ask(user, address); err == nil {
+				n++
+			}
+		}
+		return n
+	}
+	if n := reachable(); n != len(shopAddresses) {
+		t.Fatalf("%d of %d addresses answer with no fence at all", n, len(shopAddresses))
+	}
+	for _, m := range sites {
+		m.play(boot)
+	}
+	if n := reachable(); n != 0 {
+		t.Fatalf("%d addresses answer, closed at boot", n)
+	}
 }
 
 // comeBack starts the units of the lost site again, over what was left of them,

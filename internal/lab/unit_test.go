@@ -20,14 +20,14 @@ type unit map[string]string
 // notPlayed are the settings that the test reads over: order and restarts are
 // up to the test, and the rest narrows what a process may do by means that
 // only systemd has, or that need more rights than a container gives.
-const notPlayed = " Description Documentation Before After Wants WantedBy Restart RestartSec TimeoutStartSec" +
+const notPlayed = " Description Documentation DefaultDependencies Before After Wants Requires Conflicts WantedBy RemainAfterExit ExecReload Restart RestartSec TimeoutStartSec" +
 	" RuntimeDirectoryPreserve OOMScoreAdjust LimitNOFILE PrivateDevices ProtectKernelModules ProtectControlGroups" +
 	" RestrictAddressFamilies RestrictNamespaces LockPersonality MemoryDenyWriteExecute" +
 	" SystemCallArchitectures SystemCallFilter "
 
 // played are the settings that start obeys, and the only value it knows.
 var played = map[string]string{
-	"Type": "notify", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes",
+	"Type": "", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes",
 	"PrivateTmp": "yes", "ProtectKernelTunables": "yes",
 	"User": "", "Group": "", "AmbientCapabilities": "", "CapabilityBoundingSet": "", "ExecStart": "",
 	"WatchdogSec": "", "StateDirectory": "", "StateDirectoryMode": "", "RuntimeDirectory": "", "RuntimeDirectoryMode": "",
@@ -53,7 +53,7 @@ func parseUnit(text string) (unit, error) {
 		u[key] = value
 	}
 	for key := range played {
-		if _, ok := u[key]; !ok {
+		if _, ok := u[key]; !ok && (key != "WatchdogSec" || u["Type"] == "notify") {
 			return nil, fmt.Errorf("no %s: this test plays units that have it", key)
 		}
 	}
@@ -83,9 +83,12 @@ exec "$@"`
 
 // command is argv run as the unit says.
 func (u unit) command(m *machine, notify string, argv ...string) (*exec.Cmd, error) {
-	watchdog, err := time.ParseDuration(u["WatchdogSec"])
-	if err != nil {
-		return nil, fmt.Errorf("read WatchdogSec: %w", err)
+	var watchdog time.Duration
+	if u["WatchdogSec"] != "" {
+		var err error
+		if watchdog, err = time.ParseDuration(u["WatchdogSec"]); err != nil {
+			return nil, fmt.Errorf("read WatchdogSec: %w", err)
+		}
 	}
 	if u["StateDirectory"] != u["RuntimeDirectory"] {
 		return nil, errors.New("the test wants one name for both directories")
@@ -106,6 +109,22 @@ func (u unit) command(m *machine, notify string, argv ...string) (*exec.Cmd, err
 		"NOTIFY_SOCKET=" + notify, "WATCHDOG_USEC=" + strconv.FormatInt(watchdog.Microseconds(), 10),
 	}
 	return cmd, nil
+}
+
+// play does what `systemctl start` does with a unit of Type=oneshot.
+func (m *machine) play(name string) {
+	m.t.Helper()
+	u := m.unit(name)
+	if u["Type"] != "oneshot" {
+		m.t.Fatalf("%s is of type %s", name, u["Type"])
+	}
+	cmd, err := u.command(m, "", strings.Fields(u["ExecStart"])...)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		m.t.Fatalf("%s: %s: %v: %s", m.name, name, err, out)
+	}
 }
 
 // service is a unit that was started.
