@@ -54,11 +54,19 @@ func (l *loop) post(f func(*loop)) {
 	}
 }
 
-// call runs f in the loop and waits for it.
+// call runs f in the loop and waits for it. When it returns an error f has not
+// run and will not: what f writes is the caller's again.
 func (l *loop) call(ctx context.Context, f func(*loop)) error {
 	done := make(chan struct{})
+	var taken atomic.Bool // by the loop, which runs f, or by the caller, who gives up
+	run := func(l *loop) {
+		if taken.CompareAndSwap(false, true) {
+			f(l)
+			close(done)
+		}
+	}
 	select {
-	case l.inbox <- func(l *loop) { f(l); close(done) }:
+	case l.inbox <- run:
 	case <-ctx.Done():
 		return fmt.Errorf("the main loop is busy: %w", ctx.Err())
 	}
@@ -66,7 +74,11 @@ func (l *loop) call(ctx context.Context, f func(*loop)) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("the main loop does not answer: %w", ctx.Err())
+		if taken.CompareAndSwap(false, true) {
+			return fmt.Errorf("the main loop does not answer: %w", ctx.Err())
+		}
+		<-done
+		return nil
 	}
 }
 
