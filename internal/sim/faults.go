@@ -185,8 +185,9 @@ func (w *World) machineFault(m *member, f Fault) bool {
 		m.disk.sick = true
 	case Rollback:
 		m.lost = true
-		old := m.disk.Clone()
+		old, before := m.disk.Clone(), m.promised()
 		w.until(f.By, func() {
+			m.setBack = m.promised().beyond(before)
 			m.die()
 			m.disk.Disk = old
 			w.note("an old copy of the data directory is put back on %s", m.id)

@@ -28,6 +28,8 @@ type member struct {
 	// lost: the log on the disk is not what it was. Whether the daemon finds
 	// out is what is tested; then an operator replaces it.
 	lost bool
+	// setBack: it has promised more since the copy of its disk that was put back.
+	setBack bool
 	// stood and stepped: what its clocks have done since it booted.
 	stood, stepped bool
 
@@ -127,6 +129,7 @@ func (m *member) afterEnd(err error) {
 	run := m.run
 	for _, gone := range []error{quorum.ErrNotBootstrapped, quorum.ErrLostLog, quorum.ErrCloned, quorum.ErrRemoved} {
 		if m.lost && errors.Is(err, gone) {
+			m.setBack = false
 			m.w.cover.Checks["found out: "+gone.Error()]++
 			m.w.after(m.w.between(m.w.p.Restart, 3*m.w.p.Restart), func() {
 				if m.run == run && !m.off {

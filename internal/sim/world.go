@@ -372,6 +372,7 @@ func (w *World) play(trouble, length time.Duration) {
 	if !w.settled() {
 		w.violation("liveness: %v after the last fault not every service has one active site and no move: %s", w.now-trouble, w.describe())
 	}
+	w.foundOut()
 	w.result.Simulated = w.now
 	w.result.Trace = w.trace
 	w.result.Story = w.story.String()

@@ -62,15 +62,13 @@ func permitBugs() []Bug {
 		},
 		{
 			Name:   "stale-epoch",
-			Breaks: "the guard accepts an epoch below one that it has seen",
+			Breaks: "the guard takes whatever epoch it is told, also below one that it has seen",
 			Rules:  []string{"rule 1", "rule 3"},
-			Edits: []Edit{
-				{
-					File: "fence/ledger.go",
-					Old:  "case epoch < l.Highest:\n		return fmt.Errorf(\"%w: epoch %d, seen %d\", draas.ErrStaleEpoch, epoch, l.Highest)\n	case epoch <= l.Ended:",
-					New:  "case epoch == l.Highest && epoch <= l.Ended:",
-				},
-			},
+			Edits: []Edit{{
+				File: "fence/ledger.go",
+				Old:  "case epoch < l.Highest:\n		return fmt.Errorf(\"%w: epoch %d, seen %d\", draas.ErrStaleEpoch, epoch, l.Highest)\n	case epoch <= l.Ended:",
+				New:  "case l == nil:",
+			}},
 		},
 		{
 			Name:   "late-fence-write",
