@@ -5,6 +5,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 SEEDS       ?= 200
 SEED        ?=
 BUG         ?=
+BIG         ?=
 HUNT        ?= 3000
 T           ?= 30s
 BUSY        ?= 10m
@@ -12,7 +13,7 @@ RUNS        ?= 50
 RACE        ?=
 BIN         := bin
 
-.PHONY: all build demo test check setup sim soak bench fuzz clean
+.PHONY: all build demo test check setup sim model soak bench fuzz clean
 
 all: build
 
@@ -26,6 +27,7 @@ demo: build
 test: setup check
 	$(GO) test -race -timeout 20m ./...
 	$(MAKE) sim
+	$(MAKE) model
 	$(MAKE) build
 	$(MAKE) soak T=3m
 	$(BIN)/draasd check -c etc/failover.toml
@@ -53,6 +55,12 @@ else
 	$(GO) build -o $(BIN)/sim ./internal/sim/cmd/sim
 	$(BIN)/sim $(if $(FOR),-for $(T),-seeds $(SEEDS)) $(if $(FROM),-from $(FROM)) $(if $(SEED),-seed $(SEED)) $(if $(SHRINK),-shrink) $(if $(SCHEDULE),-schedule $(SCHEDULE))
 endif
+
+# The protocol by itself, exhaustively: BIG=1 checks more for hours, BUG=list
+# names its mistakes, BUG=NAME tells how one ends. See docs/model.md.
+model:
+	@$(GO) build -o $(BIN)/model ./model/cmd/model
+	@$(BIN)/model $(if $(BIG),-big) $(if $(BUG),-bug $(BUG))
 
 # One package at a time: they measure. BUSY is how long both cores are kept
 # busy beside a cluster that must not move, RUNS how often each disaster is made.

@@ -65,6 +65,7 @@ hidden byte prunes, calms, disks;
 /* Of a policy that shortens the lease. */
 #define NO_LINGER        50     /* old permits are not waited out */
 #define RENEWAL_SHORTENS 51     /* only until the next renewal */
+#define BOOT_NO_LINGER   52     /* not by a machine that is another than before */
 /* No mistakes of the code: what is assumed of the world, and broken. */
 #define BOTH_CLOCKS_STOP 60
 #define DRIFT_BEYOND     61

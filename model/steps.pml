@@ -106,7 +106,7 @@ inline append() {
 		fi
 	};
 	if
-	:: forgets > 0 || amnesiac || stored[0] + stored[1] + stored[2] > 0 ->
+	:: disks ->
 		for (k : 0 .. 2) {
 			if
 			:: k != pair -> stored[k] = length
@@ -246,7 +246,9 @@ inline greet() {
 	:: else -> skip
 	fi;
 	if
-	:: newBoot[s] -> serveAfter[s] = WAIT(s); newBoot[s] = !IS(BOOT_ONCE)
+	:: newBoot[s] ->
+		serveAfter[s] = (linger[s] && !IS(BOOT_NO_LINGER) -> LONGEST : WAIT(s));
+		newBoot[s] = !IS(BOOT_ONCE)
 	:: else -> serveAfter[s] = 0
 	fi
 }
