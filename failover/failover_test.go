@@ -341,14 +341,33 @@ func TestStepIsPure(t *testing.T) {
 	}
 }
 
+// Whatever stands in the log, Step takes it, twice, on an empty state, on one of
+// version 1 and on one in the middle of a move, and the state can be written.
 func FuzzDecodeAndStep(f *testing.F) {
 	p := testPolicy()
+	shop(func(s *ServicePolicy) {
+		s.Flaps, s.Steady, s.MaxLoss, s.LeastOutage, s.Restart = 2, time.Second, time.Second, time.Second, time.Second
+		s.HoldMax, s.Devices = time.Hour, []draas.SiteID{"primary"}
+	})(&p)
+	grouped := testPolicy()
+	grouped.Digest = "d2"
+	group(&grouped)
 	for _, e := range []Event{
 		{Kind: EventHello, By: "dr", Incarnation: 7, Hello: &Hello{Boot: "b", Digest: "d1"}},
 		{Kind: EventPolicy, By: "dr", Incarnation: 7, Policy: &p},
-		{Kind: EventRequest, By: "dr", Incarnation: 7, Service: "shop", Site: "dr", Request: &Request{Move: MoveActivate}},
-		{Kind: EventObserved, By: "dr", Incarnation: 7, Observed: []Observation{{Service: "shop", Site: "dr", Verdict: draas.Healthy}}},
-		{Kind: EventActivate, By: "dr", Incarnation: 7, Service: "shop", Epoch: 1},
+		{Kind: EventPolicy, By: "dr", Incarnation: 7, Policy: &grouped},
+		{Kind: EventOffer, By: "dr", Incarnation: 7, Hello: &Hello{Digest: "d2", Version: 2}},
+		{Kind: EventVersion, By: "dr", Incarnation: 7, Version: 2, Policy: &p},
+		{Kind: EventGeneration, By: "dr", Generation: 3},
+		{Kind: EventLag, By: "dr", Incarnation: 7, Service: "shop", Site: "dr", Epoch: 1, Lag: &Lag{Known: true, Behind: 5}},
+		{Kind: EventFenced, By: "dr", Incarnation: 7, Service: "shop", Epoch: 1},
+		{Kind: EventRelease, By: "primary", Incarnation: 7, Service: "shop", Epoch: 1},
+		{Kind: EventRequest, By: "dr", Incarnation: 7, Service: "shop", Site: "dr", Request: &Request{Move: MoveFailover, Vouch: true, AllowDataLoss: true}},
+		{Kind: EventRequest, By: "dr", Incarnation: 7, Service: "shop", Request: &Request{Ask: AskPause, For: 5, Reason: "x"}},
+		{Kind: EventObserved, By: "dr", Incarnation: 7, Observed: []Observation{{Service: "shop", Site: "dr", Verdict: draas.Failed}, {Peer: "primary", Verdict: draas.Failed}}},
+		{Kind: EventDue, By: "dr", Incarnation: 7, Service: "shop", Timer: timerRetarget, Mark: 9},
+		{Kind: EventActivate, By: "dr", Incarnation: 7, Service: "shop", Epoch: 2},
+		{Kind: EventRenew, By: "primary", Incarnation: 7, ID: 1, Permits: map[draas.ServiceID]draas.Epoch{"shop": 1}},
 	} {
 		data, err := e.Encode()
 		if err != nil {
@@ -361,14 +380,42 @@ func FuzzDecodeAndStep(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var s State
-		for i, seed := range []Event{
-			{Kind: EventHello, By: e.By, Incarnation: e.Incarnation, Hello: &Hello{}},
-			{Kind: EventPolicy, By: e.By, Incarnation: e.Incarnation, Policy: &p},
-			e, e,
-		} {
-			seed.Index = uint64(i + 1)
-			s, _ = Step(s, seed)
+		for _, before := range [][]Event{nil, fuzzStart(e, 1, p), fuzzStart(e, 2, p)} {
+			var s State
+			for i, x := range append(before, e, e) {
+				x.Index = uint64(i + 1)
+				s, _ = Step(s, x)
+			}
+			if _, err := json.Marshal(s); err != nil {
+				t.Fatalf("the state cannot be written: %v", err)
+			}
+			for id := range s.Services {
+				s.Duties(id)
+				s.Explain(id)
+			}
 		}
 	})
+}
+
+// fuzzStart is a log up to the middle of a move, all of whose members are of
+// the version and of the event's incarnation.
+func fuzzStart(e Event, version int, p Policy) []Event {
+	var log []Event
+	members := []draas.MemberID{"primary", "dr", "witness"}
+	for _, m := range members {
+		log = append(log, Event{Kind: EventHello, By: m, Incarnation: e.Incarnation, Hello: &Hello{Digest: p.Digest, Version: version}})
+	}
+	add := func(x Event) {
+		x.Incarnation = e.Incarnation
+		log = append(log, x)
+	}
+	add(Event{Kind: EventPolicy, By: "dr", Policy: &p})
+	add(Event{Kind: EventVersion, By: "dr", Version: version, Policy: &p})
+	for _, site := range []draas.SiteID{"primary", "dr"} {
+		add(Event{Kind: EventObserved, By: site.Member(), Observed: []Observation{{Service: "shop", Site: site, Verdict: draas.Healthy}}})
+	}
+	add(Event{Kind: EventRequest, By: "dr", Service: "shop", Site: "primary", Request: &Request{Move: MoveActivate}})
+	add(Event{Kind: EventActivate, By: "primary", Service: "shop", Epoch: 1})
+	add(Event{Kind: EventRequest, By: "dr", Service: "shop", Site: "dr", Request: &Request{Move: MoveFailover, AllowDataLoss: true}})
+	return log
 }
