@@ -164,14 +164,14 @@ func TestFaultsBackstop(t *testing.T) {
 			return f
 		}
 		faults := append(faultsOfDraasd(), faultsOfGuard(false)...)
-		for _, f := range faultsOfGuard(false) {
+		for _, f := range append(faultsOfGuard(false), frozen()) {
 			faults = append(faults, flushed(f))
 		}
 		// The flushes hit those beside them too: it changes nothing.
 		runFaults(t, faults, func(t *testing.T) site {
 			w, p := newWire(t, users), freePort()
-			startRole(t, "service", roleArgs{Addr: net.JoinHostPort(w.v4, strconv.Itoa(int(p)))})
-			return site{dial: w.dial("tcp", w.v4, p), pins: w.pins,
+			service := startRole(t, "service", roleArgs{Addr: net.JoinHostPort(w.v4, strconv.Itoa(int(p)))})
+			return site{service: service.signal, dial: w.dial("tcp", w.v4, p), pins: w.pins,
 				spec: fence.Spec{Service: draas.ServiceID("shop" + strconv.Itoa(int(p))), Kind: draas.FenceKernel, Ports: []uint16{p}, XDP: []string{w.name}}}
 		})
 	})

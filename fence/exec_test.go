@@ -89,6 +89,16 @@ func (s *script) write(t *testing.T, text string) {
 	}
 }
 
+// signal sends a signal to the service.
+func (s *script) signal(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	b := must[[]byte](t)(os.ReadFile(filepath.Join(s.dir, "pid")))
+	pid := must[int](t)(strconv.Atoi(strings.TrimSpace(string(b))))
+	if err := syscall.Kill(pid, sig); err != nil {
+		t.Fatalf("signal the service: %v", err)
+	}
+}
+
 func (s *script) execSpec() fence.Spec {
 	return fence.Spec{Service: "shop", Site: "east", Kind: draas.FenceExec,
 		Open: []string{s.path, "start"}, Close: []string{s.path, "stop"}, Check: []string{s.path, "check"}}

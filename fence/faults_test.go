@@ -31,6 +31,8 @@ type site struct {
 	spec fence.Spec
 	dial dialFunc // users' way in
 	pins string   // of the backstop
+	// service sends a signal to the service itself.
+	service func(t *testing.T, sig syscall.Signal)
 }
 
 // users ask all the time: on one connection that stays, on one on which the
@@ -124,6 +126,20 @@ type fault struct {
 	atOnce bool
 	// after is done once the deadline and the margin have passed.
 	after func(t *testing.T, guard *proc)
+	// freeze says that the service stands still from the strike until after.
+	freeze bool
+}
+
+// frozen is a host that stands still, as with a hypervisor that pauses it and
+// sets its clocks right: what it had taken it may answer when it wakes.
+func frozen() fault {
+	return fault{name: "host frozen, awake late", freeze: true,
+		strike: func(t *testing.T, guard, draasd *proc) {
+			draasd.signal(t, syscall.SIGSTOP)
+			guard.signal(t, syscall.SIGSTOP)
+		},
+		// Its draasd has nothing to say before it has heard the others.
+		after: func(t *testing.T, guard *proc) { guard.signal(t, syscall.SIGCONT) }}
 }
 
 func faultsOfDraasd() []fault {
@@ -184,24 +200,38 @@ func runFault(t *testing.T, f fault, s site) {
 	})
 
 	f.strike(t, guard, draasd)
+	if f.freeze {
+		s.service(t, syscall.SIGSTOP)
+	}
 	struck := fence.SystemClock{}.Now().Boot
 	from, deadline := lastSent(t, draasd)
 	awaitBoot(t, deadline+lease.Margin+100*time.Millisecond)
+	awake := fence.SystemClock{}.Now().Boot
 	if f.after != nil {
+		if f.freeze {
+			s.service(t, syscall.SIGCONT)
+		}
 		f.after(t, guard)
-		awaitBoot(t, deadline+lease.Margin+500*time.Millisecond)
+		awaitBoot(t, awake+lease.Margin+500*time.Millisecond)
 	}
 	cancel()
 	wait()
 
 	last := u.lastAnswer()
+	if f.freeze && (s.spec.Kind == draas.FenceExec || s.spec.Kind == draas.FenceSystemd) {
+		// Nothing but the guard closes these: it begins when it is awake.
+		if over := last - awake; over > lease.Margin {
+			t.Errorf("last answer %v after waking, margin %v", over, lease.Margin)
+		}
+		return
+	}
 	if over := last - deadline; over > lease.Margin {
 		t.Errorf("last answer %v after the deadline, margin %v", over, lease.Margin)
 	}
 	if successor := from + lease.Wait(); last >= successor {
 		t.Errorf("last answer %v after a successor may serve", last-successor)
 	}
-	if !f.atOnce && last < struck+50*time.Millisecond {
+	if !f.atOnce && !f.freeze && last < struck+50*time.Millisecond {
 		t.Errorf("the service ended with the fault (%v before), not by the fence: the test shows nothing", struck-last)
 	}
 	t.Logf("last answer: stays %v, stream %v, fresh %v relative to the deadline; successor's wait ends %v after it",
@@ -219,25 +249,25 @@ func TestFaultsPath(t *testing.T) {
 	make := func(t *testing.T) site {
 		s := site{spec: fence.Spec{Service: "shop", Kind: draas.FencePath, Listen: freeAddr(t), Forward: freeAddr(t)}}
 		s.dial = dialTo(s.spec.Listen)
-		startRole(t, "service", roleArgs{Addr: s.spec.Forward})
+		s.service = startRole(t, "service", roleArgs{Addr: s.spec.Forward}).signal
 		return s
 	}
-	runFaults(t, append(faultsOfDraasd(), faultsOfGuard(true)...), make)
+	runFaults(t, append(append(faultsOfDraasd(), faultsOfGuard(true)...), frozen()), make)
 }
 
 func TestFaultsExec(t *testing.T) {
 	t.Parallel()
-	runFaults(t, faultsOfDraasd(), func(t *testing.T) site {
+	runFaults(t, append(faultsOfDraasd(), frozen()), func(t *testing.T) site {
 		svc := newScript(t, false)
-		return site{spec: svc.execSpec(), dial: dialTo(svc.addr)}
+		return site{spec: svc.execSpec(), dial: dialTo(svc.addr), service: svc.signal}
 	})
 }
 
 func TestFaultsSystemd(t *testing.T) {
 	t.Parallel()
-	runFaults(t, faultsOfDraasd(), func(t *testing.T) site {
+	runFaults(t, append(faultsOfDraasd(), frozen()), func(t *testing.T) site {
 		svc := newScript(t, false)
-		return site{spec: svc.systemdSpec(), dial: dialTo(svc.addr)}
+		return site{spec: svc.systemdSpec(), dial: dialTo(svc.addr), service: svc.signal}
 	})
 	t.Run("a unit that ignores SIGTERM, draasd killed", func(t *testing.T) {
 		t.Parallel()

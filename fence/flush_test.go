@@ -3,12 +3,14 @@ package fence_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +25,7 @@ func TestForeignFlush(t *testing.T) {
 	inNamespaces(t, func(t *testing.T, users string) {
 		t.Run("rules alone", func(t *testing.T) { foreignFlush(t, newWire(t, users), false) })
 		t.Run("with the backstop", func(t *testing.T) { foreignFlush(t, newWire(t, users), true) })
+		t.Run("of an open fence", func(t *testing.T) { foreignFlushOpen(t, newWire(t, users)) })
 	})
 }
 
@@ -51,12 +54,12 @@ func foreignFlush(t *testing.T, w wire, backed bool) {
 		_ = client.Close()
 	}()
 	<-g.Ready()
-	upsets := func() int {
+	upsets := func() (n int, restored bool) {
 		st := must[[]fence.Status](t)(client.Status(t.Context()))[0]
 		if st.Upsets > 0 && !strings.Contains(st.LastUpset, "table inet draas_flushed") {
 			t.Fatalf("the status does not tell what happened: %+v", st)
 		}
-		return st.Upsets
+		return st.Upsets, st.State == fence.Closed
 	}
 
 	arrived := stream(t, w, p)
@@ -67,17 +70,20 @@ func foreignFlush(t *testing.T, w wire, backed bool) {
 	var gaps []time.Duration
 	for i := range flushes {
 		run(t, "nft", "flush", "ruleset")
-		// The count comes before the restoring.
 		eventually(t, "the flush is counted and the fence restored", func() bool {
-			return upsets() > i && strings.Contains(run(t, "nft", "list", "ruleset"), "draas_flushed")
+			n, restored := upsets()
+			return n > i && restored
 		})
+		if !strings.Contains(run(t, "nft", "list", "ruleset"), "draas_flushed") {
+			t.Error("closed without its rules")
+		}
 		var gap time.Duration
 		if at := arrived(); len(at) > 0 {
 			gap = at[len(at)-1] - at[0] + 200*time.Microsecond // between two packets
 		}
 		gaps = append(gaps, gap)
 	}
-	if n := upsets(); n != flushes {
+	if n, _ := upsets(); n != flushes {
 		t.Errorf("%d flushes counted, want %d", n, flushes)
 	}
 	slices.Sort(gaps)
@@ -87,6 +93,56 @@ func foreignFlush(t *testing.T, w wire, backed bool) {
 	}
 	if !backed && gaps[flushes/2] > 150*time.Millisecond { // looking every 200 ms would be slower
 		t.Error("the kernel's word does not help")
+	}
+}
+
+// At a site that is open, a flush and its restoring cut nobody off.
+func foreignFlushOpen(t *testing.T, w wire) {
+	p := freePort()
+	listenEcho(t, w.v4+port(p))
+	spec := fence.Spec{Service: "open", Kind: draas.FenceKernel, Ports: []uint16{p}}
+	entry := must[fence.Entry](t)(spec.Entry(fence.Host{}))
+	g, client, stop := startGuard(t, fence.GuardConfig{}, entry)
+	defer func() {
+		if err := errors.Join(stop(), entry.Fence.(*fence.Kernel).Remove()); err != nil {
+			t.Error(err)
+		}
+	}()
+	<-g.Ready()
+	must[fence.Status](t)(client.Extend(t.Context(), "open", 1, draas.DeadlineAt(fence.SystemClock{}.Now(), time.Minute)))
+	w.open(t, "with a permit", w.v4, p)
+	c := must[net.Conn](t)(w.dial("tcp", w.v4, p)(t.Context()))
+	defer c.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	var asked atomic.Int64
+	failed := make(chan error, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			actx, done := context.WithTimeout(context.Background(), 10*time.Second)
+			err := ask(actx, c)
+			done()
+			if err != nil {
+				failed <- err
+				return
+			}
+			asked.Add(1)
+		}
+	})
+	for range 10 {
+		before := asked.Load()
+		run(t, "nft", "flush", "ruleset")
+		eventually(t, "the rules are back, with the permit", func() bool {
+			return strings.Contains(run(t, "nft", "list", "ruleset"), "meta time <") && asked.Load() > before+20 || len(failed) > 0
+		})
+	}
+	cancel()
+	wg.Wait()
+	if len(failed) > 0 {
+		t.Errorf("a connection ended with %v after %d answers", <-failed, asked.Load())
+	}
+	if st := must[[]fence.Status](t)(client.Status(t.Context()))[0]; st.Upsets == 0 {
+		t.Error("nothing was restored: the test shows nothing")
 	}
 }
 

@@ -17,18 +17,28 @@ import (
 	"github.com/draasd/draas/fence/fencetest"
 )
 
-// stepClock is the system's clocks, with a wall clock that a test steps.
+// stepClock is the system's clocks, with a wall clock that a test steps, and
+// with suspends.
 type stepClock struct {
-	mu   sync.Mutex
-	step time.Duration
+	mu    sync.Mutex
+	step  time.Duration
+	slept time.Duration
 }
 
 func (c *stepClock) Now() draas.Reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := fence.SystemClock{}.Now()
-	r.Wall += c.step
+	r.Wall += c.step + c.slept
+	r.Boot += c.slept
 	return r
+}
+
+// suspend lets time pass in which nothing ran and no timer counted.
+func (c *stepClock) suspend(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.slept += d
 }
 
 func (c *stepClock) stepWall(d time.Duration) {
@@ -230,6 +240,25 @@ func TestGuardWallClockSteps(t *testing.T) {
 	must[fence.Status](t)(r.extend(t, 1, 150*time.Millisecond))
 	r.clock.stepWall(-time.Hour)
 	eventually(t, "closed by the boot clock", func() bool { return !r.fake.Serving() })
+}
+
+// A machine that was suspended past the deadline closes as soon as it is awake,
+// though no timer of its own has counted the time; a renewal that was under way
+// does not reopen.
+func TestGuardAwakesFromSuspend(t *testing.T) {
+	r := newRig(t, fencetest.Faults{})
+	r.ready(t)
+	must[fence.Status](t)(r.extend(t, 1, time.Minute))
+	late := draas.DeadlineAt(r.clock.Now(), 90*time.Second)
+	r.clock.suspend(2 * time.Minute)
+	awake := time.Now()
+	eventually(t, "closed", func() bool { return !r.fake.Serving() })
+	if took := time.Since(awake); took > 500*time.Millisecond { // it looks every 50 ms; machines stall
+		t.Errorf("closed %v after waking", took)
+	}
+	if _, err := r.client.Extend(t.Context(), "shop", 1, late); !errors.Is(err, draas.ErrExpired) {
+		t.Errorf("a renewal from before: %v", err)
+	}
 }
 
 func TestGuardNotReadyUntilObservedClosed(t *testing.T) {

@@ -153,14 +153,33 @@ func (k *Kernel) open(p Permit) error {
 	return err
 }
 
+// openRules writes the permit, in one batch with the rules where they have to be
+// restored: nobody is cut off in between. The deadline is judged right before
+// and right after.
 func (k *Kernel) openRules(p Permit) error {
+	d, now := p.Deadline, k.cfg.Clock.Now()
 	whole, err := k.whole()
-	if err != nil || !whole {
-		if err := k.install(); err != nil {
-			return err
-		}
+	whole = whole && err == nil
+	switch {
+	case d.Passed(now) && whole:
+		return errors.Join(draas.ErrExpired, k.withdraw())
+	case d.Passed(now):
+		return errors.Join(draas.ErrExpired, k.install(nil))
 	}
-	return k.admit(p.Deadline)
+	permit := func(c *nftables.Conn) error { return k.rules.admit(c, d, d.Left(now)) }
+	if whole {
+		err = k.admit(permit)
+	} else {
+		err = k.install(permit)
+	}
+	k.deadline = d // also where the answer was lost: it may be in force
+	if err != nil {
+		return err
+	}
+	if d.Passed(k.cfg.Clock.Now()) {
+		return errors.Join(draas.ErrExpired, k.withdraw())
+	}
+	return nil
 }
 
 // Close takes the permit away, and writes the rules if they are not there.
@@ -174,7 +193,7 @@ func (k *Kernel) Close(context.Context) error {
 			return berr
 		}
 	}
-	return errors.Join(k.install(), berr)
+	return errors.Join(k.install(nil), berr)
 }
 
 // State reads the rules back from the kernel. Without its rules the fence is
@@ -266,24 +285,15 @@ func (k *Kernel) hangUp() {
 
 // admit writes the permit: in one batch, so that no packet falls between the
 // old one and the new one, and the set is emptied rather than the element
-// deleted, which would fail when it has just timed out. The deadline is judged
-// right before and right after.
-func (k *Kernel) admit(d draas.Deadline) error {
-	now := k.cfg.Clock.Now()
-	if d.Passed(now) {
-		return errors.Join(draas.ErrExpired, k.withdraw())
-	}
-	k.deadline = d
+// deleted, which would fail when it has just timed out.
+func (k *Kernel) admit(permit func(*nftables.Conn) error) error {
 	if err := k.ask(func(c *nftables.Conn) error {
-		if err := k.rules.admit(c, d, d.Left(now)); err != nil {
+		if err := permit(c); err != nil {
 			return err
 		}
 		return c.Flush()
 	}); err != nil {
 		return fmt.Errorf("write permit: %w", err)
-	}
-	if d.Passed(k.cfg.Clock.Now()) {
-		return errors.Join(draas.ErrExpired, k.withdraw())
 	}
 	return nil
 }
@@ -299,13 +309,18 @@ func (k *Kernel) withdraw() error {
 	return nil
 }
 
-// install writes the whole table, closed, in one batch: whatever stood there
-// is replaced with no moment in between.
-func (k *Kernel) install() error {
+// install writes the whole table in one batch, closed or with a permit:
+// whatever stood there is replaced with no moment in between.
+func (k *Kernel) install(permit func(*nftables.Conn) error) error {
 	k.installed = nil
 	if err := k.ask(func(c *nftables.Conn) error {
 		if err := k.rules.install(c); err != nil {
 			return err
+		}
+		if permit != nil {
+			if err := permit(c); err != nil {
+				return err
+			}
 		}
 		return c.Flush()
 	}); err != nil {

@@ -189,10 +189,10 @@ func TestKernelConforms(t *testing.T) {
 
 func TestFaultsKernel(t *testing.T) {
 	inNamespaces(t, func(t *testing.T, users string) {
-		runFaults(t, append(faultsOfDraasd(), faultsOfGuard(false)...), func(t *testing.T) site {
+		runFaults(t, append(append(faultsOfDraasd(), faultsOfGuard(false)...), frozen()), func(t *testing.T) site {
 			p := freePort()
-			startRole(t, "service", roleArgs{Addr: siteIP + port(p)})
-			return site{dial: dialFrom(users, "tcp", siteIP+port(p)),
+			service := startRole(t, "service", roleArgs{Addr: siteIP + port(p)})
+			return site{service: service.signal, dial: dialFrom(users, "tcp", siteIP+port(p)),
 				spec: fence.Spec{Service: draas.ServiceID("shop" + strconv.Itoa(int(p))), Kind: draas.FenceKernel, Ports: []uint16{p}}}
 		})
 	})
