@@ -40,6 +40,8 @@ type sight struct {
 	// started is the file that the daemon was started with: some of it holds
 	// until a restart.
 	started *wiring
+	core    quorum.CoreStatus
+	alone   failover.Alone
 	peers   []quorum.PeerStatus
 	own     quorum.CertificateStatus
 }
@@ -98,16 +100,17 @@ func (v sight) parts(unit draas.ServiceID) []draas.ServiceID { return v.state.Po
 
 // cluster is what concerns all members together.
 func (v sight) cluster() []alarm {
-	if v.status.Leader != "" {
+	two := v.wiring.cfg.TwoSite
+	switch {
+	case two && v.status.Leader == "":
+		return v.lost()
+	case two:
+		return v.single()
+	case v.status.Leader != "":
 		return nil
 	}
-	a := alarm{key: "leader:" + string(v.status.Self), page: true, after: alarmLeaderless,
-		text: "no leader: this member cannot reach a majority; nothing is decided and permits run out"}
-	if v.wiring.cfg.TwoSite {
-		a.text = "the other site cannot be reached, and two sites have no third to decide: permits run out and nothing serves. When you have made sure that the other site is off and stays off, take over here"
-		a.command = "draasd takeover --old-site-is-off"
-	}
-	return []alarm{a}
+	return []alarm{{key: "leader:" + string(v.status.Self), page: true, after: alarmLeaderless,
+		text: "no leader: this member cannot reach a majority; nothing is decided and permits run out"}}
 }
 
 // files is about what failover.toml says and who goes by it.

@@ -60,6 +60,7 @@ type Daemon struct {
 	files      files
 	leaving    bool    // of the main loop: this member has asked to be let go
 	startedBy  *wiring // what this run was started with
+	proven     proof   // of survive: sites that devices have off, kept while the cluster is started anew
 	suspicions atomic.Uint64
 	stopping   chan struct{}
 }
@@ -101,17 +102,35 @@ func (d *Daemon) load() (*wiring, error) {
 }
 
 // Run runs the member until ctx ends, or something without which it must not
-// go on fails. ErrLeft says that it has left the cluster.
+// go on fails. ErrLeft says that it has left the cluster. The end of ctx is an
+// orderly stop: of two sites one then hands over and leaves first.
 func (d *Daemon) Run(ctx context.Context) error {
+	return d.runs(context.WithoutCancel(ctx), ctx.Done())
+}
+
+// runs runs the member until it is stopped; the end of ctx ends it at once.
+func (d *Daemon) runs(ctx context.Context, stop <-chan struct{}) error {
+	d.proven = proof{}
 	for {
-		err := d.run(ctx)
+		marked := d.wasLeaving()
+		err := d.run(ctx, stop)
 		switch {
-		case errors.Is(err, errForce):
+		case errors.Is(err, errForce), errors.Is(err, quorum.ErrInterrupted):
 			if err := d.force(); err != nil {
 				return err
 			}
-		case errors.Is(err, quorum.ErrRemoved) && d.leaving:
-			return d.left()
+		case errors.Is(err, quorum.ErrRemoved) && (d.leaving || marked):
+			if err := d.left(); err != nil {
+				return err
+			}
+			select {
+			case <-stop:
+				return nil
+			default:
+			}
+			if d.leaving {
+				return ErrLeft
+			}
 		default:
 			return err
 		}
@@ -119,7 +138,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 }
 
 // run is one run of the member on its log.
-func (d *Daemon) run(ctx context.Context) (err error) {
+func (d *Daemon) run(ctx context.Context, stop <-chan struct{}) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	d.leaving = false
 	d.stopping = make(chan struct{})
 	var undo cleanups
@@ -158,6 +179,16 @@ func (d *Daemon) run(ctx context.Context) (err error) {
 		group.Go(func() error { return d.answers.run(ctx) })
 	}
 	d.wire(ctx, group)
+	group.Go(func() error {
+		select {
+		case <-stop:
+			d.goodbye(ctx)
+			cancel()
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	group.Go(func() error { d.survive(ctx); return nil })
 	group.Go(func() error { d.hangups(ctx); return nil })
 	group.Go(func() error { d.watch(ctx); return nil })
 	group.Go(func() error {

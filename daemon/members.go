@@ -57,8 +57,9 @@ func (d *Daemon) left() error {
 	if _, err := rejoin(d.now().cfg.Data, d.self); err != nil {
 		return err
 	}
-	d.log.Warn("left the cluster; when it is started again it asks to be let in")
-	return ErrLeft
+	d.unmark()
+	d.log.Warn("left the cluster; it asks to be let in when it runs again")
+	return nil
 }
 
 // startAnew ends this run to start the cluster anew.

@@ -20,6 +20,7 @@ type picture struct {
 	now     draas.Reading
 	permits map[draas.ServiceID]draas.Deadline
 	reload  *api.Reload
+	alone   failover.Alone // of a member of two sites; it counts without a leader only
 }
 
 func (d *Daemon) picture(ctx context.Context) (picture, error) {
@@ -27,6 +28,7 @@ func (d *Daemon) picture(ctx context.Context) (picture, error) {
 	err := d.loop.call(ctx, func(l *loop) {
 		p.state, p.core, p.now = l.replica.State(), l.replica.Status(), l.clock.Now()
 		p.reload = d.reloadStatus(p.state)
+		p.alone = l.replica.Alone(p.now)
 		p.permits = make(map[draas.ServiceID]draas.Deadline)
 		for id := range p.state.Services {
 			if _, deadline, held := l.replica.Permit(id, p.now); held {
@@ -76,7 +78,7 @@ func (d *Daemon) overview(ctx context.Context, local bool) (*api.Status, []alarm
 		}
 	}
 	slices.SortFunc(s.Reported, func(a, b api.Reported) int { return cmp.Compare(a.Member, b.Member) })
-	all := alarmsOf(sight{status: s, state: p.state, wiring: w, started: d.startedBy, peers: d.transport.Status(), own: d.transport.Certificate()})
+	all := alarmsOf(sight{status: s, state: p.state, wiring: w, started: d.startedBy, core: p.core, alone: p.alone, peers: d.transport.Status(), own: d.transport.Certificate()})
 	for _, a := range all {
 		s.Warnings = append(s.Warnings, a.text)
 	}

@@ -141,6 +141,10 @@ func (r *Replica) DeviceOff(service draas.ServiceID, epoch draas.Epoch, evidence
 	r.agent.DeviceOff(service, epoch, evidence)
 }
 
+// Alone is what a member of two sites may do without the other, see
+// failover.Agent.Alone.
+func (r *Replica) Alone(now draas.Reading) failover.Alone { return r.agent.Alone(now) }
+
 // Request proposes an operator's request and returns the ID by which its
 // record can be told among the actions. The error says that it could not even
 // be proposed.
