@@ -226,8 +226,9 @@ func (s *survivor) take(ctx context.Context, p picture) {
 			s.log.Warn("asked to take over; asking again", "service", c.Service, "err", err)
 			continue
 		}
-		// A refusal stands in the history; what it says is looked at anew.
-		s.log.Warn("took over by devices' word", "service", c.Service, "accepted", rec.Kind != failover.RecordRefusal)
+		if rec.Kind == failover.RecordRefusal {
+			s.log.Warn("not taken over, see its history", "service", c.Service, "answer", rec.Text)
+		}
 		delete(s.proven.off, c)
 	}
 	if len(s.proven.off) == 0 {
@@ -260,7 +261,7 @@ func unitNames(commands []failover.FenceCommand) string {
 	return strings.Join(out, ", ")
 }
 
-// alone is what a member of two sites has to say that has lost the other.
+// lost is what a member of two sites has to say that has lost the other.
 func (v sight) lost() []alarm {
 	a := alarm{key: "leader:" + string(v.status.Self), page: true, after: alarmLeaderless, command: "draasd takeover --old-site-is-off",
 		text: "the other site cannot be reached, and two sites have no third to decide: permits run out and nothing serves. When you have made sure that the other site is off and stays off, take over here"}
@@ -283,8 +284,12 @@ func (v sight) single() []alarm {
 	var out []alarm
 	for _, m := range v.state.Policy.Members {
 		if m.ID != v.status.Self && !slices.ContainsFunc(v.core.Members, func(c quorum.MemberStatus) bool { return c.ID == m.ID }) {
-			out = append(out, alarm{key: "single:" + string(m.ID),
-				text: fmt.Sprintf("%s is not in the cluster: this site decides alone, and nothing can be moved", m.ID)})
+			a := alarm{key: "single:" + string(m.ID),
+				text: fmt.Sprintf("%s is not in the cluster: this site decides alone, and nothing can be moved", m.ID)}
+			if v.core.Generation.Number > 0 { // not by a goodbye
+				a.page, a.text = true, fmt.Sprintf("%s was lost and the cluster started anew without it: this site decides alone, and nothing can be moved until %s has joined it", m.ID, m.ID)
+			}
+			out = append(out, a)
 		}
 	}
 	for _, u := range v.alone.Lost {

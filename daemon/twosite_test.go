@@ -61,6 +61,7 @@ func TestNoGoodbye(t *testing.T) {
 	if a := l.request("dr", api.Request{Request: failover.Request{Ask: failover.AskPause, For: time.Hour, Reason: "upgrade", Operator: "ada"}}); !a.Accepted {
 		t.Fatalf("pause: %+v", a.Record)
 	}
+	l.await("primary knows of the pause", 5*time.Second, func() bool { sv := l.service("primary"); return sv != nil && sv.Pause != nil })
 	if err := l.stop("daemon primary"); err != nil {
 		t.Fatal(err)
 	}
@@ -162,12 +163,16 @@ func (l *twoLab) notTaken() error {
 	return nil
 }
 
-// awaitTaken waits until dr has started anew and has taken web, once.
+// awaitTaken waits until dr has started anew, has taken web, once, and serves.
+// The move stays in verifying: nobody is there to look from outside.
 func (l *twoLab) awaitTaken() {
 	l.t.Helper()
-	l.awaitAt("dr", "dr")
+	l.await("web taken by dr", 40*time.Second, func() bool {
+		sv := l.service("dr")
+		return sv != nil && sv.Active == "dr" && sv.Phase == failover.PhaseVerifying && l.answer("dr") == "dr"
+	})
 	s := l.status("dr")
-	if s.Generation != 1 || s.Services[0].Epoch.Generation() != 1 || s.Services[0].Move == nil && s.Services[0].Last == nil {
+	if s.Generation != 1 || s.Services[0].Epoch.Generation() != 1 {
 		l.t.Errorf("generation %d, %+v", s.Generation, s.Services[0])
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -176,8 +181,7 @@ func (l *twoLab) awaitTaken() {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	if len(why.Decisions) == 0 || why.Decisions[0].Move == nil || why.Decisions[0].Move.Operator != byDevice ||
-		!strings.Contains(why.Decisions[0].Move.Reason, "primary off, confirmed: web: /usr/bin/touch") {
+	if len(why.Decisions) == 0 || !strings.Contains(why.Decisions[0].Text, "by device fence: primary off, confirmed: web: /usr/bin/touch") {
 		l.t.Errorf("decisions: %+v", why.Decisions)
 	}
 }
