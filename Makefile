@@ -27,6 +27,7 @@ demo: build
 test: setup check
 	$(GO) test -race -timeout 20m ./...
 	$(MAKE) sim
+	$(MAKE) sim BUG=all
 	$(MAKE) model
 	$(MAKE) build
 	$(MAKE) soak T=3m
@@ -61,6 +62,13 @@ endif
 model:
 	@$(GO) build -o $(BIN)/model ./model/cmd/model
 	@$(BIN)/model $(if $(BIG),-big) $(if $(BUG),-bug $(BUG))
+
+# Real faults on real processes for T, with the faults of SEED if there is one;
+# RACE=1 for daemons with the race detector in them. Needs root.
+soak:
+	$(GO) build $(if $(RACE),-race) -o $(BIN)/soak-draasd ./cmd/draasd
+	$(GO) build -o $(BIN)/soak ./internal/soak/cmd/soak
+	$(BIN)/soak -draasd $(BIN)/soak-draasd -for $(T) $(if $(SEED),-seed $(SEED)) $(if $(RACE),-race)
 
 # One package at a time: they measure. BUSY is how long both cores are kept
 # busy beside a cluster that must not move, RUNS how often each disaster is made.
