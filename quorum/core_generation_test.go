@@ -91,7 +91,13 @@ func TestGenerationsDoNotMix(t *testing.T) {
 		s := survivor(c)
 		c.start(c.node("primary"))
 		c.start(c.node("witness"))
-		c.propose(c.elect(), "of the old ones")
+		for range 1 + seed%4 { // their terms overtake the survivor's, or not
+			l := c.elect()
+			c.propose(l, "of the old ones")
+			c.crash(l)
+			c.start(l)
+		}
+		c.elect()
 		if _, err := force(t, s.disk, 1); err != nil {
 			t.Fatal(err)
 		}
@@ -99,8 +105,12 @@ func TestGenerationsDoNotMix(t *testing.T) {
 		c.start(s)
 		c.until("it leads alone", 5*time.Second, func() bool { return s.core.Status().State == "leader" })
 		c.propose(s, "of the new one")
+		term := s.core.Status().Term
 		c.net.HealAll()
 		c.run(5 * time.Second)
+		if got := s.core.Status(); got.Term != term || got.State != "leader" {
+			t.Fatalf("the old ones made the leader of term %d a %s of term %d", term, got.State, got.Term)
+		}
 		for _, n := range c.nodes {
 			if n != s && (n.core != nil || !errors.Is(n.fate, quorum.ErrGeneration)) {
 				t.Fatalf("%s goes on, or ended with %v", n.id, n.fate)
@@ -110,6 +120,35 @@ func TestGenerationsDoNotMix(t *testing.T) {
 			}
 		}
 		c.propose(s, "it goes on")
+	}
+}
+
+// A change of membership that was on its way is not carried out by a survivor:
+// it alone votes, whatever its log says.
+func TestForcedAmidAChange(t *testing.T) {
+	c := newCluster(t, 64, nil)
+	for _, n := range c.nodes {
+		n.order = []draas.MemberID{"dr"}
+	}
+	s := c.node("dr")
+	c.until("it leads", 20*time.Second, func() bool { return c.leader() == s })
+	n := c.join("branch")
+	c.want = []draas.MemberID{"branch", "dr", "primary", "witness"}
+	c.until("learns", 20*time.Second, func() bool { return role(n) == quorum.RoleLearner })
+	before := s.core.Status().Last
+	c.until("it shall vote", 20*time.Second, func() bool { return s.core.Status().Last > before })
+	c.net.Isolate("dr", c.ids())
+	c.crash(s)
+	if _, err := force(t, s.disk, 1); err != nil {
+		t.Fatal(err)
+	}
+	c.want = nil
+	c.net.Isolate("dr", c.ids())
+	c.start(s)
+	c.until("it leads alone", 5*time.Second, func() bool { return s.core.Status().State == "leader" })
+	c.propose(s, "alone")
+	if got := s.core.Status().Members; len(got) != 1 {
+		t.Errorf("members %+v", got)
 	}
 }
 

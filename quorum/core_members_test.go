@@ -144,6 +144,32 @@ func TestLostDiskIsReplaced(t *testing.T) {
 	}
 }
 
+// The old one comes back while the new one learns already: the new one waits.
+func TestLearnerWaitsForTheOldOne(t *testing.T) {
+	c := newCluster(t, 27, nil)
+	c.want = members
+	for _, n := range c.nodes {
+		n.order = []draas.MemberID{"witness"}
+	}
+	c.until("the witness leads", 20*time.Second, func() bool { return c.leader() == c.node("witness") })
+	old := c.node("dr")
+	c.stop(old)
+	fresh := c.join("dr")
+	c.until("learns", 20*time.Second, func() bool { return role(fresh) == quorum.RoleLearner })
+	old.mortal = true
+	c.nodes = slices.Insert(c.nodes, 0, old) // without the address: it talks
+	c.config = func(cfg *quorum.CoreConfig) { cfg.Heartbeat, cfg.Election = heartbeat/5, election/5 }
+	c.start(old)
+	c.run(10 * time.Second)
+	if got := role(fresh); got != quorum.RoleLearner {
+		t.Fatalf("while the old one lives, the new one is a %s", got)
+	}
+	c.stop(old)
+	c.until("it votes", 20*time.Second, func() bool { return role(fresh) == quorum.RoleVoter })
+	c.propose(fresh, "after")
+	c.agree()
+}
+
 // A leader that nobody wants hands over before it goes.
 func TestUnwantedLeaderHandsOver(t *testing.T) {
 	for _, out := range members {

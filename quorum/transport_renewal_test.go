@@ -115,7 +115,7 @@ func TestBadRenewalKeepsTheConnection(t *testing.T) {
 	eventually(t, "message", func() bool { return slices.Contains(p.a.received(), "dr:still there") })
 	// Files that are another member's are not taken over at all.
 	before := p.a.Certificate()
-	id, err := p.ca.Issue("dr", nil, valid())
+	id, err := p.ca.Issue("dr", nil, lasting(2*time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +127,21 @@ func TestBadRenewalKeepsTheConnection(t *testing.T) {
 	p.a.Reload()
 	if got := p.a.Certificate(); got != before {
 		t.Errorf("took another member's certificate: %+v", got)
+	}
+}
+
+// Who takes a CA out of the bundle hears no more of those who still rest on it.
+func TestDistrustedPeerIsDropped(t *testing.T) {
+	p := newPair(t, nil, nil)
+	p.connect(t)
+	other, err := quorum.NewCA("other", valid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	renew(t, p.a, other, other.CertPEM, valid())
+	eventually(t, "dropped", func() bool { return !p.a.peer("dr").Inbound })
+	if !strings.Contains(p.a.log.String(), "not trusted any more") {
+		t.Errorf("it was not said: %s", p.a.log)
 	}
 }
 
@@ -176,6 +191,14 @@ func TestPeersChange(t *testing.T) {
 	p.b.stop()
 	p.b = startPeer(t, "dr", lb, map[draas.MemberID]string{"primary": p.la}, p.b.files, nil)
 	if err := p.a.SetPeers(map[draas.MemberID]string{"dr": lb.Addr().String(), "branch": lc.Addr().String()}); err != nil {
+		t.Fatal(err)
+	}
+	p.connect(t)
+	// And moves once more.
+	p.b.stop()
+	lb = listen(t)
+	p.b = startPeer(t, "dr", lb, map[draas.MemberID]string{"primary": p.la}, p.b.files, nil)
+	if err := p.a.SetPeers(map[draas.MemberID]string{"dr": lb.Addr().String()}); err != nil {
 		t.Fatal(err)
 	}
 	p.connect(t)
