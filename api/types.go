@@ -193,7 +193,11 @@ type FenceStatus struct {
 	State        string          `json:"state"` // open, closed, unknown
 	Epoch        draas.Epoch     `json:"epoch"`
 	PermitLeftMS int64           `json:"permit_left_ms"`
-	Error        string          `json:"error,omitempty"`
+	// Upsets is how often the fence was found not as the guard had left it,
+	// and LastUpset how it was found last.
+	Upsets    int    `json:"upsets,omitempty"`
+	LastUpset string `json:"last_upset,omitempty"`
+	Error     string `json:"error,omitempty"`
 }
 
 // Why answers why a service is where it is and what would have to change for

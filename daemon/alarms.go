@@ -30,6 +30,7 @@ type alarm struct {
 	command string        // ready to run, if there is one
 	page    bool          // this member calls a person
 	after   time.Duration // when it has lasted so long
+	once    bool          // and not again: it is over, and worth knowing
 }
 
 // sight is what alarms are raised from.
@@ -240,6 +241,10 @@ func (v sight) fences(svc api.ServiceStatus) []alarm {
 			if f.Error != "" {
 				out = append(out, alarm{key: fmt.Sprintf("fence:%s:%s", part, r.Member), service: svc.ID, page: r.Member == v.status.Self, after: alarmGuard,
 					text: fmt.Sprintf("%s: fence at %s: %s", part, r.Member, f.Error)})
+			}
+			if f.Upsets > 0 {
+				out = append(out, alarm{key: fmt.Sprintf("upset:%s:%s:%d", part, r.Member, f.Upsets), service: svc.ID, page: r.Member == v.status.Self, once: true,
+					text: fmt.Sprintf("%s: the fence at %s was changed by somebody else, %d times since the guard started, and put right: %s", part, r.Member, f.Upsets, f.LastUpset)})
 			}
 			if svc.Active.Member() == r.Member && !svc.Phase.Moving() && f.State == string(fence.Closed) {
 				out = append(out, alarm{key: fmt.Sprintf("closed:%s:%s", part, r.Member), service: svc.ID, page: r.Member == v.status.Self, after: alarmGuard,

@@ -87,6 +87,9 @@ func TestAlarms(t *testing.T) {
 			"primary: its guard does not answer", true, ""},
 		{"guard with another file", func(v *sight) { v.status.Reported[1].Fences = nil }, "the guard at primary does not know it", true, "systemctl reload draas-guard"},
 		{"fence at fault", func(v *sight) { v.status.Reported[1].Fences[0].Error = "flushed" }, "fence at primary: flushed", true, ""},
+		{"fence upset", func(v *sight) {
+			v.status.Reported[1].Fences[0].Upsets, v.status.Reported[1].Fences[0].LastUpset = 2, "its rules were gone"
+		}, "changed by somebody else, 2 times since the guard started, and put right: its rules were gone", true, ""},
 		{"active and closed", func(v *sight) { v.status.Reported[1].Fences[0].State = "closed" }, "but its fence is closed", true, ""},
 		{"never activated", func(v *sight) { v.status.Services[0].Active = "" }, "draasd activate shop SITE", false, ""},
 		{"moved by itself", func(v *sight) {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,8 +37,9 @@ type lab struct {
 	base int
 	log  *slog.Logger
 	// parts that run, by name; stopping one waits for its end.
-	mu    sync.Mutex
-	parts map[string]*part
+	mu      sync.Mutex
+	parts   map[string]*part
+	hangups map[string]chan<- os.Signal
 }
 
 type part struct {
@@ -54,7 +56,7 @@ func newLab(t testing.TB) *lab {
 // the machine is, wants a more patient one.
 func newLabOf(t testing.TB, profile string) *lab {
 	t.Helper()
-	l := &lab{t: t, dir: filepath.Join(t.TempDir(), "lab"), base: freeBase(t), parts: make(map[string]*part)}
+	l := &lab{t: t, dir: filepath.Join(t.TempDir(), "lab"), base: freeBase(t), parts: make(map[string]*part), hangups: make(map[string]chan<- os.Signal)}
 	level := slog.LevelInfo
 	if testing.Verbose() {
 		level = slog.LevelDebug
@@ -147,9 +149,20 @@ func (l *lab) startDaemon(member string) {
 }
 
 func (l *lab) startGuard(member string) {
+	hangup := make(chan os.Signal, 1)
+	l.mu.Lock()
+	l.hangups["guard "+member] = hangup
+	l.mu.Unlock()
 	l.start("guard "+member, func(ctx context.Context) error {
-		return RunGuard(ctx, GuardOptions{ConfigPath: l.file(member), Log: l.log})
+		return RunGuard(ctx, GuardOptions{ConfigPath: l.file(member), Log: l.log, Hangup: hangup})
 	})
+}
+
+// hangup has a part read its file again.
+func (l *lab) hangup(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hangups[name] <- syscall.SIGHUP
 }
 
 // startService is the web server behind a site's fence.
@@ -158,7 +171,12 @@ func (l *lab) startService(site string) {
 	if site == "dr" {
 		port++
 	}
-	l.start("service "+site, func(ctx context.Context) error {
+	l.startServiceAt("service "+site, site, port)
+}
+
+// startServiceAt is a web server that says the site's name.
+func (l *lab) startServiceAt(name, site string, port int) {
+	l.start(name, func(ctx context.Context) error {
 		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			return err
@@ -276,8 +294,12 @@ func (l *lab) answer(site string) string {
 	if site == "dr" {
 		host = "127.0.0.3"
 	}
+	return l.ask(host, l.base+30)
+}
+
+func (l *lab) ask(host string, port int) string {
 	c := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	res, err := c.Get(fmt.Sprintf("http://%s:%d/", host, l.base+30))
+	res, err := c.Get(fmt.Sprintf("http://%s:%d/", host, port))
 	if err != nil {
 		return ""
 	}

@@ -126,7 +126,7 @@ func (p *pager) page(ctx context.Context, conf config.Pager) {
 	due := slices.SortedFunc(maps.Values(p.causes), func(a, b *cause) int {
 		return cmp.Or(a.next.Compare(b.next), cmp.Compare(a.key, b.key))
 	})
-	i := slices.IndexFunc(due, func(c *cause) bool { return (c.page || c.over) && !c.next.After(now) })
+	i := slices.IndexFunc(due, func(c *cause) bool { return (c.page && (!c.once || c.count == 0) || c.over) && !c.next.After(now) })
 	if i < 0 {
 		return
 	}

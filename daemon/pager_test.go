@@ -95,6 +95,13 @@ func TestPagerKeepsQuiet(t *testing.T) {
 		if len(b.sent) != 1 {
 			t.Errorf("paged %q", b.said())
 		}
+		b.run(t.Context(), time.Hour, alarm{key: "upset:shop:dr:1", text: "it was flushed", page: true, once: true})
+		if got := b.said(); len(got) != 3 || got[1] != "over leader:dr" && got[2] != "over leader:dr" {
+			t.Errorf("what is over and worth knowing was paged %q", got)
+		}
+		b.run(t.Context(), time.Minute)
+		b.sent = nil
+		b.run(t.Context(), 40*time.Second, brief)
 		acknowledged := brief
 		acknowledged.page = false
 		b.run(t.Context(), time.Hour, acknowledged)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -119,6 +120,62 @@ func TestReload(t *testing.T) {
 	l.await("renewals by the new rules", 20*time.Second, func() bool { return time.Since(inForce) > 5*time.Second })
 	if asked, failed := stop(); failed > 0 || asked < 100 {
 		t.Errorf("%d of %d users were not served", failed, asked)
+	}
+}
+
+// A service that comes with a file is served once it is activated, and closed
+// at once when it goes with another, while the one beside it is served on.
+func TestReloadServes(t *testing.T) {
+	t.Parallel()
+	l := newLabOf(t, "balanced")
+	l.startAll()
+	l.activate()
+	was, err := os.ReadFile(l.file("dr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.startServiceAt("wiki primary", "primary", l.base+34)
+	l.startServiceAt("wiki dr", "dr", l.base+35)
+	stop := l.served("primary")
+	everywhere := func(text string) {
+		t.Helper()
+		for _, m := range []string{"primary", "dr", "witness"} {
+			if err := os.WriteFile(l.file(m), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if r := l.reload(m); len(r.Refused) > 0 {
+				t.Fatalf("%s: %q", m, r.Refused)
+			}
+		}
+		l.await("the file in force", 20*time.Second, func() bool { s := l.status("primary"); return s != nil && s.Reload.InForce })
+	}
+	guards := func() {
+		l.hangup("guard primary")
+		l.hangup("guard dr")
+	}
+	wiki := func() string { return l.ask("127.0.0.2", l.base+33) }
+	everywhere(l.anotherService(string(was)))
+	guards()
+	if got := wiki(); got != "" {
+		t.Errorf("%q answers before wiki was activated", got)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	l.await("wiki activated", 20*time.Second, func() bool {
+		a, err := l.client("dr").Request(ctx, api.Request{Service: "wiki", Site: "primary", Request: failover.Request{Move: failover.MoveActivate}})
+		return err == nil && a.Accepted
+	})
+	l.await("wiki is served", 10*time.Second, func() bool { return wiki() == "primary" })
+	l.await("wiki settled", 20*time.Second, func() bool {
+		s := l.status("dr")
+		return s != nil && slices.ContainsFunc(s.Services, func(sv api.ServiceStatus) bool { return sv.ID == "wiki" && sv.Phase == failover.PhaseNormal })
+	})
+	everywhere(string(was))
+	// By itself it would be served for the rest of its permit.
+	l.await("wiki is closed", 2*time.Second, func() bool { return wiki() == "" })
+	guards()
+	if asked, failed := stop(); failed > 0 || asked < 10 {
+		t.Errorf("%d of %d users of web were not served", failed, asked)
 	}
 }
 

@@ -156,7 +156,7 @@ func (d *Daemon) report(ctx context.Context, p picture) api.Reported {
 		return r
 	}
 	for _, f := range fences {
-		st := api.FenceStatus{Service: f.Service, State: string(f.State), Epoch: f.Epoch, Error: f.Error}
+		st := api.FenceStatus{Service: f.Service, State: string(f.State), Epoch: f.Epoch, Error: f.Error, Upsets: f.Upsets, LastUpset: f.LastUpset}
 		if deadline, held := p.permits[f.Service]; held {
 			st.PermitLeftMS = deadline.Left(p.now).Milliseconds()
 		}

@@ -86,8 +86,8 @@ has acknowledged; and a site whose service keeps failing is no target. ack ends 
 			short: "have the daemon read its failover.toml again, as SIGHUP does",
 			long: `A file with something wrong is refused with all that is wrong, and the one in use stays.
 A good one is in force, for all members at once, when every member that can be heard has
-read the same. Put it everywhere, then run this at each member. The guard reads it at SIGHUP:
-systemctl reload draas-guard draasd.`,
+read the same. Put it everywhere, then run this at each member. When it is in force,
+have the guards of the sites read it too: systemctl reload draas-guard.`,
 			example: "draasd reload --timeout 1m"},
 		{name: "members", args: "[--json]", bind: bindMembers,
 			short:   "who takes part in the log: votes, last heard, version, certificate, quarantine",
