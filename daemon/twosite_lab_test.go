@@ -32,7 +32,7 @@ type twoLab struct {
 // newTwoLab makes the cluster. Each site has as many devices as are asked for:
 // to switch off writes power/SITE-N-asked, and it is off when power/SITE-N-off
 // is there.
-func newTwoLab(t *testing.T, devices int) *twoLab {
+func newTwoLab(t *testing.T, profile string, devices int) *twoLab {
 	t.Helper()
 	l := &twoLab{lab: &lab{t: t, dir: filepath.Join(t.TempDir(), "lab"), base: freeBase(t), parts: make(map[string]*part)},
 		kills: make(map[string]context.CancelFunc), daemons: make(map[string]*Daemon)}
@@ -40,7 +40,7 @@ func newTwoLab(t *testing.T, devices int) *twoLab {
 	for to, from := range map[int]int{10: 0, 0: 10} {
 		l.relays = append(l.relays, newRelay(t, fmt.Sprintf("127.0.0.1:%d", l.base+40+from), fmt.Sprintf("127.0.0.1:%d", l.base+to)))
 	}
-	file, err := config.Loopback(config.LoopbackOptions{BasePort: l.base, Profile: "balanced",
+	file, err := config.Loopback(config.LoopbackOptions{BasePort: l.base, Profile: profile,
 		PeerFrom: map[draas.MemberID]map[draas.MemberID]string{
 			"dr":      {"primary": fmt.Sprintf("127.0.0.1:%d", l.base+40)},
 			"primary": {"dr": fmt.Sprintf("127.0.0.1:%d", l.base+50)},
@@ -68,6 +68,11 @@ func newTwoLab(t *testing.T, devices int) *twoLab {
 	t.Cleanup(func() {
 		for _, m := range []string{"primary", "dr"} {
 			l.kill(m)
+		}
+		for name := range l.parts {
+			if err := l.stop(name); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 	})
 	return l

@@ -21,7 +21,7 @@ import (
 // vote. A standby leaves as well, and nobody notices.
 func TestGoodbye(t *testing.T) {
 	t.Parallel()
-	l := newTwoLab(t, 0)
+	l := newTwoLab(t, "balanced", 0)
 	l.startBoth()
 	if err := l.stop("daemon primary"); err != nil {
 		t.Fatalf("primary ended with %v", err)
@@ -56,7 +56,7 @@ func TestGoodbye(t *testing.T) {
 // of reach. Both are back where they were when it is started again.
 func TestNoGoodbye(t *testing.T) {
 	t.Parallel()
-	l := newTwoLab(t, 0)
+	l := newTwoLab(t, "balanced", 0)
 	l.startBoth()
 	if a := l.request("dr", api.Request{Request: failover.Request{Ask: failover.AskPause, For: time.Hour, Reason: "upgrade", Operator: "ada"}}); !a.Accepted {
 		t.Fatalf("pause: %+v", a.Record)
@@ -82,7 +82,7 @@ func TestNoGoodbye(t *testing.T) {
 // started, and comes back by itself.
 func TestGoodbyeNotHeard(t *testing.T) {
 	t.Parallel()
-	l := newTwoLab(t, 0)
+	l := newTwoLab(t, "balanced", 0)
 	l.startBoth()
 	l.kill("primary")
 	before := filepath.Join(l.dir, "before")
@@ -111,7 +111,7 @@ func TestGoodbyeNotHeard(t *testing.T) {
 // link is back.
 func TestCutLink(t *testing.T) {
 	t.Parallel()
-	l := newTwoLab(t, 0)
+	l := newTwoLab(t, "balanced", 0)
 	l.startBoth()
 	l.cut(true)
 	l.await("primary has closed", 20*time.Second, func() bool { return l.answer("primary") == "" })
@@ -190,12 +190,12 @@ func (l *twoLab) awaitTaken() {
 // When its member comes back it is shut out, and joins anew.
 func TestLostSite(t *testing.T) {
 	t.Parallel()
-	l := newTwoLab(t, 2)
+	l := newTwoLab(t, "fast", 2)
 	l.startBoth()
 	l.kill("primary")
 	l.await("the devices are asked", 30*time.Second, func() bool { return l.asked("primary", 1) && l.asked("primary", 2) })
 	l.off("primary", 1)
-	l.keeps(4*time.Second, l.notTaken)
+	l.keeps(3*time.Second, l.notTaken)
 	if s := l.status("dr"); !slices.ContainsFunc(s.Warnings, func(w string) bool { return strings.Contains(w, "devices are asked") }) {
 		t.Errorf("warnings %q", s.Warnings)
 	}
@@ -221,7 +221,7 @@ func TestLostSite(t *testing.T) {
 // A member that is back before all devices have confirmed is not taken over.
 func TestLostSiteIsBack(t *testing.T) {
 	t.Parallel()
-	l := newTwoLab(t, 1)
+	l := newTwoLab(t, "fast", 1)
 	l.startBoth()
 	l.kill("primary")
 	l.await("the device is asked", 30*time.Second, func() bool { return l.asked("primary", 1) })
@@ -229,7 +229,7 @@ func TestLostSiteIsBack(t *testing.T) {
 	l.awaitVoters("dr", "dr", "primary")
 	l.awaitAt("dr", "primary")
 	l.off("primary", 1)
-	l.keeps(3*time.Second, l.notTaken)
+	l.keeps(2*time.Second, l.notTaken)
 }
 
 // A crash of the survivor anywhere on its way leads to the same place.
@@ -257,7 +257,7 @@ func TestLostSiteCrashes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newTwoLab(t, 1)
+			l := newTwoLab(t, "fast", 1)
 			l.startBoth()
 			l.kill("primary")
 			crash(t, l)
