@@ -175,6 +175,7 @@ func (m *member) process() {
 func (m *member) carryOut(out *quorum.Output) bool {
 	c := &out.Commands
 	for _, x := range c.Extend {
+		m.w.oracle.commanded(m, x)
 		if m.say() {
 			return false
 		}

@@ -36,7 +36,7 @@ func permitBugs() []Bug {
 		{
 			Name:   "permit-from-receipt",
 			Breaks: "the holder counts its permit from when the renewal came back, not from before it was sent",
-			Rules:  []string{"rule 1"},
+			Rules:  []string{"rule 1", "section 4"},
 			Edits: []Edit{{
 				File: "failover/agent.go",
 				Old:  "		a.answered(e.ID)\n	}\n",
