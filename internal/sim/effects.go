@@ -132,6 +132,11 @@ func (x *effects) device(m *member, c failover.FenceCommand) {
 		// The command is on its way whatever becomes of the daemon.
 		w.note("device: %s is switched off for %s", there.id, m.id)
 		there.powerOff()
+		if w.calm {
+			// Somebody switches it on, as heal does with all the others.
+			w.struck = w.now + w.p.Restart
+			w.after(w.p.Restart, there.powerOn)
+		}
 		w.after(w.between(0, 50*ms), func() {
 			if m.run == run && m.daemon != nil {
 				m.daemon.DeviceOff(c.Service, c.Epoch, "off, seen twice")

@@ -95,9 +95,6 @@ func Generate(seed uint64) Schedule {
 	return generate(seed, &p)
 }
 
-// lostDisks lets disks be lost and set back.
-const lostDisks = false
-
 var phasesHit = []failover.Phase{failover.PhaseSuspect, failover.PhaseConfirmed, failover.PhaseFencing, failover.PhaseFencing,
 	failover.PhaseRedirecting, failover.PhaseVerifying, failover.PhaseElsewhere, failover.PhaseNormal}
 
@@ -243,7 +240,7 @@ func (g *generator) recipe() []Fault {
 	unit := g.units[g.r.IntN(len(g.units))]
 	part := g.p.Policy.PartsOf(unit)[0]
 	n := 28
-	if g.lost || !lostDisks {
+	if g.lost {
 		n = 26 // a majority keeps its disks: more than that nobody promises
 	}
 	switch g.r.IntN(n) {
@@ -262,7 +259,7 @@ func (g *generator) recipe() []Fault {
 	case 2: // the holder's clocks are slow, the successor's fast
 		return []Fault{{Kind: Drift, On: Active, X: 1 - drift}, {Kind: Drift, On: Standby, X: 1 + drift}, g.apart(g.soon())}
 	case 3: // a handover with a slow guard, and somebody dies in it
-		return []Fault{{Kind: SlowGuard, On: Active, By: g.duration(), For: g.lasting()},
+		return []Fault{{Kind: SlowGuard, On: Active, By: between(g.r, g.unit/4, g.lease), For: g.lasting()},
 			{At: g.soon(), Kind: Operator, On: Leader, What: "switchover", Service: unit},
 			{At: g.soon(), When: failover.PhaseFencing, Kind: [...]Kind{Crash, CrashSay, Freeze, Isolate}[g.r.IntN(4)], On: g.member(), N: g.r.IntN(6), For: g.duration()}}
 	case 4: // the service dies, and dies at the new site too before the move is complete

@@ -118,28 +118,41 @@ func (m *member) coreConfig() quorum.CoreConfig {
 func (m *member) endedWith(err error) {
 	m.w.note("%s ends: %v", m.id, err)
 	m.ended = err
-	if !m.disk.faulty() && !m.lost {
+	if !m.disk.faulty() && m.foundOut(err) == "" {
 		m.w.violation("the daemon of %s ended by itself: %v", m.id, err)
 	}
+}
+
+// lostLogs are the last words of a daemon whose log is not what it was.
+var lostLogs = map[string]error{
+	"empty disk": quorum.ErrNotBootstrapped, "old copy": quorum.ErrLostLog, "clone": quorum.ErrCloned, "removed": quorum.ErrRemoved,
 }
 
 // afterEnd starts the daemon again, or has an operator do what its last words
 // ask for.
 func (m *member) afterEnd(err error) {
-	run := m.run
-	for _, gone := range []error{quorum.ErrNotBootstrapped, quorum.ErrLostLog, quorum.ErrCloned, quorum.ErrRemoved} {
+	what, run := m.foundOut(err), m.run
+	if what == "" {
+		m.again(m.w.p.Restart)
+		return
+	}
+	m.setBack = false
+	m.w.cover.Checks["found out: "+what]++
+	m.w.after(m.w.between(m.w.p.Restart, 3*m.w.p.Restart), func() {
+		if m.run == run && !m.off {
+			m.replace()
+		}
+	})
+}
+
+// foundOut says which loss of its log made the daemon end; empty: none.
+func (m *member) foundOut(err error) string {
+	for what, gone := range lostLogs {
 		if m.lost && errors.Is(err, gone) {
-			m.setBack = false
-			m.w.cover.Checks["found out: "+gone.Error()]++
-			m.w.after(m.w.between(m.w.p.Restart, 3*m.w.p.Restart), func() {
-				if m.run == run && !m.off {
-					m.replace()
-				}
-			})
-			return
+			return what
 		}
 	}
-	m.again(m.w.p.Restart)
+	return ""
 }
 
 // process is one turn of the daemon's main loop.

@@ -45,8 +45,9 @@ type World struct {
 	links   [][]link
 	parts   []*part
 	units   []draas.ServiceID
-	waiting []Fault // for a phase
-	calm    bool    // all faults are over
+	waiting []Fault       // for a phase
+	calm    bool          // all faults are over
+	struck  time.Duration // when a device last switched a machine off after that
 	hooks   []func()
 	oracle  *oracle
 	cover   *Coverage
@@ -360,14 +361,8 @@ func (w *World) play(trouble, length time.Duration) {
 	w.run(trouble, nil)
 	w.heal()
 	w.run(max(length, trouble), nil)
-	late := trouble + w.p.bound()
-	for _, m := range w.members {
-		if m.lost { // until it is found out, let in, and votes
-			late += 12*w.p.Election + 6*w.p.Restart + 4*time.Second
-		}
-	}
-	if !w.settled() {
-		w.run(late, w.settled)
+	for !w.settled() && w.now < w.late(trouble) {
+		w.run(w.late(trouble), w.settled)
 	}
 	if !w.settled() {
 		w.violation("liveness: %v after the last fault not every service has one active site and no move: %s", w.now-trouble, w.describe())
@@ -376,6 +371,18 @@ func (w *World) play(trouble, length time.Duration) {
 	w.result.Simulated = w.now
 	w.result.Trace = w.trace
 	w.result.Story = w.story.String()
+}
+
+// late is when everything must have settled: a bound after the last fault, or
+// after the last machine that a device has switched off because of one.
+func (w *World) late(trouble time.Duration) time.Duration {
+	late := max(trouble, w.struck) + w.p.bound()
+	for _, m := range w.members {
+		if m.lost { // until it is found out, let in, and votes
+			late += 12*w.p.Election + 6*w.p.Restart + 4*time.Second
+		}
+	}
+	return late
 }
 
 // describe says where everybody stands, for a violation.

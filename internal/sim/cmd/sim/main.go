@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 	}
 	// Runs are short and leave little behind: seldom is often enough.
 	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(256 << 20)
+	debug.SetMemoryLimit(64 << 20)
 	var err error
 	code := 0
 	switch {
