@@ -56,7 +56,7 @@ func newLab(t testing.TB) *lab {
 // the machine is, wants a more patient one.
 func newLabOf(t testing.TB, profile string) *lab {
 	t.Helper()
-	l := &lab{t: t, dir: filepath.Join(t.TempDir(), "lab"), base: freeBase(t), parts: make(map[string]*part), hangups: make(map[string]chan<- os.Signal)}
+	l := &lab{t: t, dir: filepath.Join(t.TempDir(), "lab"), base: freeBase(t), parts: make(map[string]*part)}
 	level := slog.LevelInfo
 	if testing.Verbose() {
 		level = slog.LevelDebug
@@ -151,6 +151,9 @@ func (l *lab) startDaemon(member string) {
 func (l *lab) startGuard(member string) {
 	hangup := make(chan os.Signal, 1)
 	l.mu.Lock()
+	if l.hangups == nil {
+		l.hangups = make(map[string]chan<- os.Signal)
+	}
 	l.hangups["guard "+member] = hangup
 	l.mu.Unlock()
 	l.start("guard "+member, func(ctx context.Context) error {
