@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/failover"
 )
@@ -86,4 +88,75 @@ func TestPolicyTooLarge(t *testing.T) {
 		}
 	}
 	t.Fatal("it goes on without a policy")
+}
+
+// What only learns the log keeps no permit alive.
+func TestLearnerRenewsNothing(t *testing.T) {
+	const shop = draas.ServiceID("shop")
+	members := []draas.MemberID{"one", "two"}
+	policy := failover.Policy{Digest: "d",
+		Members: []failover.MemberPolicy{{ID: "one", Role: draas.RoleSite, Domain: "east"}, {ID: "two", Role: draas.RoleWitness, Domain: "west"}},
+		Services: map[draas.ServiceID]failover.ServicePolicy{shop: {
+			Home: "one", Sites: []draas.SiteID{"one"}, Fence: draas.FencePath, Warm: true, Renew: 40 * time.Millisecond, Start: time.Second,
+			Lease: draas.Lease{Length: 200 * time.Millisecond, Drift: 0.1, Margin: 10 * time.Millisecond},
+		}},
+	}
+	now := draas.Reading{Boot: time.Hour, Wall: 400_000 * time.Hour}
+	both := make(map[draas.MemberID]*Replica)
+	for i, m := range members {
+		disk, err := OpenOSDisk(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = disk.Close() })
+		if err := Bootstrap(disk, ClusterMeta{ClusterID: ClusterID{1}, Self: m, Members: members}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := OpenReplica(CoreConfig{Self: m, Members: members, Heartbeat: 10 * time.Millisecond, Election: 50 * time.Millisecond,
+			Disk: disk, Log: slog.New(slog.DiscardHandler), Rand: rand.Reader},
+			failover.AgentConfig{Self: m, Incarnation: draas.Incarnation(i + 1), Boot: "b" + string(m), Policy: policy, Resend: 50 * time.Millisecond}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both[m] = r
+	}
+	one := both["one"]
+	// step is a turn of both, five milliseconds apart; messages come at once.
+	step := func() (Output, error) {
+		now = now.Add(5 * time.Millisecond)
+		for _, m := range members {
+			out, err := both[m].Process(now)
+			if err != nil {
+				return out, err
+			}
+			for _, c := range out.Commands.Close {
+				both[m].FenceClosed(c.Service, c.Epoch)
+			}
+			for _, msg := range out.Messages {
+				both[msg.To].Receive(msg)
+			}
+		}
+		return Output{}, nil
+	}
+	holds := func() bool { _, _, ok := one.Permit(shop, now); return ok }
+	turn(t, step, func() bool { return one.Greeted() && both["two"].Greeted() })
+	one.Look(failover.Observation{Service: shop, Site: "one", Verdict: draas.Healthy})
+	one.Look(failover.Observation{Peer: "two", Verdict: draas.Healthy})
+	both["two"].Look(failover.Observation{Peer: "one", Verdict: draas.Healthy})
+	turn(t, step, func() bool { return now.Boot > time.Hour+2*time.Second })
+	if _, err := one.Request(shop, "one", failover.Request{Move: failover.MoveActivate}, now); err != nil {
+		t.Fatal(err)
+	}
+	turn(t, step, holds)
+	since := now.Boot
+	turn(t, step, func() bool { return now.Boot > since+time.Second })
+	if !holds() {
+		t.Fatal("a voter lost its permit")
+	}
+	// Only what the core says of itself: the library goes on as before.
+	was := one.core.conf
+	one.core.conf = &raftpb.ConfState{Learners: []uint64{1}, Voters: []uint64{2}}
+	turn(t, step, func() bool { return !holds() })
+	one.core.conf = was
+	turn(t, step, holds)
 }
