@@ -86,78 +86,7 @@ func comingsAndGoings(t *testing.T, seed uint64, rounds int, did *comings) {
 	for i := range rounds {
 		c.net.Drop, c.net.Duplicate = c.rnd.Float64()*0.2, c.rnd.Float64()*0.2
 		n := c.nodes[c.rnd.IntN(len(c.nodes))]
-		switch c.rnd.IntN(12) {
-		case 0, 1:
-			if n.core != nil {
-				c.crash(n)
-				did.crashes++
-			}
-		case 2:
-			c.net.Isolate(n.id, c.ids())
-		case 3:
-			c.net.Cut(n.id, c.nodes[c.rnd.IntN(len(c.nodes))].id)
-		case 4, 5:
-			c.net.HealAll()
-		case 6: // somebody new
-			for _, id := range []draas.MemberID{"branch", "office"} {
-				if !slices.Contains(c.want, id) && c.node(id) == nil {
-					c.join(id)
-					c.want = append(slices.Clone(c.want), id)
-					slices.Sort(c.want)
-					did.joins++
-					break
-				}
-			}
-		case 7: // somebody less, and back with the next joins
-			if len(c.want) > 3 {
-				gone := c.want[c.rnd.IntN(len(c.want))]
-				if id := draas.MemberID("witness"); slices.Contains(c.want, id) && c.rnd.IntN(2) == 0 {
-					gone = id
-				}
-				c.want = slices.DeleteFunc(slices.Clone(c.want), func(m draas.MemberID) bool { return m == gone })
-				c.settle()
-				c.past = append(c.past, c.node(gone).machine)
-				c.stop(c.node(gone))
-				did.removals++
-			} else if c.node("witness") == nil || c.node("dr") == nil || c.node("primary") == nil {
-				for _, id := range members {
-					if c.node(id) == nil {
-						c.join(id)
-						c.want = append(slices.Clone(c.want), id)
-						slices.Sort(c.want)
-						did.joins++
-					}
-				}
-			}
-		case 8, 9: // a disk is lost
-			c.settle()
-			c.past = append(c.past, n.machine)
-			c.stop(n)
-			c.join(n.id)
-			did.replaced++
-		case 10: // a Goodbye
-			if n.core != nil && n.core.Leave() == nil {
-				n.due = c.now
-				did.leaves++
-			}
-		case 11: // a snapshot is put back
-			c.settle()
-			old := n.disk.Clone()
-			c.propose(c.elect(), fmt.Sprintf("%d lost by %s", i, n.id))
-			c.run(time.Second)
-			if n.core == nil { // it had asked to be let go
-				break
-			}
-			c.crash(n)
-			c.past = append(c.past, n.machine)
-			n.disk = old
-			c.start(n)
-			c.until("found out", 20*time.Second, func() bool { return n.core == nil })
-			if !errors.Is(n.fate, quorum.ErrLostLog) && !errors.Is(n.fate, quorum.ErrRemoved) {
-				t.Fatalf("seed %d: set back, %s ended with %v", seed, n.id, n.fate)
-			}
-			did.rollbacks++
-		}
+		c.happen(i, n, did)
 		for k := range 4 {
 			n := c.nodes[c.rnd.IntN(len(c.nodes))]
 			if n.core != nil {
@@ -178,6 +107,87 @@ func comingsAndGoings(t *testing.T, seed uint64, rounds int, did *comings) {
 	c.run(time.Second)
 	c.agree()
 	c.remember()
+}
+
+// happen does one of the things that happen, to a machine or to all.
+func (c *cluster) happen(i int, n *node, did *comings) {
+	switch c.rnd.IntN(12) {
+	case 0, 1:
+		if n.core != nil {
+			c.crash(n)
+			did.crashes++
+		}
+	case 2:
+		c.net.Isolate(n.id, c.ids())
+	case 3:
+		c.net.Cut(n.id, c.nodes[c.rnd.IntN(len(c.nodes))].id)
+	case 4, 5:
+		c.net.HealAll()
+	case 6: // somebody new
+		for _, id := range []draas.MemberID{"branch", "office"} {
+			if !slices.Contains(c.want, id) && c.node(id) == nil {
+				c.join(id)
+				c.want = append(slices.Clone(c.want), id)
+				slices.Sort(c.want)
+				did.joins++
+				break
+			}
+		}
+	case 7:
+		c.fewer(did)
+	case 8, 9: // a disk is lost
+		c.settle()
+		c.past = append(c.past, n.machine)
+		c.stop(n)
+		c.join(n.id)
+		did.replaced++
+	case 10: // a Goodbye
+		if n.core != nil && n.core.Leave() == nil {
+			n.due = c.now
+			did.leaves++
+		}
+	case 11: // a snapshot is put back
+		c.settle()
+		old := n.disk.Clone()
+		c.propose(c.elect(), fmt.Sprintf("%d lost by %s", i, n.id))
+		c.run(time.Second)
+		if n.core == nil { // it had asked to be let go
+			break
+		}
+		c.crash(n)
+		c.past = append(c.past, n.machine)
+		n.disk = old
+		c.start(n)
+		c.until("found out", 20*time.Second, func() bool { return n.core == nil })
+		if !errors.Is(n.fate, quorum.ErrLostLog) && !errors.Is(n.fate, quorum.ErrRemoved) {
+			c.t.Fatalf("set back, %s ended with %v", n.id, n.fate)
+		}
+		did.rollbacks++
+	}
+}
+
+// fewer makes one member unwanted, or lets those back in whom that befell.
+func (c *cluster) fewer(did *comings) {
+	if len(c.want) > 3 {
+		gone := c.want[c.rnd.IntN(len(c.want))]
+		if id := draas.MemberID("witness"); slices.Contains(c.want, id) && c.rnd.IntN(2) == 0 {
+			gone = id
+		}
+		c.want = slices.DeleteFunc(slices.Clone(c.want), func(m draas.MemberID) bool { return m == gone })
+		c.settle()
+		c.past = append(c.past, c.node(gone).machine)
+		c.stop(c.node(gone))
+		did.removals++
+	} else if c.node("witness") == nil || c.node("dr") == nil || c.node("primary") == nil {
+		for _, id := range members {
+			if c.node(id) == nil {
+				c.join(id)
+				c.want = append(slices.Clone(c.want), id)
+				slices.Sort(c.want)
+				did.joins++
+			}
+		}
+	}
 }
 
 func (c *cluster) ids() []draas.MemberID {
