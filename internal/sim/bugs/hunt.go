@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -48,10 +49,19 @@ func (h *Hunter) Build(ctx context.Context, name string, edits []Edit) (string, 
 	return bin, nil
 }
 
+// longest is what one hunt may take: a bug may keep a cluster from ever coming
+// to rest.
+const longest = 10 * time.Minute
+
 // Hunt simulates seeds from 1 on until one breaks a rule, in as many processes
 // as jobs.
 func (h *Hunter) Hunt(ctx context.Context, bin string, seeds uint64, jobs int) (Finding, error) {
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, bin, "-seeds", fmt.Sprint(seeds), "-jobs", fmt.Sprint(jobs), "-cover=false")
+	// It ends the processes that simulate for it.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()

@@ -27,7 +27,9 @@ func decisionBugs() []Bug {
 					"				if sv := a.state.Services[id]; sv != nil {\n" +
 					"					epoch = max(epoch, sv.Epoch)\n" +
 					"				}\n" +
-					"				c.Extend = append(c.Extend, Extend{id, epoch, draas.DeadlineAt(now, p.Lease.Hold())})\n" +
+					"				for _, part := range a.cfg.Policy.PartsOf(id) {\n" +
+					"					c.Extend = append(c.Extend, Extend{part, epoch, draas.DeadlineAt(now, p.Lease.Hold())})\n" +
+					"				}\n" +
 					"			}\n" +
 					"		}\n",
 			}},
