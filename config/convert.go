@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"path"
 	"regexp"
@@ -223,16 +222,16 @@ var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\-][A-Za-z0-9:_.\\@-]{0,240}\.
 var userName = regexp.MustCompile(`^[!-~]{1,16}$`)
 
 // ipmiPort is where a management controller listens (RMCP).
-const ipmiPort = "623"
+const ipmiPort = 623
 
 // bmc completes the address of a management controller with its port.
 func (c *conversion) bmc(s string) (any, bool) {
-	_, err := netip.ParseAddr(s)
+	addr, err := netip.ParseAddr(s)
 	switch {
 	case strings.Contains(s, "%"):
 		return c.fail(show(s)+" holds only on one link", c.want())
 	case err == nil:
-		s = net.JoinHostPort(s, ipmiPort)
+		s = netip.AddrPortFrom(addr, ipmiPort).String()
 	case !strings.Contains(s, ":"):
 		return c.fail(show(s)+" is not an IP address", c.want())
 	}
