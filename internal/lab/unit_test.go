@@ -20,7 +20,7 @@ type unit map[string]string
 // notPlayed are the settings that the test reads over: order and restarts are
 // up to the test, and the rest narrows what a process may do by means that
 // only systemd has, or that need more rights than a container gives.
-const notPlayed = " Description Documentation DefaultDependencies Before After Wants Requires Conflicts WantedBy RemainAfterExit ExecReload Restart RestartSec TimeoutStartSec" +
+const notPlayed = " Description Documentation DefaultDependencies Before After Wants Requires Conflicts WantedBy RemainAfterExit ExecReload Restart RestartSec RestartPreventExitStatus TimeoutStartSec TimeoutStopSec" +
 	" RuntimeDirectoryPreserve OOMScoreAdjust LimitNOFILE PrivateDevices ProtectKernelModules ProtectControlGroups" +
 	" RestrictAddressFamilies RestrictNamespaces LockPersonality MemoryDenyWriteExecute" +
 	" SystemCallArchitectures SystemCallFilter "
