@@ -90,7 +90,6 @@ func TestWrongEditsAreRefused(t *testing.T) {
 		"type":       {File: "clock.go", Old: "return now.Boot >= d.Boot || now.Wall >= d.Wall", New: "return 1"},
 		"unused":     {File: "clock.go", Old: "return now.Boot >= d.Boot || now.Wall >= d.Wall", New: "x := 1; return false"},
 		"no import":  {File: "clock.go", Old: `import "time"`, New: ""},
-		"caller":     {File: "clock.go", Old: "func (d Deadline) Passed(now Reading) bool", New: "func (d Deadline) Gone(now Reading) bool"},
 		"not needed": {File: "failover/record.go", Old: "\nimport (\n", New: "\nimport (\n\t\"net/mail\"\n"},
 	} {
 		files, err := Files(root, []Edit{e})
@@ -188,19 +187,21 @@ func newChecker(t *testing.T) *checker {
 	return c
 }
 
-// check type-checks the packages of the files, and those that see them. What
-// is seen from outside a package seldom changes, but when it does, export data
-// of the unpatched one would not tell.
+// check type-checks the packages of the files. When there are several, those in
+// between are checked too: each has to see the edited ones. What an edit of one
+// package does to others, which is seldom anything, the hunt's build tells.
 func (c *checker) check(files map[string][]byte) error {
 	done := make(map[string]*types.Package)
 	left := make(map[string]bool)
 	for name := range files {
 		left[path.Join(module, path.Dir(name))] = true
 	}
+	several := len(left) > 1
 	for _, p := range c.packages {
 		patched := left[p.ImportPath]
 		delete(left, p.ImportPath)
-		if !patched && !slices.ContainsFunc(p.Imports, func(i string) bool { return done[i] != nil }) {
+		between := several && slices.ContainsFunc(p.Imports, func(i string) bool { return done[i] != nil })
+		if !patched && !between {
 			continue
 		}
 		parsed, err := c.parse(p, files)
@@ -234,6 +235,21 @@ func (c *checker) parse(p *pkg, files map[string][]byte) ([]*ast.File, error) {
 		out = append(out, f)
 	}
 	return out, nil
+}
+
+// Of several edited packages each sees the others as they are edited, and what
+// is in between does.
+func TestSeveralPackagesAreCheckedTogether(t *testing.T) {
+	c := newChecker(t)
+	rename := Edit{File: "clock.go", Old: "func (d Deadline) Passed(now Reading) bool", New: "func (d Deadline) Gone(now Reading) bool"}
+	other := Edit{File: "quorum/log_codec.go", Old: "package quorum", New: "package  quorum"}
+	files, err := Files(root, []Edit{rename, other})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.check(files); err == nil || !strings.Contains(err.Error(), "Passed") {
+		t.Errorf("a method that failover needs is gone: %v", err)
+	}
 }
 
 // mixed takes edited packages from here, others from the compiler.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -38,6 +40,32 @@ func TestHuntNeedsAnAnswer(t *testing.T) {
 	for _, bin := range []string{"/bin/true", "/bin/false", "/does/not/exist"} {
 		if f, err := (&Hunter{}).Hunt(t.Context(), bin, 1, 1); err == nil {
 			t.Errorf("%s finds %+v", bin, f)
+		}
+	}
+}
+
+// What a simulator says and how it ends have to fit together.
+func TestHuntReadsASimulator(t *testing.T) {
+	const clean, broken = "sim: 5 schedules, 0 violations, 1 moves\n", "seed 3: at 1.0s: rule 1: x\nsim: 5 schedules, 1 violations, 1 moves\n"
+	for name, c := range map[string]struct {
+		out  string
+		exit int
+		seed uint64
+		bad  bool
+	}{
+		"clean":                  {out: clean},
+		"broken":                 {out: broken, exit: 1, seed: 3},
+		"clean, and it failed":   {out: clean, exit: 1, bad: true},
+		"broken, and it crashed": {out: "seed 3: at 1.0s: rule 1: x\n", exit: 2, bad: true},
+	} {
+		bin := filepath.Join(t.TempDir(), "sim")
+		script := fmt.Sprintf("#!/bin/sh\ntest \"$*\" = '-seeds 5 -jobs 2 -cover=false' || exit 9\ncat <<EOF\n%sEOF\nexit %d\n", c.out, c.exit)
+		if err := os.WriteFile(bin, []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		f, err := (&Hunter{}).Hunt(t.Context(), bin, 5, 2)
+		if (err != nil) != c.bad || err == nil && (f.Seed != c.seed || f.Seeds != 5) {
+			t.Errorf("%s: %+v, %v", name, f, err)
 		}
 	}
 }
