@@ -278,10 +278,11 @@ inline choose() {
 	fi
 }
 
-/* All faults are over: everything is done that can be, and then time passes. */
+/* All faults are over: everything is done that can be, and then time passes,
+ * until patience ends. */
 #define FIRST(can, x, what) \
 	if \
-	:: calm && ticks < PATIENCE && act == NOTHING && (can) -> s = x; act = what \
+	:: calm && act == NOTHING && (can) -> s = x; act = what \
 	:: else -> skip \
 	fi;
 #define EITHER(can, what) FIRST(can(0), 0, what) FIRST(can(1), 1, what)
@@ -304,9 +305,12 @@ inline calmly() {
 	EITHER(CAN_RELEASE, RELEASES)
 	EITHER(CAN_TAKE, TAKES)
 	EITHER(WANTS_RENEWAL, RENEWS)
-	FIRST(1, 0, TICK)
+	FIRST(ticks < PATIENCE, 0, TICK)
 	if
 	:: act == TICK -> ticks++
+	:: calm && act == NOTHING ->
+		/* One serves: who holds the last epoch. If ever somebody was asked to. */
+		assert((epoch[HEAD] == 0 && !moving[HEAD]) || (!moving[HEAD] && left[holder[HEAD]] > 0 && highest[holder[HEAD]] == epoch[HEAD]))
 	:: else -> skip
 	fi
 }
@@ -405,9 +409,7 @@ inline judge() {
 	/* Nobody serves whom the log has not named. */
 	assert(epoch[HEAD] > 0 || (!OPEN(0) && !OPEN(1)));
 	/* Nor do two machines of one site. */
-	assert(!(ghost[0] > 0 && left[0] > 0) && !(ghost[1] > 0 && left[1] > 0));
-	/* When faults are over, one serves: who holds the last epoch. */
-	assert(ticks < PATIENCE || epoch[HEAD] == 0 || (!moving[HEAD] && left[holder[HEAD]] > 0 && highest[holder[HEAD]] == epoch[HEAD]))
+	assert(!(ghost[0] > 0 && left[0] > 0) && !(ghost[1] > 0 && left[1] > 0))
 }
 
 /* Only said when a trail is read. */

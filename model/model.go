@@ -33,7 +33,7 @@ type Result struct {
 	States    uint64
 	Depth     int // of the deepest path, in spin's transitions
 	Memory    int // MB, all of it
-	Took      time.Duration
+	CPU       time.Duration
 	Whole     bool   // every reachable state was seen
 	Violation string // the rule that was broken; empty: none
 	Trail     []string
@@ -93,12 +93,11 @@ func (c *Checker) Check(ctx context.Context, knobs Knobs, bug, depth int) (Resul
 	if depth < wholeDepth {
 		table = 20
 	}
-	start := time.Now()
-	out, err := c.pan(ctx, dir, knobs, bug, "-m"+strconv.Itoa(depth), "-w"+strconv.Itoa(table), "-n")
+	out, cpu, err := c.pan(ctx, dir, knobs, bug, "-m"+strconv.Itoa(depth), "-w"+strconv.Itoa(table), "-n")
 	if err != nil {
 		return Result{}, err
 	}
-	r := Result{Took: time.Since(start), Whole: !strings.Contains(out, "max search depth too small")}
+	r := Result{CPU: cpu, Whole: !strings.Contains(out, "max search depth too small")}
 	if m := errorLine.FindStringSubmatch(out); m != nil {
 		r.Violation = m[1]
 	}
@@ -126,7 +125,7 @@ func (c *Checker) Check(ctx context.Context, knobs Knobs, bug, depth int) (Resul
 // trail replays what led to the violation, a line for each step: what is done,
 // at which site, and how things stand before it.
 func (c *Checker) trail(ctx context.Context, dir string, knobs Knobs, bug int) ([]string, error) {
-	out, err := c.pan(ctx, dir, knobs, bug, "-r", "draas.pml.trail")
+	out, _, err := c.pan(ctx, dir, knobs, bug, "-r", "draas.pml.trail")
 	if err != nil {
 		return nil, err
 	}
@@ -150,22 +149,22 @@ func (c *Checker) trail(ctx context.Context, dir string, knobs Knobs, bug int) (
 	return lines, nil
 }
 
-func (c *Checker) pan(ctx context.Context, dir string, knobs Knobs, bug int, args ...string) (string, error) {
+func (c *Checker) pan(ctx context.Context, dir string, knobs Knobs, bug int, args ...string) (says string, cpu time.Duration, err error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(c.dir, "pan"), args...)
 	cmd.Dir = dir
 	cmd.Env = append(knobs.environ(), "BUG="+strconv.Itoa(bug))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
+	err = cmd.Run()
 	// It exits with an error when it reports one; what it says tells them apart.
 	var exit *exec.ExitError
 	if ctx.Err() != nil {
-		return "", fmt.Errorf("run model: %w", context.Cause(ctx))
+		return "", 0, fmt.Errorf("run model: %w", context.Cause(ctx))
 	}
 	if err != nil && !errors.As(err, &exit) {
-		return "", fmt.Errorf("run model: %w", err)
+		return "", 0, fmt.Errorf("run model: %w", err)
 	}
-	return out.String(), nil
+	return out.String(), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
 }
 
 var (
