@@ -34,7 +34,10 @@ func (d *Daemon) goodbye(ctx context.Context) {
 		return
 	}
 	_ = d.notify.Stopping() // it sees the end of the process anyway
-	within := min(max(goodbyeTime, d.now().policy.Retarget+goodbyeTime/2), goodbyeMost)
+	// A leader that leaves gives the leadership away first, for which it takes
+	// up to twenty elections from when it last did.
+	w := d.now()
+	within := min(max(goodbyeTime, w.policy.Retarget+goodbyeTime/2)+25*w.cfg.Raft.Election, goodbyeMost)
 	bounded, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	if err := d.leaveInOrder(bounded); err != nil && ctx.Err() == nil {
