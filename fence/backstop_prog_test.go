@@ -272,6 +272,13 @@ func TestBackstopJudges(t *testing.T) {
 		}
 		check("closed", c.closed)
 	}
+	lost := ruleKey{Port: [2]byte{0, 99}, Proto: tcp}
+	if err := p.maps.rules.Put(lost, uint32(maxSlots)); err != nil { // a slot that is not there
+		t.Fatal(err)
+	}
+	if v := p.verdict(packet{dst: v4, proto: tcp, port: 99, flags: tcpSYN}.bytes()); v != xdpTX {
+		t.Errorf("a rule without a deadline: verdict %d", v)
+	}
 	for _, frame := range [][]byte{
 		append(make([]byte, 12), 8, 6),           // ARP
 		append(make([]byte, 12), 8, 0),           // IPv4 without a header
@@ -286,6 +293,66 @@ func TestBackstopJudges(t *testing.T) {
 		if got := p.verdict(append(frame, make([]byte, 0)...)); got != want {
 			t.Errorf("%x: verdict %d, want %d", frame, got, want)
 		}
+	}
+}
+
+// Packets without a port pass only when all the services that they may belong to
+// are open.
+func TestBackstopBlind(t *testing.T) {
+	p := newProgram(t)
+	p.fence("one", udp, 53)
+	p.fence("two", udp, 54)
+	p.fence("else", udp, 55, "203.0.113.9")
+	fragment := packet{dst: "203.0.113.5", proto: udp, port: 7, data: 64, offset: 9}.bytes()
+	elsewhere := packet{dst: "203.0.113.9", proto: udp, port: 7, data: 64, offset: 9}.bytes()
+	for _, c := range []struct {
+		open, closed    string
+		want, elsewhere uint32
+	}{
+		{"one", "", xdpDrop, xdpDrop}, {"two", "", xdpPass, xdpDrop}, {"else", "", xdpPass, xdpPass},
+		{"", "one", xdpDrop, xdpDrop}, {"one", "two", xdpDrop, xdpDrop}, {"two", "else", xdpPass, xdpDrop},
+	} {
+		if c.open != "" {
+			p.until(c.open, time.Minute)
+		}
+		if c.closed != "" {
+			if err := p.set(draas.ServiceID(c.closed), 0, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := p.verdict(fragment); got != c.want {
+			t.Errorf("opened %q, closed %q: verdict %d, want %d", c.open, c.closed, got, c.want)
+		}
+		if got := p.verdict(elsewhere); got != c.elsewhere {
+			t.Errorf("opened %q, closed %q, to the protected address: verdict %d, want %d", c.open, c.closed, got, c.elsewhere)
+		}
+	}
+}
+
+// Slots are given again only when none is free, and never one that is in use.
+func TestBackstopSlots(t *testing.T) {
+	p := newProgram(t)
+	p.fence("kept", tcp, 443)
+	kept := p.services["kept"].slot
+	seen := map[uint32]bool{kept: true}
+	for i := range maxSlots - 2 { // one is the fragments'
+		slot, err := p.maps.slot(serviceSlot(draas.ServiceID(fmt.Sprint("gone", i))), p.used())
+		if err != nil || seen[slot] {
+			t.Fatalf("slot %d of %d: %v", slot, i, err)
+		}
+		seen[slot] = true
+	}
+	p.maps.write(1, bootNow()+time.Hour) // of one that is gone, or the fragments'
+	for i := range 5 {
+		p.fence(fmt.Sprint("new", i), udp, uint16(i+1))
+		slot := p.services[draas.ServiceID(fmt.Sprint("new", i))].slot
+		if slot == kept || p.maps.read(slot) != 0 {
+			t.Errorf("slot %d, which was %d, until %v", slot, kept, p.maps.read(slot))
+		}
+	}
+	p.until("kept", time.Hour)
+	if v := p.verdict(packet{dst: "203.0.113.5", proto: tcp, port: 443, flags: tcpSYN}.bytes()); v != xdpPass {
+		t.Errorf("verdict %d", v)
 	}
 }
 

@@ -66,6 +66,16 @@ func (w wire) plug(t *testing.T) {
 	}
 }
 
+// program is the id of the program at the site's interface.
+func (w wire) program(t *testing.T) string {
+	t.Helper()
+	_, id, found := strings.Cut(run(t, "ip", "link", "show", w.name), "prog/xdp id ")
+	if !found {
+		t.Fatal("no program at the interface")
+	}
+	return strings.Fields(id)[0]
+}
+
 // pinned is what is pinned there; the file system has files of its own.
 func (w wire) pinned(t *testing.T) (names []string) {
 	t.Helper()
@@ -322,6 +332,7 @@ func backstopTakenOver(t *testing.T, w wire) {
 	}
 	run(t, "nft", "flush", "ruleset")
 	stopClosed, stopOpen := w.storm(t, closed), w.storm(t, open)
+	programs := map[string]bool{w.program(t): true}
 	for range 5 {
 		if err := before.Close(); err != nil { // as a dead process does
 			t.Fatal(err)
@@ -333,6 +344,11 @@ func backstopTakenOver(t *testing.T, w wire) {
 		}
 		if w.reach(own)(t.Context()) == nil {
 			t.Error("the guard that took over does not fence its service")
+		}
+		if id := w.program(t); programs[id] {
+			t.Errorf("program %s was not replaced by this version's", id)
+		} else {
+			programs[id] = true
 		}
 		before = after
 	}

@@ -26,6 +26,12 @@ const (
 	retryOpen  = time.Second
 )
 
+// What a keeper is at, in Status.Phase.
+const (
+	phaseOpening = "opening"
+	phaseClosing = "closing"
+)
+
 // keeper holds one service's fence: one goroutine (run) that alone calls the
 // fence, and requests that change the ledger and wait for the goroutine.
 type keeper struct {
@@ -177,7 +183,7 @@ func (k *keeper) step(ctx context.Context) time.Duration {
 }
 
 func (k *keeper) openFence(ctx context.Context, p Permit) {
-	k.update(func() { k.phase, k.shut, k.openErr = "opening", false, nil })
+	k.update(func() { k.phase, k.shut, k.openErr = phaseOpening, false, nil })
 	state := Unknown
 	err := k.whileLive(ctx, func(ctx context.Context) error {
 		err := k.arm()
@@ -272,7 +278,7 @@ func (k *keeper) closeFence(ctx context.Context, now draas.Reading) bool {
 		}
 	}
 	k.closeTries++
-	k.update(func() { k.phase, k.opened = "closing", false })
+	k.update(func() { k.phase, k.opened = phaseClosing, false })
 	err := k.Fence.Close(ctx)
 	state, serr := k.Fence.State(ctx)
 	if state != Closed {

@@ -205,6 +205,12 @@ func TestUpdateWaitsForTheClose(t *testing.T) {
 	if len(f.fakes["freed"].Calls()) > 0 || !f.fakes["stuck"].Serving() {
 		t.Fatal("replaced while it serves")
 	}
+	// Update gave up on the one that is stuck, and may not have waited until the
+	// other was observed closed.
+	eventually(t, "the other change stands", func() bool {
+		x, err := f.client.ExtendAll(t.Context(), []fence.Extension{f.extension("other", 1, time.Minute)})
+		return err == nil && x[0].Err == nil
+	})
 	f.opened(1, "other")
 	if !f.fakes["another"].Serving() {
 		t.Error("the other change does not stand")

@@ -180,8 +180,10 @@ func (k *keeper) exposure(now draas.Reading, patience time.Duration) exposure {
 	switch {
 	case k.shut || !k.ready:
 		return exposedNot
-	case k.until.Boot > 0 && !k.until.Passed(now) && now.Boot-k.looked <= patience:
-		return exposedInTime
+	case k.until.Boot == 0 || k.until.Passed(now):
+		return exposedLate
+	case k.phase == phaseClosing || now.Boot-k.looked <= patience:
+		return exposedInTime // who closes before the deadline need not look at it
 	}
 	return exposedLate
 }

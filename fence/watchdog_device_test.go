@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	draas "github.com/draasd/draas"
 )
 
 // What can be shown of the device without one: it is not opened, which would
@@ -57,5 +59,28 @@ func TestHardwareWatchdog(t *testing.T) {
 	}
 	if err := w.Disarm(); err == nil {
 		t.Error("disarmed what is not there")
+	}
+}
+
+// What a fence is to the watchdog.
+func TestExposure(t *testing.T) {
+	now := draas.Reading{Boot: time.Hour, Wall: 1000 * time.Hour}
+	ahead, passed := draas.DeadlineAt(now, time.Second), draas.DeadlineAt(now, -time.Second)
+	for name, c := range map[string]struct {
+		k    *keeper
+		want exposure
+	}{
+		"never closed since the start":       {&keeper{until: passed}, exposedNot},
+		"observed closed":                    {&keeper{ready: true, shut: true, until: passed}, exposedNot},
+		"open, looked at":                    {&keeper{ready: true, until: ahead, looked: now.Boot - time.Second}, exposedInTime},
+		"open, nobody looks":                 {&keeper{ready: true, until: ahead, looked: now.Boot - 2*time.Second}, exposedLate},
+		"closing before its deadline":        {&keeper{ready: true, until: ahead, phase: phaseClosing}, exposedInTime},
+		"closing at its deadline":            {&keeper{ready: true, until: passed, phase: phaseClosing, looked: now.Boot}, exposedLate},
+		"open and there never was a permit":  {&keeper{ready: true, looked: now.Boot}, exposedLate},
+		"open, its deadline passed unlooked": {&keeper{ready: true, until: passed, looked: now.Boot}, exposedLate},
+	} {
+		if got := c.k.exposure(now, 1500*time.Millisecond); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
 	}
 }
