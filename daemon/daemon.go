@@ -305,8 +305,8 @@ func (d *Daemon) openGuard(undo *cleanups) {
 	}
 	d.guard = fence.Dial(w.cfg.Guard)
 	undo.add("close guard's connections", d.guard.Close)
-	d.link = newGuardLink(d.guard, func(unit draas.ServiceID, epoch draas.Epoch) {
-		d.loop.post(func(l *loop) { l.replica.FenceClosed(unit, epoch) })
+	d.link = newGuardLink(d.guard, func(id draas.ServiceID, epoch draas.Epoch) {
+		d.loop.post(func(l *loop) { l.replica.FenceClosed(id, epoch) })
 	}, d.log)
 }
 

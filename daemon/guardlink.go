@@ -27,22 +27,21 @@ type guardClient interface {
 	Shut(ctx context.Context, service draas.ServiceID, epoch draas.Epoch) (fence.Status, error)
 }
 
-// guardLink carries the commands of the decision to the guard, each service of
-// a unit by itself: all deadlines of a renewal in one request, and each close
-// by a goroutine of its own, so that one whose fence takes long to close does
-// not hold up the others. It never holds up the main loop.
+// guardLink carries the commands of the decision to the guard: all deadlines of
+// a renewal in one request, and each close by a goroutine of its own, so that a
+// service whose fence takes long to close does not hold up the others. It never
+// holds up the main loop.
 type guardLink struct {
 	client guardClient
 	log    *slog.Logger
-	closed func(unit draas.ServiceID, epoch draas.Epoch) // tells the main loop
+	closed func(draas.ServiceID, draas.Epoch) // tells the main loop
 	wake   chan struct{}
 
 	mu sync.Mutex
 	// ctx is that of run; before and after nothing is asked.
 	ctx    context.Context
 	all    sync.WaitGroup
-	parts  map[draas.ServiceID][]draas.ServiceID // services behind a fence, by unit
-	fences map[draas.ServiceID]*fenceWish        // by service
+	fences map[draas.ServiceID]*fenceWish // of the services that the guard holds
 }
 
 // fenceWish is what is wanted of one service's fence. Of two wishes the one
@@ -66,17 +65,14 @@ func (l *guardLink) use(w *wiring) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	was := l.fences
-	l.fences, l.parts = make(map[draas.ServiceID]*fenceWish), make(map[draas.ServiceID][]draas.ServiceID)
-	for unit, parts := range w.units {
-		for _, id := range parts {
-			if !w.fenced[id] {
-				continue
-			}
-			l.parts[unit] = append(l.parts[unit], id)
-			l.fences[id] = was[id]
-			if l.fences[id] == nil {
-				l.fences[id] = &fenceWish{}
-			}
+	l.fences = make(map[draas.ServiceID]*fenceWish)
+	for id, fenced := range w.fenced {
+		if !fenced {
+			continue
+		}
+		l.fences[id] = was[id]
+		if l.fences[id] == nil {
+			l.fences[id] = &fenceWish{}
 		}
 	}
 	for id, f := range was {
@@ -130,13 +126,9 @@ func (l *guardLink) wish(c failover.Commands) {
 	defer l.mu.Unlock()
 	rouse := false
 	for _, x := range c.Extend {
-		for _, id := range l.parts[x.Service] {
-			f := l.fences[id]
-			if x.Epoch <= max(f.shut, f.done) {
-				continue
-			}
+		if f := l.fences[x.Service]; f != nil && x.Epoch > max(f.shut, f.done) {
 			rouse = true
-			f.extend = &fence.Extension{Service: id, Epoch: x.Epoch, Deadline: x.Deadline}
+			f.extend = &fence.Extension{Service: x.Service, Epoch: x.Epoch, Deadline: x.Deadline}
 		}
 	}
 	if rouse {
@@ -150,34 +142,26 @@ func (l *guardLink) wish(c failover.Commands) {
 	}
 }
 
-// shut starts what closes a unit, unless that is under way: the decision
+// shut starts what closes a service, unless that is under way: the decision
 // repeats itself until it hears of the close. l.mu is held.
 func (l *guardLink) shut(x failover.Close) {
-	if len(l.parts[x.Service]) == 0 {
-		// No fence is declared: there is nothing to close.
+	f := l.fences[x.Service]
+	switch {
+	case f == nil, x.Epoch <= f.done:
+		// The guard has no fence of it, and there is nothing to close; or the
+		// main loop was too busy to hear it.
 		l.closed(x.Service, x.Epoch)
-		return
-	}
-	if l.allClosed(x.Service, x.Epoch) {
-		// The main loop was too busy to hear it.
-		l.closed(x.Service, x.Epoch)
-		return
-	}
-	for _, id := range l.parts[x.Service] {
-		f := l.fences[id]
-		if x.Epoch <= max(f.shut, f.done) || l.ctx == nil {
-			continue
-		}
+	case x.Epoch > f.shut && l.ctx != nil:
 		f.shut = x.Epoch
 		if f.extend != nil && f.extend.Epoch <= x.Epoch {
 			f.extend = nil
 		}
-		l.all.Go(func() { l.close(l.ctx, x.Service, id, f, x.Epoch) })
+		l.all.Go(func() { l.close(l.ctx, x.Service, f, x.Epoch) })
 	}
 }
 
-// close closes one service's fence, and tells when the whole unit is closed.
-func (l *guardLink) close(ctx context.Context, unit, id draas.ServiceID, f *fenceWish, epoch draas.Epoch) {
+// close closes one service's fence.
+func (l *guardLink) close(ctx context.Context, id draas.ServiceID, f *fenceWish, epoch draas.Epoch) {
 	log := l.log.With("service", id)
 	for ctx.Err() == nil {
 		ask, cancel := context.WithTimeout(ctx, guardTimeout)
@@ -185,35 +169,23 @@ func (l *guardLink) close(ctx context.Context, unit, id draas.ServiceID, f *fenc
 		cancel()
 		l.mu.Lock()
 		l.complain(log, f, err)
+		// A later wish has taken this one's place, or another file.
+		over := f.shut > epoch || f.last.Epoch > epoch || l.fences[id] != f
 		if err == nil {
 			f.done = max(f.done, epoch)
-		}
-		// A later wish has taken this one's place.
-		over := f.shut > epoch || f.last.Epoch > epoch || l.fences[id] != f
-		told := err == nil && l.allClosed(unit, epoch)
-		if err == nil && f.shut == epoch {
-			f.shut = 0
+			if f.shut == epoch {
+				f.shut = 0
+			}
 		}
 		l.mu.Unlock()
-		if told {
-			l.closed(unit, epoch)
+		if err == nil {
+			l.closed(id, epoch)
 		}
 		if err == nil || over {
 			return
 		}
 		pause(ctx, guardRetry)
 	}
-}
-
-// allClosed reports whether every service of the unit is closed for the
-// epoch. l.mu is held.
-func (l *guardLink) allClosed(unit draas.ServiceID, epoch draas.Epoch) bool {
-	for _, id := range l.parts[unit] {
-		if l.fences[id].done < epoch {
-			return false
-		}
-	}
-	return true
 }
 
 // carry carries the latest deadlines. Each is worth one try: the next renewal

@@ -41,9 +41,9 @@ func (g *fakeGuard) Shut(ctx context.Context, id draas.ServiceID, epoch draas.Ep
 	return fence.Status{}, err
 }
 
-// linkOf is a link for units of fenced services, in a synctest bubble, and
-// what it told the main loop.
-func linkOf(t *testing.T, g *fakeGuard, units map[draas.ServiceID][]draas.ServiceID) (*guardLink, *[]failover.Close) {
+// linkOf is a link for services, in a synctest bubble, and what it told the
+// main loop.
+func linkOf(t *testing.T, g *fakeGuard, services ...draas.ServiceID) (*guardLink, *[]failover.Close) {
 	t.Helper()
 	var mu sync.Mutex
 	told := new([]failover.Close)
@@ -52,7 +52,7 @@ func linkOf(t *testing.T, g *fakeGuard, units map[draas.ServiceID][]draas.Servic
 		defer mu.Unlock()
 		*told = append(*told, failover.Close{Service: unit, Epoch: epoch})
 	}, slog.New(slog.DiscardHandler))
-	l.use(wiringOf(units))
+	l.use(fencedBy(services...))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); l.run(ctx) }()
@@ -61,12 +61,11 @@ func linkOf(t *testing.T, g *fakeGuard, units map[draas.ServiceID][]draas.Servic
 	return l, told
 }
 
-func wiringOf(units map[draas.ServiceID][]draas.ServiceID) *wiring {
-	w := &wiring{units: units, fenced: make(map[draas.ServiceID]bool)}
-	for _, parts := range units {
-		for _, id := range parts {
-			w.fenced[id] = id != "bare"
-		}
+// fencedBy is the wiring of services that the guard holds; bare has no fence.
+func fencedBy(services ...draas.ServiceID) *wiring {
+	w := &wiring{fenced: make(map[draas.ServiceID]bool)}
+	for _, id := range services {
+		w.fenced[id] = id != "bare"
 	}
 	return w
 }
@@ -83,13 +82,12 @@ func shut(epoch draas.Epoch, unit draas.ServiceID) failover.Commands {
 	return failover.Commands{Close: []failover.Close{{Service: unit, Epoch: epoch}}}
 }
 
-// All deadlines of a renewal go in one request, those of a group for each of
-// its services.
+// All deadlines of a renewal go in one request.
 func TestLinkExtendsInOneRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGuard{}
-		l, _ := linkOf(t, g, map[draas.ServiceID][]draas.ServiceID{"crm": {"billing", "shop"}, "web": {"web"}, "bare": {"bare"}})
-		l.wish(extend(3, "crm", "web", "bare"))
+		l, _ := linkOf(t, g, "billing", "shop", "web", "bare")
+		l.wish(extend(3, "shop", "web", "billing", "bare"))
 		synctest.Wait()
 		var got []draas.ServiceID
 		for _, b := range g.batches {
@@ -103,39 +101,40 @@ func TestLinkExtendsInOneRequest(t *testing.T) {
 	})
 }
 
-// A group is closed when all its services are, however long one of them takes
-// and whatever the guard says at first; nothing else waits for it.
-func TestLinkClosesAGroup(t *testing.T) {
+// However long one close takes, and whatever the guard says at first, each is
+// asked for until it is done, and none waits for another.
+func TestLinkCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGuard{slow: map[draas.ServiceID]time.Duration{"billing": time.Second}, fail: map[draas.ServiceID]error{"shop": errors.New("not yet")}}
-		l, told := linkOf(t, g, map[draas.ServiceID][]draas.ServiceID{"crm": {"billing", "shop"}, "web": {"web"}, "bare": {"bare"}})
-		l.wish(extend(3, "crm", "web"))
+		l, told := linkOf(t, g, "billing", "shop", "web", "bare")
+		closed := func(id draas.ServiceID) bool { return slices.Contains(*told, failover.Close{Service: id, Epoch: 3}) }
+		l.wish(extend(3, "billing", "shop", "web"))
 		synctest.Wait()
 		for range 5 { // the decision repeats itself
-			l.wish(shut(3, "crm"))
-			l.wish(shut(3, "web"))
+			for _, id := range []draas.ServiceID{"billing", "shop", "web", "bare"} {
+				l.wish(shut(3, id))
+			}
 			synctest.Wait()
 		}
-		if !slices.Contains(*told, failover.Close{Service: "web", Epoch: 3}) || slices.Contains(*told, failover.Close{Service: "crm", Epoch: 3}) {
-			t.Errorf("told %v", *told)
+		if closed("billing") || closed("shop") || !closed("web") || !closed("bare") {
+			t.Errorf("told at first %v", *told)
 		}
-		l.wish(extend(3, "crm")) // a renewal that the close has overtaken
+		l.wish(extend(3, "billing")) // a renewal that the close has overtaken
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if !slices.Contains(*told, failover.Close{Service: "crm", Epoch: 3}) {
+		if !closed("billing") || !closed("shop") {
 			t.Errorf("told %v", *told)
+		}
+		if len(g.shuts) != 4 {
+			t.Errorf("asked %v: want each once, and shop again", g.shuts)
 		}
 		if len(g.batches) != 1 {
 			t.Errorf("it was extended after its close: %v", g.batches)
 		}
-		l.wish(extend(4, "crm"))
+		l.wish(extend(4, "billing"))
 		synctest.Wait()
 		if len(g.batches) != 2 {
 			t.Errorf("a later epoch was not extended: %v", g.batches)
-		}
-		l.wish(shut(1, "bare"))
-		if !slices.Contains(*told, failover.Close{Service: "bare", Epoch: 1}) {
-			t.Errorf("what has no fence is not told to be closed: %v", *told)
 		}
 	})
 }
@@ -144,7 +143,7 @@ func TestLinkClosesAGroup(t *testing.T) {
 func TestLinkTellsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGuard{}
-		l, told := linkOf(t, g, map[draas.ServiceID][]draas.ServiceID{"web": {"web"}})
+		l, told := linkOf(t, g, "web")
 		l.wish(shut(2, "web"))
 		synctest.Wait()
 		*told = nil
@@ -157,26 +156,27 @@ func TestLinkTellsAgain(t *testing.T) {
 }
 
 // A service that a new file has no more is closed, by the epoch it held; one
-// that stays keeps what it knows, in another group too.
+// that stays keeps what it knows.
 func TestLinkTakesOverAnotherFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGuard{fail: map[draas.ServiceID]error{"old": errors.New("busy")}}
-		l, told := linkOf(t, g, map[draas.ServiceID][]draas.ServiceID{"old": {"old"}, "web": {"web"}, "idle": {"idle"}})
+		l, told := linkOf(t, g, "old", "web", "idle")
 		l.wish(extend(5, "old", "web"))
 		synctest.Wait()
 		l.wish(shut(5, "web"))
 		synctest.Wait()
 		g.shuts = nil
-		l.use(wiringOf(map[draas.ServiceID][]draas.ServiceID{"crm": {"web", "new"}}))
+		l.use(fencedBy("web", "new"))
 		time.Sleep(2 * guardTimeout)
 		synctest.Wait()
 		if want := []failover.Close{{Service: "old", Epoch: 5}, {Service: "old", Epoch: 5}}; !slices.Equal(g.shuts, want) {
 			t.Errorf("closed %v, want %v (once more, as the first failed)", g.shuts, want)
 		}
 		*told = nil
-		l.wish(shut(5, "crm"))
+		l.wish(shut(5, "web"))
+		l.wish(shut(5, "new"))
 		synctest.Wait()
-		if len(g.shuts) != 3 || g.shuts[2].Service != "new" || len(*told) != 1 {
+		if len(g.shuts) != 3 || g.shuts[2].Service != "new" || len(*told) != 2 {
 			t.Errorf("closed %v, told %v", g.shuts, *told)
 		}
 	})

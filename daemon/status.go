@@ -32,7 +32,9 @@ func (d *Daemon) picture(ctx context.Context) (picture, error) {
 		p.permits = make(map[draas.ServiceID]draas.Deadline)
 		for id := range p.state.Services {
 			if _, deadline, held := l.replica.Permit(id, p.now); held {
-				p.permits[id] = deadline
+				for _, part := range p.state.Policy.PartsOf(id) {
+					p.permits[part] = deadline
+				}
 			}
 		}
 	})
