@@ -164,14 +164,34 @@ func tryUDP(key, addr string) error {
 	return conn.Close()
 }
 
-// checkFences looks for the programs that fences need.
+// checkFences looks for the programs, interfaces and devices that fences need.
 func checkFences(c *config.Config, self config.Member) []error {
 	if self.Role != draas.RoleSite {
 		return nil
 	}
 	var errs []error
+	if w := c.Watchdog.Device; w != "" {
+		if _, err := os.Stat(w); err != nil {
+			errs = append(errs, fmt.Errorf("watchdog.device: %w", err))
+		}
+	}
 	for _, s := range c.Services {
 		var programs []string
+		for _, name := range s.Fence.XDP {
+			if _, err := net.InterfaceByName(name); err != nil {
+				errs = append(errs, fmt.Errorf("service.%s.fence.xdp: %s: %w", s.ID, name, err))
+			}
+		}
+		for i := range s.Fence.Devices {
+			d := &s.Fence.Devices[i]
+			switch {
+			case d.Site == self.ID.Site(): // the others use it
+			case d.Kind == config.DeviceIPMI:
+				programs = append(programs, "ipmitool")
+			default:
+				programs = append(programs, d.Off[0], d.Status[0])
+			}
+		}
 		switch s.Fence.Kind {
 		case draas.FenceExec:
 			for _, argv := range [][]string{s.Fence.Close, s.Fence.Open, s.Fence.Check} {
@@ -180,7 +200,7 @@ func checkFences(c *config.Config, self config.Member) []error {
 				}
 			}
 		case draas.FenceSystemd:
-			programs = []string{"systemctl"}
+			programs = append(programs, "systemctl")
 		}
 		for _, p := range programs {
 			if _, err := exec.LookPath(p); err != nil {

@@ -142,3 +142,43 @@ status = ["/bin/false"]
 		t.Errorf("the command saw %q, %v", b, err)
 	}
 }
+
+// What fences need of this machine is looked for: of the devices only those
+// that this member would use.
+func TestCheckHereFences(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.edit("dr", func(s string) string {
+		return strings.NewReplacer(`kind = "path"`, `kind = "kernel"
+ports = [8443]
+xdp = ["absent0"]`, "listen.primary = ", "#", "listen.dr = ", "#", "forward.primary = ", "#", "forward.dr = ", "#").Replace(s) + `
+[[service.web.fence.device]]
+site = "primary"
+kind = "exec"
+off = ["/absent/off"]
+status = ["/bin/sh"]
+[[service.web.fence.device]]
+site = "dr"
+kind = "exec"
+off = ["/absent/own"]
+status = ["/absent/own"]
+[watchdog]
+device = "/absent/watchdog"
+`
+	})
+	_, err := Check(l.file("dr"), true)
+	if err == nil {
+		t.Fatal("nothing is wrong")
+	}
+	for _, want := range []string{"watchdog.device", "fence.xdp: absent0", "/absent/off"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("not said: %s", want)
+		}
+	}
+	if strings.Contains(err.Error(), "/absent/own") {
+		t.Error("asks for what only the others use")
+	}
+	if t.Failed() {
+		t.Log(err)
+	}
+}
