@@ -28,7 +28,7 @@ func decisionBugs() []Bug {
 					"					epoch = max(epoch, sv.Epoch)\n" +
 					"				}\n" +
 					"				for _, part := range a.cfg.Policy.PartsOf(id) {\n" +
-					"					c.Extend = append(c.Extend, Extend{part, epoch, draas.DeadlineAt(now, p.Lease.Hold())})\n" +
+					"					c.Extend = append(c.Extend, Extend{part, epoch, draas.DeadlineAt(now, p.Lease.Hold()/2)})\n" +
 					"				}\n" +
 					"			}\n" +
 					"		}\n",
