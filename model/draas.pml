@@ -250,7 +250,7 @@ mtype = {
 	MAY(x, clones > 0 && epoch[x] > 0, COPIED) \
 	MAY(x, CAN_SWITCH_OFF(x), SWITCHED_OFF) \
 	MAY(x, off[x] > 0, CONFIRMS) \
-	MAY(x, IS(OLD_RUN) && ghost[x] > 0 && HOLDS(x), HAUNTS) \
+	MAY(x, IS(OLD_RUN) && ghost[x] > 0 && greeted[x] && holder[HEAD] == x && !revoked[HEAD], HAUNTS) \
 	MAY(x, disks && !amnesiac && stored[x] < length && stored[2] < length && !lost[x] && !lost[1-(x)], ELECTS)
 
 /* What can happen now. To whom a service is moved first makes no difference:
