@@ -228,6 +228,9 @@ func (c *Core) handOver() {
 	// Whom it gave the leadership to may be no better off and give it back:
 	// then it stays, long enough for what only a leader that lasts can do.
 	now, stay, pause := c.now.Boot, c.cfg.Election, 2*patience*c.cfg.Election
+	if c.leave {
+		pause = 4 * c.cfg.Election
+	}
 	if !c.harm && !c.unwelcome(c.self) {
 		stay = patience * c.cfg.Election
 	}
