@@ -164,12 +164,12 @@ func (l *twoLab) notTaken() error {
 }
 
 // awaitTaken waits until dr has started anew, has taken web, once, and serves.
-// The move stays in verifying: nobody is there to look from outside.
+// Nobody is there to look from outside: its own look completes the move.
 func (l *twoLab) awaitTaken() {
 	l.t.Helper()
 	l.await("web taken by dr", 40*time.Second, func() bool {
 		sv := l.service("dr")
-		return sv != nil && sv.Active == "dr" && sv.Phase == failover.PhaseVerifying && l.answer("dr") == "dr"
+		return sv != nil && sv.Active == "dr" && !sv.Phase.Moving() && l.answer("dr") == "dr"
 	})
 	s := l.status("dr")
 	if s.Generation != 1 || s.Services[0].Epoch.Generation() != 1 {

@@ -56,9 +56,9 @@ func (s *step) policy() {
 		}
 		_, kept := p.Services[id]
 		if s.s.Version >= 2 && kept && sv.Active != "" && !p.Services[id].has(sv.Active) {
-			s.record(Record{Kind: RecordRefusal, Service: id, Phase: sv.Phase, Epoch: sv.Epoch,
-				Text: fmt.Sprintf("policy %.12s refused", p.Digest), Reasons: []Reason{no(ReasonDigest,
-					"%s is active at %s, where the new file does not have it: move it first", id, sv.Active)}})
+			// It is proposed again and again: the history tells it once.
+			s.refuse(id, fmt.Sprintf("policy %.12s", p.Digest), []Reason{no(ReasonDigest,
+				"%s is active at %s, where the new file does not have it: move it first", id, sv.Active)})
 			return
 		}
 	}

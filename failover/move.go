@@ -25,9 +25,9 @@ func (s *step) startMove(id draas.ServiceID, m Move) {
 		Text: describe(id, m), Reasons: m.Reasons})
 	switch {
 	case m.From == "":
-		s.enter(id, PhaseFencing, "nobody held it: %s may take epoch %d", m.To, m.Epoch)
+		s.enter(id, PhaseFencing, "nobody held it: %s may take epoch %s", m.To, m.Epoch)
 	default:
-		s.enter(id, PhaseFencing, "permit %d of %s is revoked", sv.Epoch, m.From)
+		s.enter(id, PhaseFencing, "permit %s of %s is revoked", sv.Epoch, m.From)
 	}
 }
 
@@ -165,7 +165,7 @@ func (s *step) activate() {
 			}
 		}
 	}
-	s.enter(id, PhaseRedirecting, "%s is active under epoch %d: %s", m.To, m.Epoch, s.e.Evidence)
+	s.enter(id, PhaseRedirecting, "%s is active under epoch %s: %s", m.To, m.Epoch, s.e.Evidence)
 }
 
 // moved watches over a move whose new site is active: are the users moved,
@@ -187,9 +187,20 @@ func (s *step) moved(id draas.ServiceID) {
 		s.enter(id, PhaseVerifying, "users are being sent to %s", sv.Active)
 		return
 	}
-	if v.outside && v.Verdict == draas.Healthy {
+	if v.Verdict == draas.Healthy && (v.outside || s.s.solitary(sv.Active)) {
 		s.complete(id)
 	}
+}
+
+// solitary reports whether nobody is left who could look at a site from
+// outside: its member started the cluster anew, and none is back yet.
+func (s *State) solitary(site draas.SiteID) bool {
+	for _, m := range s.Policy.Members {
+		if m.ID != site.Member() && s.Members[m.ID] != nil {
+			return false
+		}
+	}
+	return s.Generation > 0
 }
 
 // undo turns an unfinished move around: its new site failed. A new epoch, and
@@ -222,5 +233,5 @@ func (s *step) complete(id draas.ServiceID) {
 	delete(sv.Timers, timerStart)
 	s.hold(id, m)
 	s.record(Record{Kind: RecordDone, Service: id, Phase: sv.Phase, Epoch: sv.Epoch, Text: describe(id, m) + " is complete", Move: &m})
-	s.enter(id, s.settled(id), "%s serves under epoch %d", sv.Active, sv.Epoch)
+	s.enter(id, s.settled(id), "%s serves under epoch %s", sv.Active, sv.Epoch)
 }

@@ -25,7 +25,7 @@ func (s *step) request() {
 	}
 	reasons := []Reason{ok(ReasonOperator, "%s asked for it", operator(r))}
 	if r.Expect != 0 && r.Expect != sv.Epoch {
-		reasons = append(reasons, no(ReasonEpoch, "the request was made at epoch %d, now it is %d: look again", r.Expect, sv.Epoch))
+		reasons = append(reasons, no(ReasonEpoch, "the request was made at epoch %s, now it is %s: look again", r.Expect, sv.Epoch))
 	}
 	if r.Ask != "" && s.s.Version >= 2 {
 		s.ask(id, r, reasons)
@@ -149,7 +149,7 @@ func (s *step) mayActivate(sv *ServiceState, id draas.ServiceID) []Reason {
 		if !sv.Phase.Moving() {
 			at = "is active at " + string(sv.Active)
 		}
-		return []Reason{no(ReasonPhase, "%s %s since epoch %d: use switchover or failover", id, at, sv.Epoch)}
+		return []Reason{no(ReasonPhase, "%s %s since epoch %s: use switchover or failover", id, at, sv.Epoch)}
 	}
 	return []Reason{ok(ReasonPhase, "%s was never active", id)}
 }

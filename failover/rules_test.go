@@ -127,8 +127,11 @@ func TestPolicyWaitsForAMove(t *testing.T) {
 func TestPolicyWithoutTheActiveSite(t *testing.T) {
 	c := active(t, nil)
 	c.offer(otherPolicy("d2", shop(func(s *ServicePolicy) { s.Sites = []draas.SiteID{"dr", "third"} })), "primary", "dr", "witness")
-	c.run(300 * ms)
+	c.run(5 * time.Second)
 	c.mustRefuse(ReasonDigest)
+	if n := strings.Count(c.story(), "move it first"); n != 1 {
+		t.Errorf("told %d times", n)
+	}
 	c.inForce("d1")
 }
 
@@ -340,5 +343,10 @@ func TestSurvivorAloneChangesTheFile(t *testing.T) {
 	c.until(PhaseRedirecting, 3*time.Second)
 	if e := c.service("shop").Epoch; e != draas.EpochOf(1, 1) {
 		t.Errorf("epoch %s", e)
+	}
+	// Nobody is left who could look from outside: its own look completes it.
+	c.until(PhaseElsewhere, time.Second)
+	if text := c.last(RecordPhase).Text; !strings.Contains(text, "epoch 1.1") {
+		t.Errorf("%s", text)
 	}
 }

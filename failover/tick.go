@@ -252,9 +252,9 @@ func (a *Agent) take(c *Commands, duty Action, now draas.Reading) {
 	case sv.Fenced:
 		evidence = fmt.Sprintf("%s is off, confirmed", sv.Active)
 	case sv.Released:
-		evidence = fmt.Sprintf("%s released epoch %d", sv.Active, sv.Epoch)
+		evidence = fmt.Sprintf("%s released epoch %s", sv.Active, sv.Epoch)
 	case sv.Active == a.ownSite():
-		evidence = fmt.Sprintf("it held epoch %d itself", sv.Epoch)
+		evidence = fmt.Sprintf("it held epoch %s itself", sv.Epoch)
 	case sv.Move.Kind.Planned():
 		return
 	case a.state.leaseProves(duty.Service) && now.Boot < a.permitOver(duty.Service):
@@ -262,7 +262,7 @@ func (a *Agent) take(c *Commands, duty Action, now draas.Reading) {
 	case sv.Move.Vouched:
 		evidence = fmt.Sprintf("%s vouches that %s does not serve", sv.Move.Operator, sv.Active)
 	default:
-		evidence = fmt.Sprintf("the permit of epoch %d is over: %v waited out since its last renewal",
+		evidence = fmt.Sprintf("the permit of epoch %s is over: %v waited out since its last renewal",
 			sv.Epoch, a.state.Policy.Services[duty.Service].Lease.Wait())
 	}
 	a.propose(c, fmt.Sprintf("activate %s %d %s", duty.Service, duty.Epoch, sv.Move.Kind), now, func() Event {
