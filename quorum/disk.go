@@ -88,9 +88,11 @@ func OpenOSDisk(dir string) (*OSDisk, error) {
 	return &OSDisk{dir: dir, lock: f}, nil
 }
 
-// Close gives the directory free.
+// Close gives the directory free. The lock is taken off by itself: a program
+// that is just being started may hold a copy of the file until it runs.
 func (d *OSDisk) Close() error {
-	if err := d.lock.Close(); err != nil {
+	err := unix.Flock(int(d.lock.Fd()), unix.LOCK_UN)
+	if err = errors.Join(err, d.lock.Close()); err != nil {
 		return fmt.Errorf("close lock: %w", err)
 	}
 	return nil
