@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"slices"
 	"syscall"
 	"time"
@@ -186,8 +187,9 @@ func (w *World) machineFault(m *member, f Fault) bool {
 	case Rollback:
 		m.lost = true
 		old, before := m.disk.Clone(), m.promised()
+		m.said, m.next, m.heard = before, before, before
 		w.until(f.By, func() {
-			m.setBack = m.promised().beyond(before)
+			m.setBack, m.silent = m.heard.beyond(before), true
 			m.die()
 			m.disk.Disk = old
 			w.note("an old copy of the data directory is put back on %s", m.id)
@@ -404,11 +406,12 @@ func (m *member) heal() {
 
 // replace is an operator who makes a member out of one that has lost its log.
 func (m *member) replace() {
-	names, err := m.disk.List()
-	if err == nil && len(names) == 0 {
+	_, err := quorum.Rejoin(m.disk, m.random)
+	if errors.Is(err, quorum.ErrNotBootstrapped) {
+		// Nothing is there, or what an interrupted join has left: it is cleared
+		// away by hand.
+		m.disk.Disk = quorumtest.NewDisk()
 		err = quorum.Join(m.disk, cluster, m.id, m.random)
-	} else if err == nil {
-		_, err = quorum.Rejoin(m.disk, m.random)
 	}
 	m.w.note("%s is to join anew: %v", m.id, err)
 	m.start()

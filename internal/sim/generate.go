@@ -28,8 +28,8 @@ func generate(seed uint64, p *Params) Schedule {
 		}
 	}
 	g.lease = p.longestLease()
-	s := Schedule{Seed: seed, Trouble: between(r, 14*time.Second, 20*time.Second)}
-	n := 2 + r.IntN(9)
+	s := Schedule{Seed: seed, Trouble: between(r, 18*time.Second, 26*time.Second)}
+	n := 2 + r.IntN(11)
 	at := between(r, 2*time.Second, 4*time.Second)
 	for len(s.Faults) < n {
 		some := g.recipe()

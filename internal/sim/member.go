@@ -28,8 +28,12 @@ type member struct {
 	// lost: the log on the disk is not what it was. Whether the daemon finds
 	// out is what is tested; then an operator replaces it.
 	lost bool
-	// setBack: it has promised more since the copy of its disk that was put back.
-	setBack bool
+	// said is what it had promised before what it says now, next what it has
+	// promised by now, heard what others have heard of that; kept while a copy
+	// of its disk may be put back. setBack: more was heard than the copy that
+	// was put back holds. silent: it has not said anything since.
+	said, next, heard promise
+	setBack, silent   bool
 	// stood and stepped: what its clocks have done since it booted.
 	stood, stepped bool
 
@@ -204,6 +208,7 @@ func (m *member) carryOut(out *quorum.Output) bool {
 	for _, x := range c.Fence {
 		m.effects.device(m, x)
 	}
+	m.speaks(len(out.Messages))
 	for _, msg := range out.Messages {
 		if m.say() {
 			return false

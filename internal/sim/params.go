@@ -100,7 +100,7 @@ func draw(r *rand.Rand) Params {
 	p.Resend = p.Election * time.Duration(1+r.IntN(2))
 	p.Jitter = []time.Duration{2 * ms, 2 * ms, 20 * ms, unit / 2}[r.IntN(4)]
 	p.Doubled = []int{0, 5, 20, 200}[r.IntN(4)]
-	p.SnapshotEvery = []uint64{16, 64, 64, 1000}[r.IntN(4)]
+	p.SnapshotEvery = []uint64{16, 64, 256, 256, 1000, 1000}[r.IntN(6)]
 	p.Restart = between(r, 2*unit, 10*unit)
 	for i := range p.Machines {
 		p.Machines[i].Rate = drawRate(r)

@@ -23,6 +23,21 @@ func (p promise) beyond(before promise) bool {
 	return before != promise{} && (p.term > before.term || p.term == before.term && p.last > before.last)
 }
 
+// speaks: the member is about to send messages. One that was set back and has
+// by then got again all that others have heard of it has said nothing wrong.
+func (m *member) speaks(messages int) {
+	if !m.lost || messages == 0 {
+		return
+	}
+	now := m.promised()
+	if m.setBack && m.silent {
+		m.setBack = m.heard.beyond(now)
+	}
+	m.silent = false
+	// The promise that comes with a message is that of the turn before.
+	m.said, m.next = m.next, now
+}
+
 // foundOut: a member that lacks what it has promised must not go on as if it
 // had not: its vote and its word would count twice (section 4).
 func (w *World) foundOut() {

@@ -23,7 +23,7 @@ func TestRulesHold(t *testing.T) {
 		faults += r.Faults
 	}
 	// A simulation in which nothing happens proves nothing.
-	if moves < 30 || faults < 300 {
+	if moves < 40 || faults < 400 {
 		t.Errorf("only %d moves and %d faults", moves, faults)
 	}
 }

@@ -39,8 +39,8 @@ type World struct {
 	now     time.Duration
 	seq     uint64
 	queue   queue
-	mail    []quorum.Message // under way, by number
-	free    []int32          // numbers to be used again
+	mail    []letter // under way, by number
+	free    []int32  // numbers to be used again
 	members []*member
 	links   [][]link
 	parts   []*part
@@ -70,6 +70,12 @@ type part struct {
 	// guarded: something closes it when its permit ends.
 	guarded bool
 	fence   draas.FenceKind
+}
+
+// letter is a message under way, and what its sender had promised before it.
+type letter struct {
+	quorum.Message
+	promise promise
 }
 
 // link is one direction between two members.
@@ -211,13 +217,13 @@ func (w *World) send(from *member, msg quorum.Message) {
 	if l.cuts > 0 || l.loss > 0 && w.noise.Float64() < l.loss {
 		return
 	}
-	w.deliver(to, msg, w.p.Delay+w.between(0, w.p.Jitter+l.slow))
+	w.deliver(to, letter{msg, from.said}, w.p.Delay+w.between(0, w.p.Jitter+l.slow))
 	if d := w.p.Doubled; d > 0 && w.noise.IntN(1000) < d || l.doubled > 0 && w.noise.Float64() < l.doubled {
-		w.deliver(to, msg, w.p.Delay+w.between(0, w.p.Jitter+l.slow+w.p.Election))
+		w.deliver(to, letter{msg, from.said}, w.p.Delay+w.between(0, w.p.Jitter+l.slow+w.p.Election))
 	}
 }
 
-func (w *World) deliver(to *member, msg quorum.Message, in time.Duration) {
+func (w *World) deliver(to *member, msg letter, in time.Duration) {
 	var n int32
 	if last := len(w.free) - 1; last >= 0 {
 		n, w.free = w.free[last], w.free[:last]
@@ -232,15 +238,19 @@ func (w *World) deliver(to *member, msg quorum.Message, in time.Duration) {
 // arrive takes message n to its member.
 func (w *World) arrive(to *member, n int32) {
 	msg := w.mail[n]
-	w.mail[n] = quorum.Message{}
+	w.mail[n] = letter{}
 	w.free = append(w.free, n)
 	w.mixBytes(msg.Data)
 	// What was under way when the link was cut is lost.
-	if to.daemon == nil || to.off || w.links[w.member(msg.From).index][to.index].cuts > 0 {
+	from := w.member(msg.From)
+	if to.daemon == nil || to.off || w.links[from.index][to.index].cuts > 0 {
 		return
 	}
 	if len(to.inbox) < maxInbox {
-		to.inbox = append(to.inbox, msg)
+		to.inbox = append(to.inbox, msg.Message)
+	}
+	if to.running() && msg.promise.beyond(from.heard) {
+		from.heard = msg.promise
 	}
 	to.process()
 }

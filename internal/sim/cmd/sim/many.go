@@ -100,6 +100,7 @@ func many(ctx context.Context, f flags, out, errOut io.Writer) (int, error) {
 		return j, true
 	}
 	errs := make([]error, max(f.jobs, 1))
+	errOut = &shared{w: errOut}
 	var all sync.WaitGroup
 	for i := range errs {
 		all.Go(func() { errs[i] = employ(ctx, self, errOut, take, func(a answer) { t.add(a, f.keepOn) }) })
@@ -146,6 +147,19 @@ func employ(ctx context.Context, self string, errOut io.Writer, take func() (job
 		err = fmt.Errorf("worker: %w", werr)
 	}
 	return err
+}
+
+// shared lets several workers write.
+type shared struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// Write implements io.Writer.
+func (s *shared) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(p)
 }
 
 func (t *total) add(a answer, keepOn bool) {
