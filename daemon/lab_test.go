@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -285,7 +286,13 @@ func (l *lab) request(member string, r api.Request) *api.Answer {
 func (l *lab) activate() {
 	l.t.Helper()
 	l.await("cluster ready", 10*time.Second, l.ready)
-	if a := l.request("primary", api.Request{Site: "primary", Request: failover.Request{Move: failover.MoveActivate}}); !a.Accepted {
+	// On a busy machine a daemon may seem lost for a moment, which refuses it.
+	var a *api.Answer
+	l.await("the activation accepted", 10*time.Second, func() bool {
+		a = l.request("primary", api.Request{Site: "primary", Request: failover.Request{Move: failover.MoveActivate}})
+		return a.Accepted || a.Record.Kind != failover.RecordRefusal || !strings.Contains(fmt.Sprint(a.Record.Reasons), "cannot be reached")
+	})
+	if !a.Accepted {
 		l.t.Fatalf("activate refused: %+v", a.Record)
 	}
 	l.awaitPhase(failover.PhaseNormal, 10*time.Second)

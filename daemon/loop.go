@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -17,6 +18,9 @@ import (
 // inboxSize bounds what waits for the main loop. What does not fit is
 // dropped: Raft's messages are sent again, probes look again.
 const inboxSize = 4096
+
+// leaderWait is how long an operator's request waits for a leader to be there.
+const leaderWait = 3 * time.Second
 
 // loop is the main loop: the one goroutine that steps the replica. Everything
 // else hands it closures and gets commands back.
@@ -185,18 +189,23 @@ var answersTo = map[failover.RecordKind]bool{failover.RecordDecision: true, fail
 func (l *loop) request(ctx context.Context, service draas.ServiceID, site draas.SiteID, r failover.Request) (failover.Record, error) {
 	answer := make(chan failover.Record, 1)
 	var id uint64
-	var failed error
-	err := l.call(ctx, func(l *loop) {
-		id, failed = l.replica.Request(service, site, r, l.clock.Now())
-		if failed == nil {
-			l.waiting[id] = answer
-		}
-	})
+	propose := func() error {
+		var failed error
+		err := l.call(ctx, func(l *loop) {
+			id, failed = l.replica.Request(service, site, r, l.clock.Now())
+			if failed == nil {
+				l.waiting[id] = answer
+			}
+		})
+		return errors.Join(err, failed)
+	}
+	err := propose()
+	// An election is under way: it is soon over, or the cluster is in trouble.
+	for start := time.Now(); errors.Is(err, quorum.ErrNoLeader) && time.Since(start) < leaderWait; err = propose() {
+		pause(ctx, leaderWait/60)
+	}
 	if err != nil {
 		return failover.Record{}, err
-	}
-	if failed != nil {
-		return failover.Record{}, failed
 	}
 	defer l.post(func(l *loop) { delete(l.waiting, id) })
 	select {
