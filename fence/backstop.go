@@ -267,6 +267,11 @@ func (b *Backstop) look(id draas.ServiceID, keys []ruleKey, links []string) erro
 func (b *Backstop) remove(id draas.ServiceID) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.maps == nil {
+		if there, err := isBPF(b.dir); !there {
+			return err // nothing was ever pinned
+		}
+	}
 	if err := b.load(); err != nil {
 		return fmt.Errorf("load backstop: %w", err)
 	}

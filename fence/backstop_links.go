@@ -212,13 +212,8 @@ func interfaceIndex(name string) (int, error) {
 
 // mountBPF makes sure that the directory is on a BPF file system.
 func mountBPF(dir string) error {
-	var st unix.Statfs_t
-	err := unix.Statfs(dir, &st)
-	if err == nil && uint32(st.Type) == unix.BPF_FS_MAGIC {
-		return nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("look at %s: %w", dir, err)
+	if there, err := isBPF(dir); there || err != nil {
+		return err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make directory for pinned objects: %w", err)
@@ -227,6 +222,18 @@ func mountBPF(dir string) error {
 		return fmt.Errorf("mount a BPF file system at %s (docs/fence.md, xdp): %w", dir, err)
 	}
 	return nil
+}
+
+func isBPF(dir string) (bool, error) {
+	var st unix.Statfs_t
+	err := unix.Statfs(dir, &st)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at %s: %w", dir, err)
+	}
+	return uint32(st.Type) == unix.BPF_FS_MAGIC, nil
 }
 
 func exists(path string) bool {

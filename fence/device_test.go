@@ -91,7 +91,7 @@ func TestExecDeviceNotOff(t *testing.T) {
 		"off fails":                 {off: "echo no such host; exit 3", want: "no such host"},
 		"nobody can tell":           {status: "echo no route; exit 255", want: "no route"},
 		"status hangs":              {status: "sleep 100", want: "status"},
-		"it comes on again":         {off: "echo off >power; (sleep 0.15; echo on >power) >/dev/null 2>&1 &", want: "it is on"},
+		"it comes on again":         {off: "echo off >power; (sleep 0.15; echo on >p; mv p power) >/dev/null 2>&1 &", want: "it is on"},
 		"it cannot be seen to stay": {status: `[ $(cat power) = off ] || exit 1; n=$(cat n 2>/dev/null || echo 0); echo $((n+1)) >n; [ $((n%3)) -lt 2 ] || exit 9`, want: "looks that saw it off"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -241,7 +241,7 @@ func TestIPMIDevice(t *testing.T) {
 func TestIPMIDeviceComesOnAgain(t *testing.T) {
 	t.Parallel()
 	b := newBMC(t)
-	b.write("after", "[ $3 = 1 ] || (sleep 0.3; echo on >power) >/dev/null 2>&1 &\n", 0o600)
+	b.write("after", "[ $3 = 1 ] || (sleep 0.3; echo on >p; mv p power) >/dev/null 2>&1 &\n", 0o600)
 	err := b.device(t, time.Second, time.Second).Off(t.Context(), "shop", "primary", 3)
 	if !errors.Is(err, fence.ErrNotOff) || !strings.Contains(err.Error(), "it is on") {
 		t.Errorf("%v", err)

@@ -181,12 +181,12 @@ func TestGuardExtends(t *testing.T) {
 	r := newRig(t, fencetest.Faults{})
 	r.ready(t)
 	for range 6 {
-		d := draas.DeadlineAt(r.clock.Now(), 700*time.Millisecond)
+		d := draas.DeadlineAt(r.clock.Now(), 2500*time.Millisecond)
 		must[fence.Status](t)(r.client.Extend(t.Context(), "shop", 1, d))
 		if p := r.fake.Permit(); p.Deadline != d {
 			t.Fatalf("the fence has %v, want %v", p.Deadline, d)
 		}
-		eventually(t, "some of it passed", func() bool { return d.Left(r.clock.Now()) < 550*time.Millisecond })
+		eventually(t, "some of it passed", func() bool { return d.Left(r.clock.Now()) < 2350*time.Millisecond })
 		if !r.fake.Serving() {
 			t.Fatal("closed while renewed")
 		}
@@ -310,9 +310,10 @@ func TestGuardOpenFails(t *testing.T) {
 	r := newRig(t, fencetest.Faults{})
 	r.ready(t)
 	r.fake.Break(fencetest.Faults{Open: errors.New("no key")})
-	if _, err := r.extend(t, 1, time.Minute); !errors.Is(err, fence.ErrNotOpened) || !strings.Contains(err.Error(), "no key") {
-		t.Fatalf("extend: %v", err)
-	}
+	eventually(t, "the failure is told", func() bool { // a busy machine may not have tried yet
+		_, err := r.extend(t, 1, time.Minute)
+		return errors.Is(err, fence.ErrNotOpened) && strings.Contains(err.Error(), "no key")
+	})
 	r.fake.Break(fencetest.Faults{})
 	eventually(t, "opened at a later try", func() bool { return r.fake.Serving() })
 }

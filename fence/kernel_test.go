@@ -266,7 +266,7 @@ func kernelLateWrite(t *testing.T, users string) {
 	slow := &frozenClock{now: fence.SystemClock{}.Now()}
 	k := newKernel(t, fence.KernelConfig{Ports: []uint16{p}, Clock: slow})
 	reach := askFresh(dialFrom(users, "tcp", siteIP+port(p)))
-	permit := fence.Permit{Epoch: 1, Deadline: draas.DeadlineAt(slow.Now(), 300*time.Millisecond)}
+	permit := fence.Permit{Epoch: 1, Deadline: draas.DeadlineAt(slow.Now(), 1500*time.Millisecond)}
 	if err := k.Open(t.Context(), permit); err != nil {
 		t.Fatal(err)
 	}
