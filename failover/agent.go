@@ -206,9 +206,9 @@ func (a *Agent) applyHello(e Event, before State, mine bool, now draas.Reading) 
 		return
 	}
 	a.greeted = true
-	if old := before.Members[a.cfg.Self]; old != nil && old.Boot != a.cfg.Boot {
-		for _, p := range a.state.Policy.Services {
-			a.serveAfter = max(a.serveAfter, now.Boot+p.Lease.Wait())
+	if old := before.Members[a.cfg.Self]; old != nil && (old.Boot != a.cfg.Boot || old.Moved) {
+		for id, p := range a.state.Policy.Services {
+			a.serveAfter = max(a.serveAfter, now.Boot+max(p.Lease.Wait(), a.state.Services[id].Linger))
 		}
 	}
 }
@@ -230,9 +230,11 @@ func (a *Agent) linger(before State, now draas.Reading) {
 	}
 }
 
-// seen notes that a permit was renewed as of this member's own apply.
+// seen notes that a permit was renewed as of this member's own apply. Of a
+// permit that was granted under a longer lease before, the guard keeps the
+// later deadline.
 func (a *Agent) seen(id draas.ServiceID, now draas.Reading) {
-	a.over[id] = now.Boot + a.state.Policy.Services[id].Lease.Wait()
+	a.over[id] = max(a.permitOver(id), now.Boot+a.state.Policy.Services[id].Lease.Wait())
 }
 
 // grant counts a permit of ours from before its entry was sent.

@@ -82,6 +82,8 @@ type Hello struct {
 	Boot    string `json:"boot"`    // the machine's boot id
 	Digest  string `json:"digest"`  // of its failover.toml
 	Version int    `json:"version"` // of Step
+	// Settled, of an offer: permits of the boot before this one are over.
+	Settled bool `json:"settled,omitempty"`
 }
 
 // Observation is one vantage's verdict of a service at a site, or, with an

@@ -20,6 +20,7 @@ func (s *step) hello() {
 	}
 	m := &MemberState{Incarnation: s.e.Incarnation, Boot: s.e.Hello.Boot, Digest: s.e.Hello.Digest,
 		Version: s.e.Hello.Version, Peers: make(map[draas.MemberID]Observation)}
+	m.Moved = s.s.Version >= 2 && old != nil && (old.Boot != m.Boot || old.Moved)
 	s.s.Members[s.e.By] = m
 	text := fmt.Sprintf("%s started", s.e.By)
 	if old != nil {
@@ -39,6 +40,7 @@ func (s *step) offer() {
 	if h := s.e.Hello; h != nil {
 		m := s.s.Members[s.e.By].clone()
 		m.Digest, m.Version = h.Digest, h.Version
+		m.Moved = m.Moved && !h.Settled
 		s.s.Members[s.e.By] = m
 	}
 }

@@ -69,6 +69,10 @@ type MemberState struct {
 	Boot        string            `json:"boot"`
 	Digest      string            `json:"digest"`
 	Version     int               `json:"version"`
+	// Moved says that the member came up on another boot than the one before,
+	// and has not yet waited out the permits of that one: it may be a copy of a
+	// machine that still runs.
+	Moved bool `json:"moved,omitempty"`
 	// Peers is how this member sees the others' daemons.
 	Peers map[draas.MemberID]Observation `json:"peers,omitempty"`
 }

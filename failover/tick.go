@@ -128,6 +128,13 @@ func (a *Agent) proposeRules(c *Commands, now draas.Reading) {
 			return e
 		})
 	}
+	if me.Moved && now.Boot >= a.serveAfter {
+		a.propose(c, "settled", now, func() Event {
+			e := a.event(EventOffer, now)
+			e.Hello = &Hello{Boot: a.cfg.Boot, Digest: p.Digest, Version: a.cfg.Version, Settled: true}
+			return e
+		})
+	}
 	if p.Digest != a.state.Policy.Digest {
 		if a.state.Version >= 2 && me.Digest != p.Digest || !a.state.agreed(&p) {
 			return
@@ -253,6 +260,8 @@ func (a *Agent) take(c *Commands, duty Action, now draas.Reading) {
 		evidence = fmt.Sprintf("%s is off, confirmed", sv.Active)
 	case sv.Released:
 		evidence = fmt.Sprintf("%s released epoch %s", sv.Active, sv.Epoch)
+	case sv.Active == a.ownSite() && now.Boot < a.serveAfter:
+		return // another machine may hold it, of which this one is a copy
 	case sv.Active == a.ownSite():
 		evidence = fmt.Sprintf("it held epoch %s itself", sv.Epoch)
 	case sv.Move.Kind.Planned():
@@ -336,7 +345,7 @@ func (a *Agent) guardDuty(c *Commands, id draas.ServiceID, now draas.Reading) {
 	if open {
 		return
 	}
-	if sv.Active == a.ownSite() && sv.Revoked && !sv.Released {
+	if sv.Active == a.ownSite() && sv.Revoked && !sv.Released && now.Boot >= a.serveAfter {
 		a.propose(c, fmt.Sprintf("release %s %d", id, sv.Epoch), now, func() Event {
 			e := a.event(EventRelease, now)
 			e.Service, e.Epoch = id, sv.Epoch
@@ -396,6 +405,9 @@ func (a *Agent) forgetSent(now draas.Reading) {
 func (a *Agent) Next(now draas.Reading) time.Duration {
 	next := a.cfg.Resend
 	at := func(t time.Duration) { next = min(next, max(t-now.Boot, 0)) }
+	if a.serveAfter > now.Boot {
+		at(a.serveAfter)
+	}
 	for _, t := range a.renewNext {
 		at(max(t, a.serveAfter))
 	}
