@@ -161,7 +161,7 @@ func TestStartAnew(t *testing.T) {
 	}
 	l.await("active at dr", 20*time.Second, func() bool {
 		sv := l.service("dr")
-		return sv != nil && sv.Active == "dr" && sv.Move != nil && len(sv.Move.Journal) > 0
+		return sv != nil && sv.Active == "dr" && !sv.Phase.Moving()
 	})
 	l.await("dr serves", 10*time.Second, func() bool { return l.answer("dr") == "dr" })
 	if sv := l.service("dr"); sv == nil || sv.Epoch.Generation() != 1 {
