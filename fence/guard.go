@@ -239,7 +239,10 @@ func lockFile(path string) (unlock func() error, err error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return f.Close, nil
+	return func() error {
+		// A child that has not come to its exec holds the file open as well.
+		return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+	}, nil
 }
 
 // listenUnix replaces a stale socket; the caller holds the lock, so whatever

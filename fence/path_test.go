@@ -236,6 +236,7 @@ func TestPathResets(t *testing.T) {
 		}
 	}
 	expectReset("backend refuses")
+	eventually(t, "its place is free again", func() bool { return p.Conns() == 0 })
 
 	ln := must[net.Listener](t)(net.Listen("tcp", backend))
 	defer ln.Close()

@@ -213,7 +213,7 @@ func selfTimed(t *testing.T, s *subject) {
 	ask, err := s.Connect(t.Context())
 	s.must("connect", err)
 	// Only the guard never shortens a permit; a fence holds what it is given.
-	p := s.permit(1, 500*time.Millisecond)
+	p := s.permit(1, 1500*time.Millisecond)
 	s.must("extend", s.Fence.Extend(t.Context(), p))
 	var last draas.Reading
 	for !p.Deadline.Passed(s.Clock.Now().Add(-s.Fence.Worst() - 50*time.Millisecond)) {
