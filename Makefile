@@ -28,7 +28,6 @@ test: setup check
 	$(GO) test -race -timeout 20m ./...
 	$(MAKE) sim
 	$(MAKE) sim BUG=all
-	$(MAKE) model
 	$(MAKE) build
 	$(MAKE) soak T=3m
 	$(BIN)/draasd check -c etc/failover.toml
