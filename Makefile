@@ -29,7 +29,6 @@ test: setup check
 	$(MAKE) sim
 	$(MAKE) sim BUG=all
 	$(MAKE) build
-	$(MAKE) soak T=3m
 	$(BIN)/draasd check -c etc/failover.toml
 
 # What the tests need from Debian: real servers and tools.

@@ -158,7 +158,7 @@ func (h *host) powerOff() error {
 	}
 	all.Wait()
 	if first {
-		_, err := h.Run("/", "sh", "-euc", `nft flush ruleset; umount -R /sys/fs/bpf; mount -t bpf bpf /sys/fs/bpf; rm -rf "$1"/*`,
+		_, err := h.Run("/", "sh", "-euc", `nft flush ruleset; umount -R /sys/fs/bpf; mount -t bpf bpf /sys/fs/bpf; umount -R "$1"/bpf 2>/dev/null || true; rm -rf "$1"/*`,
 			"sh", filepath.Join(h.dir, "run"))
 		errs = append(errs, err, h.newBoot())
 	}
