@@ -84,11 +84,12 @@ func (w testWriter) Write(p []byte) (int, error) {
 }
 
 // freeBase finds a free range of ports below those that the kernel gives to
-// outgoing connections, so that none of those takes one of them meanwhile.
+// outgoing connections, so that none of those takes one of them meanwhile, and
+// below those of the command's tests, which run at the same time.
 func freeBase(t testing.TB) int {
 	t.Helper()
-	for range 200 {
-		base := 10000 + 50*rand.IntN(400)
+	for range 1000 {
+		base := 10000 + labPorts*rand.IntN(200)
 		if _, taken := takenBases.LoadOrStore(base, true); !taken && allFree(base) {
 			return base
 		}
@@ -97,12 +98,15 @@ func freeBase(t testing.TB) int {
 	return 0
 }
 
+// labPorts is how many ports a lab has to itself.
+const labPorts = 60
+
 // takenBases are those that labs of this process have: several run at a time.
 var takenBases sync.Map
 
 func allFree(base int) bool {
 	for _, host := range []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"} {
-		for _, off := range []int{0, 1, 2, 10, 11, 12, 20, 21, 30, 31, 32, 33, 34, 35, 40, 41} {
+		for _, off := range []int{0, 1, 2, 10, 11, 12, 20, 21, 30, 31, 32, 33, 34, 35, 40, 41, 50} {
 			ln, err := net.Listen("tcp", net.JoinHostPort(host, fmt.Sprint(base+off)))
 			if err != nil {
 				return false

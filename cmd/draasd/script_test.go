@@ -37,7 +37,7 @@ func (l leakless) Run() int {
 
 // The scripts run the real program as its users do.
 func TestScripts(t *testing.T) {
-	p := &ports{next: 10000 + rand.IntN(20000)}
+	p := &ports{next: 22000 + rand.IntN(8000)}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -57,7 +57,8 @@ func TestScripts(t *testing.T) {
 }
 
 // ports hands out rows of ports below those that the kernel gives to outgoing
-// connections. They are not held: a cluster has to listen on them.
+// connections, and above those of the daemon's tests. They are not held: a
+// cluster has to listen on them.
 type ports struct {
 	mu   sync.Mutex
 	next int
