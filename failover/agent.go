@@ -153,12 +153,15 @@ func (a *Agent) Restore(s State, now draas.Reading) {
 func (a *Agent) Apply(e Event, now draas.Reading) []Action {
 	before := a.state
 	next, actions, renewed := apply(before, e)
-	a.state, a.fresh = next, true
+	a.state = next
+	mine := e.By == a.cfg.Self && e.Incarnation == a.cfg.Incarnation
 	if e.Kind != EventRenew {
 		clear(a.duties)
 		a.revision++
 	}
-	mine := e.By == a.cfg.Self && e.Incarnation == a.cfg.Incarnation
+	if e.Kind != EventRenew || mine {
+		a.fresh = true // another's renewal asks nothing of this member
+	}
 	if mine {
 		a.answered(e.ID)
 	}

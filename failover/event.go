@@ -160,7 +160,7 @@ func NewGeneration(by draas.MemberID, generation uint32, at time.Time) ([]byte, 
 
 // Encode writes the event as it stands in the log.
 func (e Event) Encode() ([]byte, error) {
-	data, byHand := encodeRenew(&e)
+	data, byHand := encodeHand(&e)
 	var err error
 	if !byHand {
 		data, err = json.Marshal(e)
@@ -180,7 +180,7 @@ func Decode(data []byte) (Event, error) {
 	if len(data) > MaxEvent {
 		return Event{}, fmt.Errorf("decode event: %d bytes, at most %d", len(data), MaxEvent)
 	}
-	if e, byHand := decodeRenew(data); byHand {
+	if e, byHand := decodeHand(data); byHand {
 		return e, nil
 	}
 	var e Event

@@ -154,6 +154,8 @@ type Core struct {
 	out      []Message // of the core itself, for the next Process
 	ackTerm  uint64    // acked is of this term
 	ackIndex uint64    // up to where the log was acknowledged in it
+	mute     uint64    // the answer that acknowledges this is not sent
+	mutedAt  uint64    // the last one that was not
 	peers    []*peer   // sorted by id, this member among them once it is let in
 	leadership
 	membership

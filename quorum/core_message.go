@@ -218,6 +218,7 @@ func (c *Core) step(from *peer, p *raftpb.Message) error {
 	}
 	from.fresh = true
 	c.yield(p)
+	c.toldCommit(p)
 	err := c.node.Step(p)
 	switch {
 	case errors.Is(err, raft.ErrProposalDropped) || errors.Is(err, raft.ErrStepPeerNotFound):

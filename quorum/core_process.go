@@ -15,8 +15,9 @@ const (
 	maxReady = 1000
 	// commitFlush is how long a commit index that nothing else made durable
 	// may lag on disk. It is a hint only: a restarted member that finds no
-	// quorum shows what it knew last.
-	commitFlush = 100 * time.Millisecond
+	// quorum shows what it knew last. In a cluster with services the next
+	// renewal takes it along, without a write of its own.
+	commitFlush = time.Second
 )
 
 // Process does all that can be done now: it makes durable, applies, and returns
@@ -199,6 +200,26 @@ func (c *Core) maybeSnapshot() error {
 	return nil
 }
 
+// muted drops the answer to a message that only tells a follower how much is
+// committed, a quarter of all messages: the leader does not need it, as what it
+// acknowledges is committed. It is as good as lost. Whoever asks for the same
+// again is answered: a leader that lost track of a member probes so.
+func (c *Core) muted(m *raftpb.Message) bool {
+	if c.mute == 0 || m.GetType() != raftpb.MsgAppResp || m.GetReject() || m.GetIndex() != c.mute {
+		return false
+	}
+	c.mute = 0
+	return true
+}
+
+// toldCommit notes a message of the leader's that only tells how much is committed.
+func (c *Core) toldCommit(p *raftpb.Message) {
+	at := p.GetIndex()
+	if p.GetType() == raftpb.MsgApp && len(p.GetEntries()) == 0 && p.GetCommit() >= at && at > c.mutedAt && at == c.ackIndex && p.GetTerm() == c.ackTerm {
+		c.mute, c.mutedAt = at, at
+	}
+}
+
 // encode turns the library's messages into ours.
 func (c *Core) encode(messages []*raftpb.Message) {
 	c.out = slices.Grow(c.out, len(messages))
@@ -209,6 +230,9 @@ func (c *Core) encode(messages []*raftpb.Message) {
 		}
 		if m.GetType() == raftpb.MsgSnap {
 			p.snapshot = c.now.Boot
+		}
+		if c.muted(m) {
+			continue
 		}
 		c.acknowledged(m)
 		var others []hearsay

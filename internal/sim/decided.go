@@ -101,14 +101,14 @@ func (o *oracle) votes(s *failover.State, id draas.ServiceID, p *partTruth, site
 		views = sv.Parts[p.id]
 	}
 	domains := make(map[string]bool)
-	for _, m := range o.w.members {
+	for _, m := range o.w.seats() {
 		x := views[site][m.id]
 		if x.Verdict != draas.Failed || o.unheard(s, m.id) {
 			continue
 		}
-		saw := p.failed[x.Epoch]&(1<<m.index) != 0 && x.Epoch == sv.Epoch
+		saw := p.failed[x.Epoch]&(1<<m.seat) != 0 && x.Epoch == sv.Epoch
 		if m.id == site.Member() {
-			saw = p.own&(1<<m.index) != 0
+			saw = p.own&(1<<m.seat) != 0
 		} else if o.blind(s, m.id, site) {
 			continue
 		}
@@ -124,8 +124,8 @@ func (o *oracle) votes(s *failover.State, id draas.ServiceID, p *partTruth, site
 // unheard: most of the others say that they cannot reach the member.
 func (o *oracle) unheard(s *failover.State, id draas.MemberID) bool {
 	var domains uint64
-	names := make([]string, 0, len(o.w.members))
-	for i, m := range o.w.members {
+	names := make([]string, 0, len(o.w.seats()))
+	for i, m := range o.w.seats() {
 		if st := s.Members[m.id]; m.id != id && st != nil && st.Peers[id].Verdict == draas.Failed {
 			domain := o.w.p.Machines[i].Domain
 			n := slices.Index(names, domain)
@@ -135,13 +135,13 @@ func (o *oracle) unheard(s *failover.State, id draas.MemberID) bool {
 			domains |= 1 << n
 		}
 	}
-	all := len(o.w.members)
+	all := len(o.w.seats())
 	return bits.OnesCount64(domains) >= min(all/2+1, all-1)
 }
 
 // blind: the member sees no third member, and so may be what is cut off.
 func (o *oracle) blind(s *failover.State, id draas.MemberID, site draas.SiteID) bool {
-	for _, third := range o.w.members {
+	for _, third := range o.w.seats() {
 		if third.id == id || third.id == site.Member() {
 			continue
 		}

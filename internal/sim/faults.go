@@ -66,7 +66,7 @@ func (w *World) who(id draas.MemberID) *member {
 		if leader := w.member(w.Leader()); leader != nil {
 			return leader
 		}
-		return w.members[len(w.members)-1]
+		return w.members[len(w.p.Machines)-1]
 	}
 	return w.member(id)
 }
@@ -78,6 +78,8 @@ func (m *member) may(k Kind) bool {
 	switch k {
 	case FreezeGuard, RestartGuard:
 		return !m.stands()
+	case Clone:
+		return m.daemon != nil && m.w.twin == nil
 	case Stop:
 		// A stopped boot clock is seen by the guard, which compares both.
 		if m.guard.down || m.guard.frozen > m.w.now {
@@ -119,11 +121,15 @@ func (w *World) until(d time.Duration, end func()) {
 // allKinds lists the kinds of fault that are drawn, and Pause.
 var allKinds = []Kind{Crash, CrashWrite, CrashSay, Freeze, FreezeGuard, RestartGuard, SlowGuard, Power, Stop, Drift, Step,
 	Cut, OneWay, Isolate, Loss, Slow, Double, Service, Flap, Blind, Mirage, Effect, SlowEffect, DiskFull, ReadOnly, SyncError,
-	Rollback, Wipe, Operator, Pause}
+	Rollback, Wipe, Clone, Upgrade, Operator, Pause}
 
 func (w *World) daemonFault(m *member, f Fault) bool {
 	switch f.Kind {
 	case Crash:
+		m.die()
+		m.again(f.For)
+	case Upgrade:
+		m.version = 0
 		m.die()
 		m.again(f.For)
 	case CrashWrite:
@@ -195,6 +201,8 @@ func (w *World) machineFault(m *member, f Fault) bool {
 			w.note("an old copy of the data directory is put back on %s", m.id)
 			m.again(f.For)
 		})
+	case Clone:
+		w.clone(m, f)
 	case Wipe:
 		m.lost = true
 		m.die()
@@ -217,7 +225,7 @@ func (w *World) networkFault(m *member, f Fault) bool {
 			w.cut(f.For, [2]int{m.index, to.index})
 		}
 	case Isolate:
-		for _, o := range w.members {
+		for _, o := range w.seats() {
 			if o != m {
 				w.cut(f.For, [2]int{m.index, o.index}, [2]int{o.index, m.index})
 			}
@@ -375,7 +383,10 @@ func (w *World) heal() {
 			p.alive[i] = true
 		}
 	}
-	for _, m := range w.members {
+	if w.twin != nil {
+		w.twin.powerOff()
+	}
+	for _, m := range w.seats() {
 		m.heal()
 	}
 }

@@ -53,8 +53,16 @@ func generate(seed uint64, p *Params) Schedule {
 			at = between(r, 2*time.Second, s.Trouble-time.Second)
 		}
 	}
-	if slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.Kind == Rollback }) {
+	has := func(k Kind) bool {
+		return slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.Kind == k })
+	}
+	if has(Rollback) || has(Clone) {
 		s.Faults = slices.DeleteFunc(s.Faults, tooMuch)
+	}
+	for _, m := range p.Machines {
+		if m.Version != 0 && !has(Rollback) {
+			s.Faults = append(s.Faults, Fault{At: between(r, 3*time.Second, s.Trouble), Kind: Upgrade, On: m.ID, For: g.duration()})
+		}
 	}
 	for sure := countSure(s.Faults); sure < 2; sure++ {
 		s.Faults = append(s.Faults, Fault{At: between(r, 2*time.Second, s.Trouble-time.Second), Kind: Service, On: Active, Service: g.parts[0], For: g.lasting()})
@@ -68,7 +76,7 @@ func generate(seed uint64, p *Params) Schedule {
 // they have just started, or cannot be heard, nobody can know (docs/sim.md).
 func tooMuch(f Fault) bool {
 	switch f.Kind {
-	case Rollback, FreezeGuard, RestartGuard, SlowGuard, Drift, Step, Service, Flap, Blind, Mirage, Effect, SlowEffect, Operator:
+	case Rollback, Clone, FreezeGuard, RestartGuard, SlowGuard, Drift, Step, Service, Flap, Blind, Mirage, Effect, SlowEffect, Operator:
 		return false
 	}
 	return true
@@ -79,7 +87,7 @@ func countSure(all []Fault) int {
 	n := 0
 	for _, f := range all {
 		switch f.Kind {
-		case Step, Stop, FreezeGuard, RestartGuard, Cut, OneWay, Loss, Slow, Double: // perhaps of one member with itself, or more than is assumed
+		case Step, Stop, Clone, FreezeGuard, RestartGuard, Cut, OneWay, Loss, Slow, Double: // perhaps of one member with itself, or more than is assumed
 		default:
 			if f.When == "" {
 				n++
@@ -239,7 +247,7 @@ func (g *generator) soon() time.Duration { return between(g.r, 0, 2*g.unit) }
 func (g *generator) recipe() []Fault {
 	unit := g.units[g.r.IntN(len(g.units))]
 	part := g.p.Policy.PartsOf(unit)[0]
-	n := 28
+	n := 29
 	if g.lost {
 		n = 26 // a majority keeps its disks: more than that nobody promises
 	}
@@ -247,6 +255,13 @@ func (g *generator) recipe() []Fault {
 	case 26: // an old copy of a data directory is put back
 		g.lost = true
 		return []Fault{{Kind: Rollback, On: g.all[g.r.IntN(len(g.all))], By: g.duration(), For: g.duration()}}
+	case 28: // a machine is copied and both run
+		g.lost = true
+		f := Fault{Kind: Clone, On: g.all[g.r.IntN(len(g.all))], By: g.duration(), For: g.lasting(), N: g.r.IntN(4) / 3}
+		if g.p.version() == 0 {
+			f.By = 0 // version 1 takes a copy that starts twice for the machine
+		}
+		return []Fault{f}
 	case 27: // a disk is lost
 		g.lost = true
 		return []Fault{{Kind: Wipe, On: g.all[g.r.IntN(len(g.all))], For: g.duration()}}

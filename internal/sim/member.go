@@ -18,13 +18,17 @@ import (
 type member struct {
 	w      *World
 	index  int
+	seat   int // the index of whom it is, or is a twin of
+	twin   *member
 	id     draas.MemberID
 	site   bool
 	disk   *disk
 	random io.Reader // of the core's campaigns
 	clocks clocks
 	boot   int
-	off    bool // the machine is
+	// version is of its program; zero is the newest.
+	version int
+	off     bool // the machine is
 	// lost: the log on the disk is not what it was. Whether the daemon finds
 	// out is what is tested; then an operator replaces it.
 	lost bool
@@ -57,7 +61,7 @@ type member struct {
 
 func newMember(w *World, index int, machine Machine) *member {
 	return &member{
-		w: w, index: index, id: machine.ID, site: machine.Role == draas.RoleSite, disk: newDisk(),
+		w: w, index: index, seat: index, version: machine.Version, id: machine.ID, site: machine.Role == draas.RoleSite, disk: newDisk(),
 		random: quorumtest.Bytes(w.noise.Uint64()), sayLeft: -1,
 		clocks: clocks{rate: machine.Rate, boot: w.between(time.Hour, 1000*time.Hour), wall: epoch1},
 		guard:  guard{gates: make([]gate, len(w.parts))},
@@ -87,7 +91,7 @@ func (m *member) start() {
 	m.incarnation = draas.Incarnation(m.w.noise.Uint64() | 1)
 	m.frozen, m.inbox, m.wakeAt = 0, nil, 0
 	replica, err := quorum.OpenReplica(m.coreConfig(), failover.AgentConfig{
-		Self: m.id, Incarnation: m.incarnation, Boot: fmt.Sprintf("%s-boot-%d", m.id, m.boot), Policy: m.w.p.Policy, Resend: m.w.p.Resend,
+		Self: m.id, Incarnation: m.incarnation, Boot: fmt.Sprintf("%s-boot-%d", m.id, m.boot), Policy: m.w.p.Policy, Resend: m.w.p.Resend, Version: m.version,
 	}, m.reading())
 	if err != nil {
 		m.endedWith(err)
@@ -96,7 +100,7 @@ func (m *member) start() {
 		return
 	}
 	m.daemon = replica
-	m.eyes = make([]eye, len(m.w.members)+2*len(m.w.parts))
+	m.eyes = make([]eye, len(m.w.seats())+2*len(m.w.parts))
 	m.dns = make([]draas.Epoch, len(m.w.parts))
 	m.effects.reset(m)
 	m.guard.forget()
@@ -135,6 +139,9 @@ var lostLogs = map[string]error{
 // afterEnd starts the daemon again, or has an operator do what its last words
 // ask for.
 func (m *member) afterEnd(err error) {
+	if m == m.w.twin {
+		return // nobody starts it again
+	}
 	what, run := m.foundOut(err), m.run
 	if what == "" {
 		m.again(m.w.p.Restart)
@@ -270,7 +277,7 @@ func (m *member) die() {
 	m.disk.crash(m.w.noise)
 	m.run++
 	for _, o := range m.w.members {
-		if o == m || m.off || m.w.noise.IntN(4) == 0 {
+		if o.id == m.id || m.off || m.w.noise.IntN(4) == 0 {
 			continue
 		}
 		m.w.after(m.w.p.Delay+m.w.between(0, m.w.p.Jitter), func() {
@@ -336,15 +343,15 @@ func (m *member) look(run int) {
 		return
 	}
 	changed := false
-	for i, o := range w.members {
-		if o != m {
+	for i, o := range w.seats() {
+		if o.id != m.id {
 			good := w.reaches(m, o) && o.running()
 			changed = m.see(i, failover.Observation{Peer: o.id}, good) || changed
 		}
 	}
 	s := m.daemon.State()
 	for _, p := range w.parts {
-		own, far := len(w.members)+2*p.index, len(w.members)+2*p.index+1
+		own, far := len(w.seats())+2*p.index, len(w.seats())+2*p.index+1
 		var active draas.SiteID
 		var epoch draas.Epoch
 		if sv := s.Services[p.unit]; sv != nil {
@@ -361,13 +368,13 @@ func (m *member) look(run int) {
 			m.daemon.Forget(p.id, m.id.Site())
 		}
 		there := w.member(active.Member())
-		if there != nil && there != m {
+		if there != nil && there.id != m.id {
 			good := p.alive[there.index] && w.reaches(m, there) && there.open(p) && m.mirage <= w.now
 			changed = m.see(far, failover.Observation{Service: p.id, Site: active, Epoch: epoch}, good) || changed
 		} else if m.eyes[far].telling {
 			m.eyes[far] = eye{}
-			for _, o := range w.members {
-				if o != m && o.site {
+			for _, o := range w.seats() {
+				if o.id != m.id && o.site {
 					m.daemon.Forget(p.id, o.id.Site())
 				}
 			}

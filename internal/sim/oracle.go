@@ -72,7 +72,7 @@ func (o *oracle) unit(id draas.ServiceID) *unit {
 	u = &unit{policy: o.w.p.Policy.Services[id], epochs: make(map[draas.Epoch]draas.SiteID), phase: failover.PhaseInactive}
 	for _, p := range o.w.parts {
 		if p.unit == id {
-			u.parts = append(u.parts, &partTruth{part: p, failed: make(map[draas.Epoch]uint64), guards: make([]seal, len(o.w.members))})
+			u.parts = append(u.parts, &partTruth{part: p, failed: make(map[draas.Epoch]uint64), guards: make([]seal, len(o.w.p.Machines)+1)})
 		}
 	}
 	o.units[id] = u
@@ -127,9 +127,9 @@ func (o *oracle) told(m *member, x failover.Observation) {
 	}
 	t := o.truth(o.w.part(x.Service))
 	if x.Site.Member() == m.id {
-		t.own |= 1 << m.index
+		t.own |= 1 << m.seat
 	} else {
-		t.failed[x.Epoch] |= 1 << m.index
+		t.failed[x.Epoch] |= 1 << m.seat
 	}
 }
 

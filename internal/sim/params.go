@@ -43,6 +43,8 @@ type Machine struct {
 	Role   draas.Role
 	Domain string
 	Rate   float64 // of its clocks, 1 is right
+	// Version is of its program, as failover.AgentConfig has it.
+	Version int
 }
 
 // Default is a cluster of two sites and a witness with right clocks, one
@@ -124,9 +126,40 @@ func draw(r *rand.Rand) Params {
 		group.Parts = []draas.ServiceID{"mail", "wiki"}
 		p.Policy.Services["office"] = group
 	}
+	if r.IntN(12) == 0 {
+		p.age(r)
+	}
 	p.Policy.Retarget = time.Duration(float64(lease)*(1+drift)) + 4*unit
 	p.members()
 	return p
+}
+
+// age makes a cluster that is being upgraded: some of its members are of
+// version 1, and the file has nothing that version does not know.
+func (p *Params) age(r *rand.Rand) {
+	for i := range p.Machines {
+		p.Machines[i].Version = r.IntN(2)
+	}
+	for id, s := range p.Policy.Services {
+		s.HoldMax, s.LeastOutage, s.Restart, s.Flaps, s.Steady, s.MaxLoss = 0, 0, 0, 0, 0, 0
+		s.OnLeaseLoss, s.Devices, s.Parts = "", nil, nil
+		if s.Fence == draas.FenceDevice || s.Fence == draas.FenceNone {
+			s.Fence = draas.FenceKernel
+		}
+		p.Policy.Services[id] = s
+	}
+}
+
+// version is what the cluster can step by when it starts. With a file of
+// today's nobody puts anything into use before all can read it.
+func (p *Params) version() int {
+	v := failover.Version
+	for _, m := range p.Machines {
+		if m.Version != 0 {
+			v = 0
+		}
+	}
+	return v
 }
 
 func drawRate(r *rand.Rand) float64 {
@@ -217,3 +250,7 @@ func (p *Params) bound() time.Duration {
 	}
 	return time.Duration(float64(d+longest)/(1-drift)) + 2*time.Second
 }
+
+// identified is within what time two daemons with one identity are found out
+// that others hear.
+func (p *Params) identified() time.Duration { return 4*p.Election + 500*ms }

@@ -45,6 +45,8 @@ const (
 	SyncError    Kind = "sync-error"    // the next sync of On fails
 	Rollback     Kind = "rollback"      // the data directory of On, as it is now, is put back after By; the daemon dies then and starts after For
 	Wipe         Kind = "wipe"          // the disk of On is lost, and replaced after For
+	Clone        Kind = "clone"         // a copy of On's machine runs beside it for For; its daemon starts again after By; N: On was off while it was copied
+	Upgrade      Kind = "upgrade"       // the daemon of On is stopped, and a newer one started after For
 	Operator     Kind = "operator"      // an operator at On asks for What of Service to site To
 )
 

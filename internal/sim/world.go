@@ -39,9 +39,10 @@ type World struct {
 	now     time.Duration
 	seq     uint64
 	queue   queue
-	mail    []letter // under way, by number
-	free    []int32  // numbers to be used again
-	members []*member
+	mail    []letter  // under way, by number
+	free    []int32   // numbers to be used again
+	members []*member // and the twin of one, if it has one
+	twin    *member
 	links   [][]link
 	parts   []*part
 	units   []draas.ServiceID
@@ -66,7 +67,7 @@ type part struct {
 	id    draas.ServiceID
 	unit  draas.ServiceID
 	index int
-	alive []bool // its process, by member
+	alive []bool // its process, by member and the twin
 	// guarded: something closes it when its permit ends.
 	guarded bool
 	fence   draas.FenceKind
@@ -75,6 +76,7 @@ type part struct {
 // letter is a message under way, and what its sender had promised before it.
 type letter struct {
 	quorum.Message
+	from    *member
 	promise promise
 }
 
@@ -163,7 +165,7 @@ func newWorld(seed uint64, p Params, telling bool, cover *Coverage) (*World, err
 	for _, unit := range w.units {
 		s := p.Policy.Services[unit]
 		for _, id := range p.Policy.PartsOf(unit) {
-			pt := &part{id: id, unit: unit, index: len(w.parts), alive: make([]bool, len(ids)), fence: s.Fence,
+			pt := &part{id: id, unit: unit, index: len(w.parts), alive: make([]bool, len(ids)+1), fence: s.Fence,
 				guarded: s.Fence.OutlivesDaemon() && s.Fence != draas.FenceDevice && s.OnLeaseLoss != draas.LeaseLossServe}
 			for i := range pt.alive {
 				pt.alive[i] = true
@@ -171,9 +173,11 @@ func newWorld(seed uint64, p Params, telling bool, cover *Coverage) (*World, err
 			w.parts = append(w.parts, pt)
 		}
 	}
-	w.links = make([][]link, len(ids))
+	w.links = make([][]link, len(ids)+1)
+	for i := range w.links {
+		w.links[i] = make([]link, len(ids)+1)
+	}
 	for i, machine := range p.Machines {
-		w.links[i] = make([]link, len(ids))
 		m := newMember(w, i, machine)
 		if err := quorum.Bootstrap(m.disk, quorum.ClusterMeta{ClusterID: cluster, Self: m.id, Members: ids}); err != nil {
 			return nil, fmt.Errorf("bootstrap %s: %w", m.id, err)
@@ -196,6 +200,9 @@ func (w *World) member(id draas.MemberID) *member {
 	return nil
 }
 
+// seats are the members without a twin.
+func (w *World) seats() []*member { return w.members[:len(w.p.Machines)] }
+
 func (w *World) part(id draas.ServiceID) *part {
 	for _, p := range w.parts {
 		if p.id == id {
@@ -212,14 +219,14 @@ func (w *World) reaches(from, to *member) bool {
 
 // send carries a message, or loses, delays or doubles it.
 func (w *World) send(from *member, msg quorum.Message) {
-	to := w.member(msg.To)
+	to := w.address(msg.To)
 	l := &w.links[from.index][to.index]
 	if l.cuts > 0 || l.loss > 0 && w.noise.Float64() < l.loss {
 		return
 	}
-	w.deliver(to, letter{msg, from.said}, w.p.Delay+w.between(0, w.p.Jitter+l.slow))
+	w.deliver(to, letter{msg, from, from.said}, w.p.Delay+w.between(0, w.p.Jitter+l.slow))
 	if d := w.p.Doubled; d > 0 && w.noise.IntN(1000) < d || l.doubled > 0 && w.noise.Float64() < l.doubled {
-		w.deliver(to, letter{msg, from.said}, w.p.Delay+w.between(0, w.p.Jitter+l.slow+w.p.Election))
+		w.deliver(to, letter{msg, from, from.said}, w.p.Delay+w.between(0, w.p.Jitter+l.slow+w.p.Election))
 	}
 }
 
@@ -242,7 +249,7 @@ func (w *World) arrive(to *member, n int32) {
 	w.free = append(w.free, n)
 	w.mixBytes(msg.Data)
 	// What was under way when the link was cut is lost.
-	from := w.member(msg.From)
+	from := msg.from
 	if to.daemon == nil || to.off || w.links[from.index][to.index].cuts > 0 {
 		return
 	}
@@ -282,7 +289,7 @@ func (w *World) activate() {
 		again = true
 		m := w.members[w.noise.IntN(len(w.members))]
 		// Before the version in force knows all of the policy nobody starts.
-		if m.running() && m.daemon.State().Version >= failover.Version {
+		if m.running() && m.daemon.State().Version >= w.p.version() {
 			w.ask(m, id, w.p.Policy.Services[id].Home, failover.Request{Move: failover.MoveActivate, Operator: "sim"})
 		}
 	}

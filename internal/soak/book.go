@@ -3,6 +3,7 @@ package soak
 import (
 	"fmt"
 	"io"
+	"math"
 	"sync"
 	"time"
 )
@@ -28,7 +29,8 @@ type book struct {
 type outage struct {
 	last    time.Time // good answer
 	longest time.Duration
-	at      time.Time // when the longest ended
+	at      time.Time     // when the longest ended
+	lately  time.Duration // the longest since the mark
 }
 
 func newBook(timeline io.Writer) *book {
@@ -100,7 +102,29 @@ func (b *book) named(machine, service string, good bool) {
 	if d := now.Sub(o.last); d > o.longest {
 		o.longest, o.at = d, now
 	}
+	o.lately = max(o.lately, now.Sub(o.last))
 	o.last = now
+}
+
+// mark begins the time of which lull tells.
+func (b *book) mark() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, o := range b.outages {
+		o.lately = 0
+	}
+}
+
+// lull is the longest time since the mark that users outside went without a
+// good answer by name, from the last one before it on.
+func (b *book) lull(service string) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o := b.outages[service]
+	if o == nil {
+		return math.MaxInt64 // there never was one
+	}
+	return max(o.lately, time.Since(o.last))
 }
 
 // take hands over the answers that users had until then.

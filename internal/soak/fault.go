@@ -42,8 +42,9 @@ const (
 	Switchover  Kind = "switchover"  // an operator's wish; the following too
 	Failover    Kind = "failover"
 	Failback    Kind = "failback"
-	Pause       Kind = "pause"  // of automatic moves
+	Pause       Kind = "pause"  // of automatic moves, and its end
 	Reload      Kind = "reload" // another failover.toml everywhere, and SIGHUP
+	Rotate      Kind = "rotate" // another certificate of a member, and SIGHUP
 )
 
 // Fault is one fault of a round.
@@ -58,6 +59,7 @@ type Fault struct {
 	Port    uint16 // that is cut
 	Percent int    // of packets that are lost
 	File    int    // which failover.toml
+	Days    int    // how long the certificate is good
 }
 
 func (f Fault) String() string {
@@ -79,6 +81,9 @@ func (f Fault) String() string {
 	}
 	if f.Kind == Reload {
 		fmt.Fprintf(&b, " of file %d", f.File)
+	}
+	if f.Days != 0 {
+		fmt.Fprintf(&b, " for %d days", f.Days)
 	}
 	if f.For > 0 {
 		fmt.Fprintf(&b, " for %v", f.For)
@@ -168,7 +173,7 @@ var weights = []struct {
 	{KillDaemon, 8}, {KillGuard, 6}, {KillService, 6}, {StopDaemon, 6}, {StopGuard, 5}, {KillBoth, 4}, {StopBoth, 4}, {Abandon, 4}, {Strand, 4}, {StopHost, 5}, {HostOff, 6},
 	{Cut, 5}, {CutOneWay, 5}, {CutPort, 5}, {Isolate, 5}, {Deaf, 3}, {Mute, 3}, {Loss, 6},
 	{DiskFull, 4}, {DiskRO, 4}, {CorruptLog, 4}, {LoseDisk, 3}, {Leave, 3}, {Flush, 4}, {Maintenance, 3},
-	{Switchover, 8}, {Failover, 4}, {Failback, 5}, {Pause, 2}, {Reload, 4},
+	{Switchover, 8}, {Failover, 4}, {Failback, 5}, {Pause, 4}, {Reload, 4}, {Rotate, 4},
 }
 
 func (d *draw) kind() Kind {
@@ -243,7 +248,9 @@ func (d *draw) fault(at time.Duration) Fault {
 	case Pause:
 		f.Service, f.For = d.of(fenced), d.between(time.Second, 8*time.Second)
 	case Reload:
-		f.File = d.IntN(len(leases))
+		f.File = d.IntN(len(files))
+	case Rotate:
+		f.Days = 400 + d.IntN(300)
 	}
 	return f
 }

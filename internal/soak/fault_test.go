@@ -79,7 +79,7 @@ func check(t *testing.T, seed uint64, f Fault, disk map[string]time.Duration) {
 			t.Errorf("no such cut: %v", f)
 		}
 	}
-	if slices.Contains([]Kind{Switchover, Failover, Failback, Reload, Flush}, f.Kind) != (f.For == 0) {
+	if slices.Contains([]Kind{Switchover, Failover, Failback, Reload, Rotate, Flush}, f.Kind) != (f.For == 0) {
 		t.Errorf("it lasts for %v: %v", f.For, f)
 	}
 }

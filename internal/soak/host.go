@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/draasd/draas/demo"
-	"github.com/draasd/draas/fence"
 	"github.com/draasd/draas/internal/lab"
 )
 
@@ -125,6 +124,14 @@ func (h *host) processes() []*process {
 	return append(all, h.daemon)
 }
 
+// hangUp tells who has read the member's file to read it again.
+func (h *host) hangUp() {
+	h.daemon.hangUp()
+	if h.guard != nil {
+		h.guard.hangUp()
+	}
+}
+
 // close removes the disk. The processes have ended.
 func (h *host) close() error {
 	return errors.Join(h.unmount(), h.Close())
@@ -165,51 +172,25 @@ func (h *host) powerOff() error {
 	return errors.Join(errs...)
 }
 
-// powerOn boots the machine: as the units are ordered, nothing serves before
-// the guard has closed the fences.
-func (h *host) powerOn(ctx context.Context) error {
+// powerOn boots the machine. As the units are ordered the fences that the
+// kernel holds are closed before the network is up (draas-fence-boot.service);
+// services wait for nothing else, nor for a guard that another fault has struck.
+func (h *host) powerOn() error {
 	h.power.Lock()
 	defer h.power.Unlock()
 	h.off--
-	last := h.off == 0
-	if last {
-		if err := linkUp(h.router, h.Name, addressesOf(h.Name)); err != nil {
-			return err
+	var errs []error
+	if h.off == 0 {
+		if h.guard != nil {
+			_, err := h.Run("/", h.draasd, "guard", "--close", "-c", filepath.Join(h.dir, "failover.toml"))
+			errs = append(errs, err)
 		}
+		errs = append(errs, linkUp(h.router, h.Name, addressesOf(h.Name)))
 	}
 	for _, p := range h.processes() {
 		p.release()
-		if p == h.guard && last {
-			h.awaitGuard(ctx)
-		}
 	}
-	return nil
-}
-
-// bootPatience is how long a boot waits for the guard before it goes on
-// without: another fault may have struck it.
-const bootPatience = 5 * time.Second
-
-func (h *host) awaitGuard(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, bootPatience)
-	defer cancel()
-	client := fence.Dial(h.socket("guard.sock"))
-	defer client.Close()
-	for ctx.Err() == nil {
-		if fences, err := client.Status(ctx); err == nil && allClosed(fences) {
-			return
-		}
-		pause(ctx, 20*time.Millisecond)
-	}
-}
-
-func allClosed(fences []fence.Status) bool {
-	for _, f := range fences {
-		if f.State != fence.Closed {
-			return false
-		}
-	}
-	return true
+	return errors.Join(errs...)
 }
 
 // sicken notes that the disk does not work, until the function is called.

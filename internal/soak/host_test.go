@@ -188,10 +188,10 @@ func TestPower(t *testing.T) {
 	if runs() || link() || len(first) != 37 || boot() == first {
 		t.Errorf("off: runs %v, link %v, boot %q then %q", runs(), link(), first, boot())
 	}
-	if err := h.powerOn(context.Background()); err != nil || link() || runs() {
+	if err := h.powerOn(); err != nil || link() || runs() {
 		t.Errorf("on though another fault holds it off: %v", err)
 	}
-	if err := h.powerOn(context.Background()); err != nil || !link() {
+	if err := h.powerOn(); err != nil || !link() {
 		t.Errorf("on, without a link: %v", err)
 	}
 	until(t, "it runs again", runs)

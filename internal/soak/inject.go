@@ -59,7 +59,7 @@ func (s *stage) carryOut(ctx context.Context, f Fault) error {
 	case HostOff:
 		err := h.powerOff()
 		pause(ctx, f.For)
-		return errors.Join(err, h.powerOn(ctx))
+		return errors.Join(err, h.powerOn())
 	case Cut, CutOneWay, CutPort, Isolate, Deaf, Mute, Loss:
 		return s.sever(f, func() error { pause(ctx, f.For); return nil })
 	case Abandon:
@@ -93,6 +93,8 @@ func (s *stage) carryOut(ctx context.Context, f Fault) error {
 		return nil
 	case Reload:
 		return s.reload(f.File)
+	case Rotate:
+		return s.rotate(f.Member, f.Days)
 	}
 	return fmt.Errorf("nobody knows how to make a %s", f.Kind)
 }
@@ -121,17 +123,34 @@ func (s *stage) sever(f Fault, during func() error) error {
 }
 
 // reload gives every member another file, and tells those who run to read it.
-func (s *stage) reload(file int) error {
+func (s *stage) reload(file int) error { return s.spread(failoverTOML(file)) }
+
+func (s *stage) spread(text string) error {
 	s.files.Lock()
 	defer s.files.Unlock()
 	for _, name := range members {
-		if err := writeFile(s.hosts[name].dir, file); err != nil {
+		if err := writeFile(s.hosts[name].dir, text); err != nil {
 			return err
 		}
 	}
 	for _, name := range members {
-		s.hosts[name].daemon.hangUp()
+		s.hosts[name].hangUp()
 	}
+	return nil
+}
+
+// rotate issues another certificate to a member, in the place of the one that
+// it uses, and has it read its file again.
+func (s *stage) rotate(member string, days int) error {
+	s.files.Lock()
+	defer s.files.Unlock()
+	h := s.hosts[member]
+	cmd := exec.Command(s.draasd, "issue", member, "--replace", "--days", fmt.Sprint(days),
+		"--ca", filepath.Join(s.dir, "cluster", "ca"), "--out", filepath.Join(h.dir, "tls"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("issue a certificate to %s: %w: %s", member, err, out)
+	}
+	h.hangUp()
 	return nil
 }
 
@@ -263,23 +282,27 @@ const leavePatience = 10 * time.Second
 
 // leave lets a member go in order, if it serves nothing and the others can.
 func (s *stage) leave(ctx context.Context, f Fault, h *host) error {
-	h.expectLeave()
-	_, before, _ := h.daemon.present()
-	if err := s.operators.leave(ctx, f.Member); err != nil {
-		s.book.note("leave: %v", err)
-		return nil
-	}
-	gone := func(context.Context) error {
-		if pid, run, _ := h.daemon.present(); pid != 0 && run == before {
-			return fmt.Errorf("%s has not ended", h.daemon.name)
-		}
-		return nil
-	}
-	if err := await(ctx, leavePatience, gone); err != nil {
+	if err := s.letGo(ctx, h); err != nil {
 		s.book.note("leave: %v", err) // a majority is needed for it
 		return nil
 	}
 	return down(ctx, f.For, h.daemon)
+}
+
+// letGo has a member leave, and returns when its daemon has ended: it is about
+// to be started again.
+func (s *stage) letGo(ctx context.Context, h *host) error {
+	h.expectLeave()
+	_, before, _ := h.daemon.present()
+	if err := s.operators.leave(ctx, h.Name); err != nil {
+		return err
+	}
+	return await(ctx, leavePatience, func(context.Context) error {
+		if pid, run, _ := h.daemon.present(); pid != 0 && run == before {
+			return fmt.Errorf("%s has not ended", h.daemon.name)
+		}
+		return nil
+	})
 }
 
 // damage changes some bytes, from one on. The fault's own numbers choose them:

@@ -26,12 +26,13 @@ type operators struct {
 	noted      uint64         // index up to which history stands in the timeline
 	decided    map[string]int // moves, by kind
 	done       map[string]int
+	pauses     pauses
 	suspicions map[string]map[int]uint64 // by member and run of its daemon
 }
 
 func newOperators(hosts map[string]*host, b *book) *operators {
 	o := &operators{hosts: hosts, book: b, clients: make(map[string]*api.Client), registers: make(map[string]*register),
-		decided: make(map[string]int), done: make(map[string]int), suspicions: make(map[string]map[int]uint64)}
+		decided: make(map[string]int), done: make(map[string]int), pauses: make(pauses), suspicions: make(map[string]map[int]uint64)}
 	for name, h := range hosts {
 		o.clients[name] = api.Unix(h.socket("draasd.sock"))
 		o.suspicions[name] = make(map[int]uint64)
@@ -137,6 +138,9 @@ func (o *operators) follow(ctx context.Context, name string) {
 			continue
 		}
 		o.noted = max(o.noted, rec.Index)
+		if wrong := o.pauses.record(rec); wrong != "" {
+			o.book.violate("%s", wrong)
+		}
 		switch {
 		case rec.Kind == failover.RecordDone && rec.Move != nil:
 			o.done[string(rec.Move.Kind)]++
@@ -206,13 +210,21 @@ func (o *operators) wish(ctx context.Context, f Fault) {
 	}
 }
 
-// pause asks for no automatic moves while the fault lasts. It ends by itself.
+// pause asks for no automatic moves, and takes that back when the fault is over.
+// If nobody can be asked then it ends by itself, later.
 func (o *operators) pause(ctx context.Context, f Fault) {
-	o.ask(ctx, f.Member, f.Service, failover.Request{Ask: failover.AskPause, Operator: "soak", Reason: "a soak", For: f.For})
+	o.ask(ctx, f.Member, f.Service, failover.Request{Ask: failover.AskPause, Operator: "soak", Reason: "a soak", For: 2 * f.For})
+	pause(ctx, f.For)
+	for _, member := range members {
+		if o.ask(ctx, member, f.Service, failover.Request{Ask: failover.AskResume, Operator: "soak"}) == nil {
+			return
+		}
+	}
 }
 
-// ask asks for what moves nothing.
-func (o *operators) ask(ctx context.Context, member, service string, r failover.Request) {
+// ask asks for what moves nothing. No error says that the log did it or refused
+// to.
+func (o *operators) ask(ctx context.Context, member, service string, r failover.Request) error {
 	a, err := o.request(ctx, member, api.Request{Service: draas.ServiceID(service), Request: r})
 	switch {
 	case err != nil:
@@ -220,6 +232,7 @@ func (o *operators) ask(ctx context.Context, member, service string, r failover.
 	case !a.Accepted:
 		o.book.note("%s of %s: %s", r.Ask, service, why(a.Record))
 	}
+	return err
 }
 
 // reload has every member read its file again: one that was too young for
@@ -236,6 +249,17 @@ func (o *operators) reload(ctx context.Context) {
 			o.book.violate("%s refuses its file: %v", name, r.Refused)
 		}
 	}
+}
+
+// insist asks until the log accepts it.
+func (o *operators) insist(ctx context.Context, member, service string, r failover.Request) error {
+	return await(ctx, settleLimit, func(ctx context.Context) error {
+		a, err := o.request(ctx, member, api.Request{Service: draas.ServiceID(service), Request: r})
+		if err == nil && !a.Accepted {
+			err = errors.New(why(a.Record))
+		}
+		return err
+	})
 }
 
 // leave asks a member to leave the cluster.

@@ -36,6 +36,8 @@ type Result struct {
 	Failed      int
 	Outages     map[string]string
 	Settled     []time.Duration
+	Chores      int           // done without anybody's notice
+	Lull        time.Duration // for which users outside waited longest meanwhile
 	Operations  map[string]int // of the register that were checked
 	Processes   string         // table
 }
@@ -71,12 +73,12 @@ func (r *soak) finish() error {
 	for _, line := range found {
 		r.book.violate("%s", line)
 	}
-	r.conclude()
+	r.sumUp()
 	return cmp.Or(scanned, err)
 }
 
-// conclude fills the result in.
-func (r *soak) conclude() {
+// sumUp fills the result in.
+func (r *soak) sumUp() {
 	res, b, o := &r.result, r.book, r.operators
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -133,6 +135,7 @@ func (res Result) String() string {
 		line("  settled:   %v in the middle, %v at most, after the last fault of a round (bound %v)",
 			sorted[n/2].Round(10*time.Millisecond), sorted[n-1].Round(10*time.Millisecond), settleLimit)
 	}
+	line("  upkeep:    %d chores on which no permit was lost; users outside waited %v at most (bound %v)", res.Chores, res.Lull.Round(time.Millisecond), lullLimit)
 	line("  register:  %s operations, linearizable unless said below", counts(res.Operations))
 	line("  processes, calm moments farthest apart in one run of each (%s was never killed):", res.Spared)
 	b.WriteString(res.Processes)

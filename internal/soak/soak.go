@@ -98,7 +98,11 @@ func (r *soak) soak(ctx context.Context) error {
 	stopUsers := r.admit(ctx, fenced)
 	err := r.control(ctx)
 	for n := 1; err == nil && time.Since(began) < r.For && ctx.Err() == nil; n++ {
-		err = r.round(ctx, n)
+		if n%upkeepEvery == upkeepFirst {
+			err = r.upkeep(ctx, n)
+		} else {
+			err = r.round(ctx, n)
+		}
 	}
 	if stepped := time.Since(wall.Round(0)) - time.Since(began); stepped.Abs() > 20*time.Millisecond {
 		r.book.violate("the machine's clock was stepped by %v meanwhile: instants cannot be held against each other", stepped)
@@ -199,6 +203,12 @@ func (r *soak) round(ctx context.Context, n int) error {
 	r.book.begin(fmt.Sprintf("round %d: %d faults", n, len(faults)))
 	r.strike(ctx, faults)
 	r.book.note("the last fault is over")
+	return r.conclude(ctx, n)
+}
+
+// conclude waits until all is well after a round, and holds the round against
+// what is to be.
+func (r *soak) conclude(ctx context.Context, n int) error {
 	if err := r.settle(ctx); err != nil {
 		return err
 	}
@@ -249,7 +259,7 @@ func (r *soak) learn(ctx context.Context) {
 // next round finds it as ready to move as this one did.
 func (r *soak) acknowledge(ctx context.Context) {
 	for _, s := range fenced {
-		r.operators.ask(ctx, witness, s, failover.Request{Ask: failover.AskAcknowledge, Operator: "soak"})
+		_ = r.operators.ask(ctx, witness, s, failover.Request{Ask: failover.AskAcknowledge, Operator: "soak"})
 	}
 }
 

@@ -68,7 +68,7 @@ func (s *stage) set() error {
 		if err := os.Mkdir(filepath.Join(dir, "run"), 0o700); err != nil {
 			return fmt.Errorf("make directory of sockets: %w", err)
 		}
-		if err := writeFile(dir, 0); err != nil {
+		if err := writeFile(dir, failoverTOML(0)); err != nil {
 			return err
 		}
 		h, err := newHost(name, dir, s.draasd, s.router, logs, s.ended)
@@ -100,9 +100,9 @@ func (s *stage) set() error {
 
 // writeFile puts one of the cluster's files in a member's directory, whole or
 // not at all: its daemon may be reading it.
-func writeFile(dir string, file int) error {
+func writeFile(dir, text string) error {
 	path := filepath.Join(dir, "failover.toml")
-	if err := os.WriteFile(path+".new", []byte(failoverTOML(file)), 0o600); err != nil {
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write failover.toml: %w", err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {

@@ -79,8 +79,12 @@ func nameOf(service string) string { return service + "." + zone }
 // backend is where the path fence finds the service.
 const backend = "127.0.0.1:9081"
 
-// leases are what the cluster's files differ in: how long permits are.
-var leases = []string{"2s", "3s", "2500ms"}
+// files are what the cluster's files differ in: how long permits are; and the
+// last of them in the fences themselves, which the guards then close first.
+var files = []struct{ lease, margin string }{{"2s", "150ms"}, {"3s", "150ms"}, {"2500ms", "150ms"}, {"2500ms", "200ms"}}
+
+// sameFences is how many of the files, from the first on, have the same fences.
+const sameFences = 3
 
 // failoverTOML is one of the cluster's files, the same for all members.
 // Sockets stand in run, beside the file, where they are reached from outside
@@ -106,12 +110,12 @@ func failoverTOML(file int) string {
 		line("ns.%s = %q\nns_address.%s = [%q]", s, s+"."+zone, s, memberAddress(s))
 	}
 	for _, s := range services {
-		line("%s", serviceTOML(s, leases[file]))
+		line("%s", serviceTOML(s, files[file].lease, files[file].margin))
 	}
 	return b.String()
 }
 
-func serviceTOML(s, lease string) string {
+func serviceTOML(s, lease, margin string) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("[service.%s]\nscheme = %q\nhome = %q\nautomatic = %v\nlease = %q", s, "dns", primary, s != bare, lease)
@@ -127,9 +131,9 @@ func serviceTOML(s, lease string) string {
 	line("[service.%s.dns]\nuse = %q\nname = %q\nttl = %q", s, "public", nameOf(s), "1s")
 	switch s {
 	case byKernel:
-		line("[service.%s.fence]\nkind = %q\nports = [%d]\nxdp = [%q]", s, "kernel", portOf[s], "eth0")
+		line("[service.%s.fence]\nkind = %q\nmargin = %q\nports = [%d]\nxdp = [%q]", s, "kernel", margin, portOf[s], "eth0")
 	case byPath:
-		line("[service.%s.fence]\nkind = %q", s, "path")
+		line("[service.%s.fence]\nkind = %q\nmargin = %q", s, "path", margin)
 		for _, site := range sites {
 			line("listen.%s = \"%s:%d\"\nforward.%s = %q", site, serviceAddress(s, site), portOf[s], site, backend)
 		}
