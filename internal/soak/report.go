@@ -36,8 +36,8 @@ type Result struct {
 	Failed      int
 	Outages     map[string]string
 	Settled     []time.Duration
-	Chores      int           // done without anybody's notice
-	Lull        time.Duration // for which users outside waited longest meanwhile
+	Chores      int            // done without anybody's notice
+	Lull        time.Duration  // for which users outside waited longest meanwhile
 	Operations  map[string]int // of the register that were checked
 	Processes   string         // table
 }

@@ -1,0 +1,306 @@
+package soak
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/draasd/draas/failover"
+)
+
+// chore is what operators do to a cluster that works. Nobody is to notice: no
+// permit is lost and nothing moves.
+type chore struct {
+	name   string
+	do     func(context.Context) error
+	closes bool // the fences are made anew, and are shut until the next renewal
+}
+
+// lullLimit is how long users outside may go without a good answer meanwhile.
+// It is more than a question's time-out on a busy machine, and less than it
+// takes to find a failure out and to move.
+const lullLimit = time.Second
+
+// The first round of upkeep, and how many rounds there are to the next.
+const (
+	upkeepFirst = 2
+	upkeepEvery = 10
+)
+
+// upkeep is a round without faults. All is well as it begins.
+func (r *soak) upkeep(ctx context.Context, n int) error {
+	r.book.begin(fmt.Sprintf("round %d: upkeep", n))
+	if err := r.reload(0); err != nil { // from any other: the fences may close
+		return err
+	}
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	for _, c := range r.chores() {
+		if err := r.unnoticed(ctx, c); err != nil {
+			return err
+		}
+	}
+	if err := r.paused(ctx); err != nil {
+		return err
+	}
+	return r.conclude(ctx, n)
+}
+
+func (r *soak) chores() []chore {
+	all := []chore{
+		{name: "a bad file", do: r.badFile},
+		{name: "new certificates", do: r.renew},
+		{name: "a member leaves and comes back", do: r.comeBack},
+	}
+	for file := 1; file < len(files); file++ {
+		all = append(all, chore{name: fmt.Sprintf("file %d", file), closes: file >= sameFences,
+			do: func(ctx context.Context) error { return r.otherFile(ctx, file) }})
+	}
+	return all
+}
+
+// unnoticed does a chore and finds out who noticed.
+func (r *soak) unnoticed(ctx context.Context, c chore) error {
+	r.book.note("upkeep: %s", c.name)
+	before, err := r.operators.reigns(ctx)
+	if err != nil {
+		return err
+	}
+	said, err := r.listen()
+	if err != nil {
+		return err
+	}
+	r.book.mark()
+	err = c.do(ctx)
+	if err == nil {
+		err = await(ctx, settleLimit, func(ctx context.Context) error { return r.operators.settled(ctx, fenced) })
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			r.book.violate("upkeep: %s: %v", c.name, err)
+		}
+		return err
+	}
+	after, err := r.operators.reigns(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range fenced {
+		if before[s] != after[s] {
+			r.book.violate("upkeep: %s: %s was active as %+v and is as %+v", c.name, s, before[s], after[s])
+		}
+		d := r.book.lull(s)
+		if d > lullLimit {
+			r.book.violate("upkeep: %s: users of %s had no good answer for %v", c.name, s, d)
+		}
+		r.result.Lull = max(r.result.Lull, d)
+	}
+	words, err := said()
+	if err != nil {
+		return err
+	}
+	for site, text := range words {
+		if !c.closes && strings.Contains(text, `msg="fence closed"`) {
+			r.book.violate("upkeep: %s: the guard of %s closed a fence: %s", c.name, site, lastLine(text))
+		}
+	}
+	r.result.Chores++
+	return nil
+}
+
+// listen returns what tells what each guard has said from now on.
+func (s *stage) listen() (said func() (map[string]string, error), err error) {
+	from := make(map[string]int64)
+	for _, site := range sites {
+		info, err := os.Stat(s.hosts[site].guard.logPath)
+		if err != nil {
+			return nil, fmt.Errorf("read log: %w", err)
+		}
+		from[site] = info.Size()
+	}
+	return func() (map[string]string, error) {
+		words := make(map[string]string)
+		for _, site := range sites {
+			text, err := readFrom(s.hosts[site].guard.logPath, from[site])
+			if err != nil {
+				return nil, err
+			}
+			words[site] = text
+		}
+		return words, nil
+	}, nil
+}
+
+// guardsSay waits until both guards have said the words.
+func guardsSay(ctx context.Context, said func() (map[string]string, error), words string) error {
+	return await(ctx, settleLimit, func(context.Context) error {
+		all, err := said()
+		for site, text := range all {
+			if !strings.Contains(text, words) {
+				err = errors.Join(err, fmt.Errorf("the guard of %s has not said %q", site, words))
+			}
+		}
+		return err
+	})
+}
+
+// otherFile gives everybody another file: the daemons switch together, and the
+// guards say that they follow.
+func (r *soak) otherFile(ctx context.Context, file int) error {
+	before, err := r.operators.policy(ctx)
+	if err != nil {
+		return err
+	}
+	said, err := r.listen()
+	if err != nil {
+		return err
+	}
+	if err := r.reload(file); err != nil {
+		return err
+	}
+	err = await(ctx, settleLimit, func(ctx context.Context) error {
+		now, err := r.operators.policy(ctx)
+		if err == nil && now == before {
+			err = errors.New("the file from before is in force")
+		}
+		return err
+	})
+	return errors.Join(err, guardsSay(ctx, said, "file read again, the fences follow it"))
+}
+
+// badFile gives everybody a file that is no good, which all refuse, and then
+// the good one back.
+func (r *soak) badFile(ctx context.Context) error {
+	good := failoverTOML(0)
+	bad := strings.Replace(good, "[service."+byPath+"]", "[service."+byPath+"]\nturbo = true", 1)
+	for _, step := range []struct {
+		text, guards string
+		refused      bool
+	}{
+		{bad, "file refused, the fences stay as they are", true},
+		{good, "file read again, the fences follow it", false},
+	} {
+		said, err := r.listen()
+		if err != nil {
+			return err
+		}
+		if err := r.spread(step.text); err != nil {
+			return err
+		}
+		err = await(ctx, settleLimit, func(ctx context.Context) error { return r.operators.refusals(ctx, step.refused) })
+		if err = errors.Join(err, guardsSay(ctx, said, step.guards)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// renew gives everybody another certificate, one after the other, and waits
+// until all know of it.
+func (r *soak) renew(ctx context.Context) error {
+	before, err := r.operators.certificates(ctx, dr)
+	if err != nil {
+		return err
+	}
+	for i, name := range members {
+		if err := r.rotate(name, 300+i); err != nil {
+			return err
+		}
+	}
+	return await(ctx, settleLimit, func(ctx context.Context) error {
+		for _, asked := range members {
+			now, err := r.operators.certificates(ctx, asked)
+			if err != nil {
+				return err
+			}
+			for _, name := range members {
+				if now[name].IsZero() || now[name].Equal(before[name]) {
+					return fmt.Errorf("%s knows of the certificate of %s until %v, which was another's", asked, name, now[name])
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// awayFor is how long who has left stays away.
+const awayFor = 2 * time.Second
+
+// comeBack lets a member go that serves nothing and whom nothing spares. Its
+// daemon is started again, and asks to be let in by itself.
+func (r *soak) comeBack(ctx context.Context) error {
+	reigns, err := r.operators.reigns(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range members {
+		serves := slices.ContainsFunc(services, func(s string) bool { return reigns[s].site == name })
+		if serves || name == r.result.Spared {
+			continue
+		}
+		h := r.hosts[name]
+		if err := r.letGo(ctx, h); err != nil {
+			return err
+		}
+		return down(ctx, awayFor, h.daemon)
+	}
+	r.book.note("nobody can leave: who serves nothing is spared")
+	return nil
+}
+
+// paused shows that paused is paused, and resumed is resumed. Both services
+// die where they are active: one moves, the other does not until an operator
+// ends its pause.
+func (r *soak) paused(ctx context.Context) (err error) {
+	r.book.note("upkeep: automatic moves of %s are paused, and both services die", byPath)
+	before, err := r.operators.reigns(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil && ctx.Err() == nil {
+			r.book.violate("upkeep: paused: %v", err)
+		}
+	}()
+	quiet := failover.Request{Ask: failover.AskPause, Operator: "soak", Reason: "to see it hold", For: time.Minute}
+	if err := r.operators.insist(ctx, witness, byPath, quiet); err != nil {
+		return err
+	}
+	for _, s := range fenced {
+		p := r.hosts[before[s].site].services[s]
+		p.hold(syscall.SIGKILL, time.Minute)
+		defer p.release()
+	}
+	moved := func(s string) error {
+		return await(ctx, settleLimit, func(ctx context.Context) error {
+			now, err := r.operators.reigns(ctx)
+			if err == nil && now[s].epoch == before[s].epoch {
+				err = fmt.Errorf("%s is still active as %+v", s, before[s])
+			}
+			return err
+		})
+	}
+	if err := moved(byKernel); err != nil {
+		return err
+	}
+	if err := await(ctx, settleLimit, r.operators.heldByPause); err != nil {
+		return err
+	}
+	now, err := r.operators.reigns(ctx)
+	if err != nil {
+		return err
+	}
+	if now[byPath] != before[byPath] {
+		return fmt.Errorf("%s was active as %+v and is as %+v", byPath, before[byPath], now[byPath])
+	}
+	if err := r.operators.insist(ctx, dr, byPath, failover.Request{Ask: failover.AskResume, Operator: "soak"}); err != nil {
+		return err
+	}
+	return moved(byPath)
+}

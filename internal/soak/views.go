@@ -1,0 +1,106 @@
+package soak
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/failover"
+)
+
+// reign is where a service is active, and since which epoch.
+type reign struct {
+	site  string
+	epoch uint64
+}
+
+// reigns are what is decided of all services, as the witness has it.
+func (o *operators) reigns(ctx context.Context) (map[string]reign, error) {
+	s, err := o.status(ctx, witness)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]reign)
+	for _, sv := range s.Services {
+		all[string(sv.ID)] = reign{site: string(sv.Active), epoch: uint64(sv.Epoch)}
+	}
+	return all, nil
+}
+
+// each asks all members and returns the first error.
+func (o *operators) each(ctx context.Context, ok func(*api.Status) error) error {
+	for _, name := range members {
+		s, err := o.status(ctx, name)
+		if err == nil {
+			err = ok(s)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// policy is the digest of the file that all members go by.
+func (o *operators) policy(ctx context.Context) (digest string, err error) {
+	err = o.each(ctx, func(s *api.Status) error {
+		if digest == "" {
+			digest = s.Policy
+		}
+		if s.Policy != digest {
+			return errors.New("goes by another file")
+		}
+		return nil
+	})
+	return digest, err
+}
+
+// refusals tells which member has not refused the file that it read last, or
+// has.
+func (o *operators) refusals(ctx context.Context, want bool) error {
+	return o.each(ctx, func(s *api.Status) error {
+		if got := s.Reload != nil && len(s.Reload.Refused) > 0; got != want {
+			return fmt.Errorf("its file is refused (%v): %+v", got, s.Reload)
+		}
+		return nil
+	})
+}
+
+// certificates are the ends of all members' certificates, as one of them
+// knows them.
+func (o *operators) certificates(ctx context.Context, asked string) (map[string]time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	s, err := o.clients[asked].Status(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	ends := make(map[string]time.Time)
+	for _, r := range s.Reported {
+		ends[string(r.Member)] = r.CertificateEnds
+	}
+	return ends, nil
+}
+
+// heldByPause says that the latest decision on the path service is not to move
+// it, and for no other reason than a pause.
+func (o *operators) heldByPause(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	w, err := o.clients[witness].Why(ctx, byPath)
+	if err != nil {
+		return err
+	}
+	if len(w.Decisions) == 0 {
+		return errors.New("nothing was decided")
+	}
+	last := w.Decisions[0]
+	against := slices.DeleteFunc(slices.Clone(last.Reasons), func(r failover.Reason) bool { return r.OK || r.Code == failover.ReasonVantage })
+	if last.Kind != failover.RecordRefusal || len(against) != 1 || against[0].Code != failover.ReasonPause {
+		return fmt.Errorf("it is not the pause that holds it: %s", why(last))
+	}
+	return nil
+}
