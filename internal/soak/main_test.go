@@ -109,16 +109,22 @@ func testRouter(t *testing.T) *lab.Machine {
 	return r
 }
 
+func build(t *testing.T, dir string) (draasd string) {
+	t.Helper()
+	draasd = filepath.Join(dir, "draasd")
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", draasd, "../../cmd/draasd").CombinedOutput(); err != nil {
+		t.Fatalf("build draasd: %v: %s", err, out)
+	}
+	return draasd
+}
+
 // A run that is interrupted ends in order and leaves nothing: no process, no
 // mount, no file.
 func TestInterruptedRunLeavesNothing(t *testing.T) {
 	needRoot(t)
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
-	draasd := filepath.Join(tmp, "draasd")
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", draasd, "../../cmd/draasd").CombinedOutput(); err != nil {
-		t.Fatalf("build draasd: %v: %s", err, out)
-	}
+	draasd := build(t, tmp)
 	ctx, cancel := context.WithCancel(context.Background())
 	var once sync.Once
 	time.AfterFunc(time.Minute, cancel) // should nobody ever answer

@@ -115,6 +115,12 @@ func failoverTOML(file int) string {
 	return b.String()
 }
 
+// badTOML is a file that nobody may take.
+func badTOML() string {
+	of := "[service." + byPath + "]\n"
+	return strings.Replace(failoverTOML(0), of, of+"turbo = true\n", 1)
+}
+
 func serviceTOML(s, lease, margin string) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }

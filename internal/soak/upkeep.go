@@ -68,6 +68,9 @@ func (r *soak) chores() []chore {
 // unnoticed does a chore and finds out who noticed.
 func (r *soak) unnoticed(ctx context.Context, c chore) error {
 	r.book.note("upkeep: %s", c.name)
+	if err := r.grown(ctx); err != nil {
+		return err
+	}
 	before, err := r.operators.reigns(ctx)
 	if err != nil {
 		return err
@@ -112,6 +115,20 @@ func (r *soak) unnoticed(ctx context.Context, c chore) error {
 	}
 	r.result.Chores++
 	return nil
+}
+
+// grown waits until everybody is old enough to know SIGHUP.
+func (s *stage) grown(ctx context.Context) error {
+	return await(ctx, settleLimit, func(context.Context) error {
+		for _, h := range s.hosts {
+			for _, p := range h.processes() {
+				if _, _, age := p.present(); age <= deafAge {
+					return fmt.Errorf("%s is %v old", p.name, age)
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // listen returns what tells what each guard has said from now on.
@@ -177,14 +194,12 @@ func (r *soak) otherFile(ctx context.Context, file int) error {
 // badFile gives everybody a file that is no good, which all refuse, and then
 // the good one back.
 func (r *soak) badFile(ctx context.Context) error {
-	good := failoverTOML(0)
-	bad := strings.Replace(good, "[service."+byPath+"]", "[service."+byPath+"]\nturbo = true", 1)
 	for _, step := range []struct {
 		text, guards string
 		refused      bool
 	}{
-		{bad, "file refused, the fences stay as they are", true},
-		{good, "file read again, the fences follow it", false},
+		{badTOML(), "file refused, the fences stay as they are", true},
+		{failoverTOML(0), "file read again, the fences follow it", false},
 	} {
 		said, err := r.listen()
 		if err != nil {

@@ -1,0 +1,90 @@
+package soak
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/draasd/draas/config"
+)
+
+// The files are good ones, differ, and have the fences that they are said to.
+func TestFiles(t *testing.T) {
+	var all []*config.Config
+	for file := range files {
+		c, err := config.Parse("failover.toml", []byte(failoverTOML(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for before, was := range all {
+			if reflect.DeepEqual(was.Services, c.Services) {
+				t.Errorf("files %d and %d are the same", before, file)
+			}
+			same := true
+			for i := range c.Services {
+				same = same && reflect.DeepEqual(was.Services[i].Fence, c.Services[i].Fence)
+			}
+			if want := before < sameFences && file < sameFences; same != want {
+				t.Errorf("files %d and %d have the same fences (%v), want %v", before, file, same, want)
+			}
+		}
+		all = append(all, c)
+	}
+	if _, err := config.Parse("failover.toml", []byte(badTOML())); err == nil || !strings.Contains(err.Error(), "turbo") {
+		t.Errorf("the bad file is refused with %v", err)
+	}
+}
+
+// How long users waited counts from the last good answer before the mark.
+func TestLull(t *testing.T) {
+	b := newBook(io.Discard)
+	if b.lull(byPath) < time.Hour {
+		t.Error("who never had an answer waited for ever")
+	}
+	good := func(after time.Duration) {
+		b.outages[byPath].last = time.Now().Add(-after)
+		b.named(near(outside), byPath, true)
+	}
+	b.named(near(outside), byPath, true)
+	good(time.Hour)
+	b.mark()
+	if d := b.lull(byPath); d > time.Minute {
+		t.Errorf("%v, all of it before the mark", d)
+	}
+	good(2 * time.Minute)
+	good(0)
+	if d := b.lull(byPath); d < 2*time.Minute || d > 3*time.Minute {
+		t.Errorf("%v, want 2 minutes", d)
+	}
+	b.mark()
+	b.outages[byPath].last = time.Now().Add(-time.Minute)
+	if d := b.lull(byPath); d < time.Minute {
+		t.Errorf("%v, and the last good answer was a minute ago", d)
+	}
+}
+
+// The control by itself, with real processes: without a fence two sites are
+// seen to serve, and nothing else is wrong.
+func TestControl(t *testing.T) {
+	needRoot(t)
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	var said bytes.Buffer
+	res, err := Run(context.Background(), Options{Seed: 1, Every: 40 * time.Millisecond, Draasd: build(t, tmp), Out: &said})
+	if err != nil || len(res.Violations) > 0 || res.Control <= 0 || res.Rounds != 0 || res.Interrupted {
+		t.Errorf("the control came to %v\n%v, %s", res, err, &said)
+	}
+	for _, s := range fenced {
+		if res.Dual[s] != 0 || res.Answers[s] == 0 {
+			t.Errorf("%s: two sites for %v, in %d answers", s, res.Dual[s], res.Answers[s])
+		}
+	}
+	if left, err := filepath.Glob(filepath.Join(tmp, "draas-soak-*")); err != nil || len(left) > 0 {
+		t.Errorf("files are left: %v, %v", left, err)
+	}
+}
