@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"bytes"
 	"maps"
 	"slices"
 	"strconv"
@@ -135,12 +136,7 @@ func decodeHand(data []byte) (Event, bool) {
 	r.skip(`,"id":`)
 	e.ID = r.number()
 	r.skip(`,"at":"`)
-	at := r.text()
-	if !r.ok || e.By == "" {
-		return Event{}, false
-	}
-	var err error
-	if e.At, err = time.Parse(time.RFC3339Nano, at); err != nil {
+	if at := r.quoted(); !r.ok || e.By == "" || e.At.UnmarshalText(at) != nil {
 		return Event{}, false
 	}
 	if e.Kind == EventRenew {
@@ -223,18 +219,22 @@ func (r *reader) has(s string) bool {
 
 func (r *reader) skip(s string) { r.ok = r.has(s) }
 
-// text reads up to the closing quote, and takes that too.
-func (r *reader) text() string {
-	for i, c := range r.rest {
-		if c == '"' {
-			s := string(r.rest[:i])
-			r.rest = r.rest[i+1:]
-			r.ok = r.ok && plain(s)
-			return s
-		}
+// quoted reads up to the closing quote, and takes that too.
+func (r *reader) quoted() []byte {
+	i := bytes.IndexByte(r.rest, '"')
+	if i < 0 {
+		r.ok = false
+		return nil
 	}
-	r.ok = false
-	return ""
+	b := r.rest[:i]
+	r.rest = r.rest[i+1:]
+	return b
+}
+
+func (r *reader) text() string {
+	s := string(r.quoted())
+	r.ok = r.ok && plain(s)
+	return s
 }
 
 func (r *reader) number() uint64 {
@@ -242,7 +242,7 @@ func (r *reader) number() uint64 {
 	for i < len(r.rest) && r.rest[i] >= '0' && r.rest[i] <= '9' {
 		i++
 	}
-	n, err := strconv.ParseUint(string(r.rest[:i]), 10, 64)
+	n, err := strconv.ParseUint(string(r.rest[:i]), 10, 64) // makes no copy
 	if err != nil || i > 1 && r.rest[0] == '0' {
 		r.ok = false
 	}

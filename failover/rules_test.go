@@ -199,7 +199,10 @@ func TestServiceLeavesAndComesBack(t *testing.T) {
 	for _, part := range []draas.ServiceID{"shop", "bill"} {
 		c.seePart(part, "primary", draas.Healthy, "primary")
 	}
-	c.run(50 * ms)
+	c.run(450 * ms) // longer than it was until the next renewal
+	if next := c.agents["dr"].Next(c.reading()); next == 0 {
+		t.Fatal("the agent is woken at once for what the file has no more")
+	}
 	c.dead["dr"] = true // its guard lives on, with the permit of the old unit
 	if !c.open("dr") {
 		t.Fatal("nothing is left to be waited out")

@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/draasd/draas"
@@ -12,7 +13,6 @@ type step struct {
 	s       State
 	e       Event
 	actions []Action
-	renewed map[draas.ServiceID]draas.Epoch
 	touched map[draas.ServiceID]*ServiceState // already copied
 }
 
@@ -26,17 +26,16 @@ func Step(s State, e Event) (State, []Action) {
 
 // apply is Step, and tells which permits a renewal renewed.
 func apply(s State, e Event) (State, []Action, map[draas.ServiceID]draas.Epoch) {
-	st := &step{s: s, e: e, touched: make(map[draas.ServiceID]*ServiceState)}
-	st.s.Index = e.Index
+	next := s
+	next.Index = e.Index
 	if e.At.After(s.At) {
-		st.s.At = e.At
+		next.At = e.At
 	}
 	if e.Kind == EventRenew {
 		// The most frequent event by far changes nothing that is kept.
-		st.renew()
-		return st.s, nil, st.renewed
+		return next, nil, s.renewed(&e)
 	}
-	st.s = st.s.clone()
+	st := &step{s: next.clone(), e: e, touched: make(map[draas.ServiceID]*ServiceState)}
 	ids := st.s.ServiceIDs()
 	if st.current() {
 		st.dispatch()
@@ -69,8 +68,12 @@ func (s *step) current() bool {
 	if s.e.Kind == EventHello || s.e.Kind == EventGeneration {
 		return true // by no daemon that the log knows yet
 	}
-	m := s.s.Members[s.e.By]
-	return m != nil && m.Incarnation == s.e.Incarnation
+	return s.s.knows(&s.e)
+}
+
+func (s *State) knows(e *Event) bool {
+	m := s.Members[e.By]
+	return m != nil && m.Incarnation == e.Incarnation
 }
 
 func (s *step) dispatch() {
@@ -128,23 +131,32 @@ func (s *step) service(id draas.ServiceID) *ServiceState {
 	return sv
 }
 
-// renew says which permits the renewal holds good for: those of the epoch in
+// renewed says which permits a renewal holds good for: those of the epoch in
 // force, at the site that holds it, not revoked.
-func (s *step) renew() {
-	if !s.current() {
-		return
+func (s *State) renewed(e *Event) map[draas.ServiceID]draas.Epoch {
+	if !s.knows(e) {
+		return nil
 	}
-	s.renewed = make(map[draas.ServiceID]draas.Epoch, len(s.e.Permits))
-	for id, epoch := range s.e.Permits {
-		sv := s.s.Services[id]
-		if sv == nil {
+	good := e.Permits // as a rule all
+	for id, epoch := range e.Permits {
+		if s.renews(e.By, id, epoch) {
 			continue
 		}
-		site, current, held := sv.Holder()
-		if held && site.Member() == s.e.By && current == epoch {
-			s.renewed[id] = epoch
+		if len(good) == len(e.Permits) {
+			good = maps.Clone(e.Permits)
 		}
+		delete(good, id)
 	}
+	return good
+}
+
+func (s *State) renews(by draas.MemberID, id draas.ServiceID, epoch draas.Epoch) bool {
+	sv := s.Services[id]
+	if sv == nil {
+		return false
+	}
+	site, current, held := sv.Holder()
+	return held && site.Member() == by && current == epoch
 }
 
 // enter moves a service to a phase and records it.

@@ -119,28 +119,19 @@ func (a *Agent) proposeHello(c *Commands, now draas.Reading) {
 // the members that can be heard have the same; tells of a file read since the
 // start; and a newer version of Step when all can step by it.
 func (a *Agent) proposeRules(c *Commands, now draas.Reading) {
-	p := a.cfg.Policy
-	me := a.state.Members[a.cfg.Self]
-	if a.state.Version >= 2 && me.Digest != p.Digest {
-		a.propose(c, "offer "+p.Digest, now, func() Event {
-			e := a.event(EventOffer, now)
-			e.Hello = &Hello{Boot: a.cfg.Boot, Digest: p.Digest, Version: a.cfg.Version}
-			return e
-		})
+	me, digest := a.state.Members[a.cfg.Self], a.cfg.Policy.Digest
+	if a.state.Version >= 2 && me.Digest != digest {
+		a.offer(c, "offer "+digest, false, now)
 	}
 	if me.Moved && now.Boot >= a.serveAfter {
-		a.propose(c, "settled", now, func() Event {
-			e := a.event(EventOffer, now)
-			e.Hello = &Hello{Boot: a.cfg.Boot, Digest: p.Digest, Version: a.cfg.Version, Settled: true}
-			return e
-		})
+		a.offer(c, "settled", true, now)
 	}
-	if p.Digest != a.state.Policy.Digest {
-		if a.state.Version >= 2 && me.Digest != p.Digest || !a.state.agreed(&p) {
+	if digest != a.state.Policy.Digest {
+		if a.state.Version >= 2 && me.Digest != digest || !a.state.agreed(&a.cfg.Policy) {
 			return
 		}
-		a.propose(c, "policy "+p.Digest, now, func() Event {
-			e := a.event(EventPolicy, now)
+		a.propose(c, "policy "+digest, now, func() Event {
+			p, e := a.cfg.Policy, a.event(EventPolicy, now)
 			e.Policy = &p
 			return e
 		})
@@ -148,11 +139,20 @@ func (a *Agent) proposeRules(c *Commands, now draas.Reading) {
 	}
 	if v := a.state.capable(); v > max(a.state.Version, 1) {
 		a.propose(c, fmt.Sprintf("version %d", v), now, func() Event {
-			e := a.event(EventVersion, now)
+			p, e := a.cfg.Policy, a.event(EventVersion, now)
 			e.Version, e.Policy = v, &p
 			return e
 		})
 	}
+}
+
+// offer tells of the file that this daemon has read.
+func (a *Agent) offer(c *Commands, key string, settled bool, now draas.Reading) {
+	a.propose(c, key, now, func() Event {
+		e := a.event(EventOffer, now)
+		e.Hello = &Hello{Boot: a.cfg.Boot, Digest: a.cfg.Policy.Digest, Version: a.cfg.Version, Settled: settled}
+		return e
+	})
 }
 
 // proposeLags brings the log's idea of the copies at this site up to date. It
@@ -168,12 +168,16 @@ func (a *Agent) proposeLags(c *Commands, now draas.Reading) {
 		if told && !worthTelling(was, l, policy.MaxLoss) {
 			continue
 		}
-		a.propose(c, fmt.Sprintf("lag %s %d %t %v", id, sv.Epoch, l.Known, l.Behind), now, func() Event {
-			e := a.event(EventLag, now)
-			e.Service, e.Site, e.Epoch, e.Lag = id, a.ownSite(), sv.Epoch, &l
-			return e
-		})
+		a.tellLag(c, id, sv.Epoch, l, now)
 	}
+}
+
+func (a *Agent) tellLag(c *Commands, id draas.ServiceID, epoch draas.Epoch, l Lag, now draas.Reading) {
+	a.propose(c, fmt.Sprintf("lag %s %d %t %v", id, epoch, l.Known, l.Behind), now, func() Event {
+		e := a.event(EventLag, now)
+		e.Service, e.Site, e.Epoch, e.Lag = id, a.ownSite(), epoch, &l
+		return e
+	})
 }
 
 // worthTelling: another answer to whether the site may take over, or another
@@ -360,23 +364,30 @@ func (a *Agent) renew(c *Commands, now draas.Reading) {
 	if now.Boot < a.serveAfter {
 		return
 	}
-	held := make(map[draas.ServiceID]draas.Epoch)
+	for id := range a.renewNext {
+		if _, has := a.state.Policy.Services[id]; !has {
+			delete(a.renewNext, id) // the file has it no more
+		}
+	}
 	due := false
 	for _, id := range a.serviceIDs() {
-		site, epoch, ok := a.state.Services[id].Holder()
+		site, _, ok := a.state.Services[id].Holder()
 		if !ok || site != a.ownSite() {
 			delete(a.renewNext, id)
 			continue
 		}
-		held[id] = epoch
-		if next, known := a.renewNext[id]; !known || now.Boot >= next {
-			due = true
+		next, known := a.renewNext[id]
+		if !known {
+			a.renewNext[id] = now.Boot
 		}
+		due = due || !known || now.Boot >= next
 	}
 	if !due {
 		return
 	}
-	for id := range held {
+	held := make(map[draas.ServiceID]draas.Epoch, len(a.renewNext))
+	for id := range a.renewNext {
+		held[id] = a.state.Services[id].Epoch
 		a.renewNext[id] = now.Boot + a.state.Policy.Services[id].Renew
 	}
 	e := a.event(EventRenew, now)

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -365,7 +364,7 @@ func (c *Core) NextDeadline(now draas.Reading) time.Duration {
 }
 
 // Propose asks for an entry. It is forwarded to the leader if that is another
-// member. No error does not mean that it will be committed: the machine's
+// member; data belongs to the log from then on. No error does not mean that it will be committed: the machine's
 // Apply tells. A proposal that is lost must be proposed again, and one that
 // seemed lost can still be committed.
 func (c *Core) Propose(data []byte) error {
@@ -377,7 +376,7 @@ func (c *Core) Propose(data []byte) error {
 	}
 	var dropped error
 	err := c.guard(func() error {
-		dropped = c.node.Propose(slices.Clone(data))
+		dropped = c.node.Propose(data)
 		return nil
 	})
 	switch {

@@ -72,13 +72,15 @@ func (c *Core) envelopeWith(kind messageKind, to *peer, others []hearsay, size i
 // blank reports whether this member's log is empty.
 func (c *Core) blank() bool { return c.meta.Joining && c.last() == 0 }
 
+var errNotForUs = errors.New("it is not for this member, or its own")
+
 // Receive takes a message from a peer. One that makes no sense is counted and
 // dropped.
 func (c *Core) Receive(m Message) {
 	if c.failed != nil {
 		return
 	}
-	err := errors.New("it is not for this member, or its own")
+	err := errNotForUs
 	if m.From != c.cfg.Self && m.From != "" && len(m.From) <= maxMemberName && m.To == c.cfg.Self {
 		_ = c.guard(func() error { // kept in c.failed, returned by Process
 			var fatal error

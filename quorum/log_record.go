@@ -142,12 +142,15 @@ func readHeader(name string, data []byte, magic string, seq uint64, meta *Cluste
 }
 
 func headCRC(seq uint64, offset int64, t recordType, length uint32) uint32 {
-	var b [21]byte
-	binary.BigEndian.PutUint64(b[:], seq)
-	binary.BigEndian.PutUint64(b[8:], uint64(offset))
-	b[16] = byte(t)
-	binary.BigEndian.PutUint32(b[17:], length)
-	return crc32.Checksum(b[:], castagnoli)
+	return crc32.Checksum(appendHead(nil, seq, offset, t, length), castagnoli)
+}
+
+// appendHead adds what the checksum of a record's head is of.
+func appendHead(b []byte, seq uint64, offset int64, t recordType, length uint32) []byte {
+	b = binary.BigEndian.AppendUint64(b, seq)
+	b = binary.BigEndian.AppendUint64(b, uint64(offset))
+	b = append(b, byte(t))
+	return binary.BigEndian.AppendUint32(b, length)
 }
 
 // appendRecord frames a payload; b holds the file up to there.
@@ -156,8 +159,11 @@ func appendRecord(b []byte, seq uint64, t recordType, payload []byte) []byte {
 }
 
 func appendRecordAt(b []byte, seq uint64, offset int64, t recordType, payload []byte) []byte {
-	head := headCRC(seq, offset, t, uint32(len(payload)))
-	b = append(b, byte(t))
+	// Worked out in the place where the record will stand, to need no other.
+	n := len(b)
+	b = appendHead(b, seq, offset, t, uint32(len(payload)))
+	head := crc32.Checksum(b[n:], castagnoli)
+	b = append(b[:n], byte(t))
 	b = binary.BigEndian.AppendUint32(b, uint32(len(payload)))
 	b = binary.BigEndian.AppendUint32(b, head)
 	b = binary.BigEndian.AppendUint32(b, crc32.Update(head, castagnoli, payload))

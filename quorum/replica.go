@@ -190,7 +190,7 @@ func (r *Replica) Process(now draas.Reading) (Output, error) {
 		if err := r.agent.Superseded(); err != nil {
 			return out, err
 		}
-		out.Messages = append(out.Messages, messages...)
+		out.Messages = join(out.Messages, messages)
 		if leader := r.core.leader(); leader != r.leader {
 			// What was on its way to the old leader may be lost.
 			r.leader = leader
@@ -221,11 +221,18 @@ func (r *Replica) Process(now draas.Reading) (Output, error) {
 	if err != nil {
 		return out, err
 	}
-	out.Messages = append(out.Messages, messages...)
+	out.Messages = join(out.Messages, messages)
 	out.Actions, r.actions = r.actions, nil
 	out.Commands.Close, out.Commands.Steps, out.Commands.Fence = r.wanted.Close, r.wanted.Steps, r.wanted.Fence
 	out.Changed = r.index != before
 	return out, nil
+}
+
+func join(a, b []Message) []Message {
+	if len(a) == 0 {
+		return b
+	}
+	return append(a, b...)
 }
 
 // Next says how long the caller may wait before the next Process, if nothing
