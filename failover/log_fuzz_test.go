@@ -9,19 +9,40 @@ import (
 	"testing"
 )
 
-// FuzzEvent: what is read of an entry is what would be written of it again.
+// FuzzEvent: an entry is read and written as encoding/json would, whichever of
+// the codecs does it, and what is read of it is what would be written again.
 func FuzzEvent(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		e, err := Decode(data)
+		var slow Event
+		slowErr := json.Unmarshal(data, &slow)
 		if err != nil {
+			if slowErr == nil && slow.Kind != "" && slow.By != "" && len(data) <= MaxEvent {
+				t.Fatalf("%s is not read: %v", data, err)
+			}
 			return
 		}
-		if e.Kind == "" || e.By == "" || e.Index != 0 {
-			t.Fatalf("accepted %+v", e)
+		if slowErr != nil || e.Kind == "" || e.By == "" || e.Index != 0 {
+			t.Fatalf("accepted %+v, encoding/json: %v", e, slowErr)
+		}
+		if !e.At.Equal(slow.At) {
+			t.Fatalf("%s: %v, encoding/json reads %v", data, e.At, slow.At)
+		}
+		same := slow
+		same.At = e.At // the same instant, in a zone of its own
+		if !reflect.DeepEqual(e, same) {
+			t.Fatalf("%s:\n%+v\nencoding/json reads\n%+v", data, e, slow)
 		}
 		out, err := e.Encode()
+		plainly, slowErr := json.Marshal(e)
 		if err != nil {
+			if slowErr == nil && len(plainly) <= MaxEvent {
+				t.Fatalf("%s is not written: %v", data, err)
+			}
 			return // longer when it is escaped, or a stamp that JSON has no form for
+		}
+		if slowErr != nil || !bytes.Equal(out, plainly) {
+			t.Fatalf("written as\n%s\nby encoding/json as\n%s, %v", out, plainly, slowErr)
 		}
 		again, err := Decode(out)
 		if err != nil {
