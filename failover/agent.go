@@ -53,6 +53,7 @@ type Agent struct {
 
 	closed   map[draas.ServiceID]draas.Epoch // observed closed up to
 	views    map[viewKey]Observation         // what this member sees now
+	viewsAt  uint64                          // revision at which the log knew all of them; 0: not known
 	started  map[timerKey]time.Duration      // timers being measured
 	pending  map[string]proposal             // proposals under way
 	extended map[draas.ServiceID]permit      // last handed to the guard
@@ -258,7 +259,7 @@ func (a *Agent) grant(id draas.ServiceID, epoch draas.Epoch, event uint64) {
 func (a *Agent) Look(o Observation) {
 	key := viewKey{o.Service, o.Site, o.Peer}
 	if was, known := a.views[key]; !known || was != o {
-		a.views[key], a.fresh = o, true
+		a.views[key], a.viewsAt, a.fresh = o, 0, true
 	}
 }
 

@@ -191,6 +191,9 @@ func worthTelling(was, now Lag, allowed time.Duration) bool {
 
 // proposeViews brings the log's idea of what this member sees up to date.
 func (a *Agent) proposeViews(c *Commands, now draas.Reading) {
+	if a.viewsAt != 0 && a.viewsAt == a.revision {
+		return // nothing has changed since
+	}
 	var news []viewKey
 	for k, o := range a.views {
 		known := a.known(k, o)
@@ -199,6 +202,7 @@ func (a *Agent) proposeViews(c *Commands, now draas.Reading) {
 		}
 	}
 	if len(news) == 0 {
+		a.viewsAt = a.revision
 		return
 	}
 	sortViews(news)
