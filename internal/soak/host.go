@@ -35,6 +35,7 @@ type host struct {
 	sick  int       // how many keep the disk from working
 	well  time.Time // when the last of them ended
 	left  bool      // it was asked to leave the cluster
+	torn  time.Time // when its key and its certificate were last put into place, one after the other
 }
 
 // furnishDisk gives the member's data a small disk of its own, the machine a
@@ -222,15 +223,31 @@ func (h *host) expectLeave() {
 	h.left = true
 }
 
-// excused reports whether the daemon had to end: it was asked to leave the
-// cluster; or its disk did not work, without which it must not go on, and it
-// said why.
+// afterRotation is how long after another certificate a process may have met
+// the new key beside the old certificate as it started, and wordsOfRotation
+// what it says then.
+const (
+	afterRotation   = 2 * time.Second
+	wordsOfRotation = "private key does not match public key"
+)
+
+func (h *host) rotated() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.torn = time.Now()
+}
+
+// excused reports whether the process had to end: it started between the two
+// files of a rotation; the daemon was asked to leave the cluster; or its disk
+// did not work, without which it must not go on, and it said why.
 func (h *host) excused(p *process, err error, said string) bool {
 	h.mu.Lock()
-	sick, left := h.sick > 0 || time.Since(h.well) < afterSickness, h.left
+	sick, left, torn := h.sick > 0 || time.Since(h.well) < afterSickness, h.left, time.Since(h.torn) < afterRotation
 	h.mu.Unlock()
 	var exit *exec.ExitError
 	switch {
+	case torn && strings.Contains(said, wordsOfRotation):
+		return true
 	case p != h.daemon:
 		return false
 	case left && errors.As(err, &exit) && exit.ExitCode() == exitLeft:

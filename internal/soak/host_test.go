@@ -160,6 +160,19 @@ func TestLeaveIsAnExcuse(t *testing.T) {
 	}
 }
 
+// Who starts between the two files of a rotation may end, and for that reason.
+func TestRotationIsAnExcuse(t *testing.T) {
+	h := &host{daemon: &process{}, guard: &process{}}
+	const said = "load own certificate: tls: private key does not match public key"
+	if h.excused(h.daemon, nil, said) {
+		t.Error("nothing was rotated")
+	}
+	h.rotated()
+	if !h.excused(h.daemon, nil, said) || !h.excused(h.guard, nil, said) || h.excused(h.daemon, nil, "no such file") {
+		t.Error("its certificate was just exchanged")
+	}
+}
+
 // Who is off has no link and no process, and comes back as another boot.
 func TestPower(t *testing.T) {
 	t.Parallel()

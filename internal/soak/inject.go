@@ -147,7 +147,10 @@ func (s *stage) rotate(member string, days int) error {
 	h := s.hosts[member]
 	cmd := exec.Command(s.draasd, "issue", member, "--replace", "--days", fmt.Sprint(days),
 		"--ca", filepath.Join(s.dir, "cluster", "ca"), "--out", filepath.Join(h.dir, "tls"))
-	if out, err := cmd.CombinedOutput(); err != nil {
+	h.rotated() // as it begins and, below, as it ends
+	out, err := cmd.CombinedOutput()
+	h.rotated()
+	if err != nil {
 		return fmt.Errorf("issue a certificate to %s: %w: %s", member, err, out)
 	}
 	h.hangUp()

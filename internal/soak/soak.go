@@ -134,7 +134,7 @@ func (r *soak) open(ctx context.Context) error {
 			return fmt.Errorf("activate %s: %w", s, err)
 		}
 	}
-	if err := await(ctx, settleLimit, func(ctx context.Context) error { return r.operators.settled(ctx, fenced) }); err != nil {
+	if err := r.well(ctx); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
 	r.learn(ctx)
@@ -222,10 +222,15 @@ func (r *soak) conclude(ctx context.Context, n int) error {
 	return nil
 }
 
+// well waits until the cluster is settled.
+func (s *stage) well(ctx context.Context) error {
+	return await(ctx, settleLimit, func(ctx context.Context) error { return s.operators.settled(ctx, fenced) })
+}
+
 // settle waits until everything is as it has to be.
 func (r *soak) settle(ctx context.Context) error {
 	from := time.Now()
-	err := await(ctx, settleLimit, func(ctx context.Context) error { return r.operators.settled(ctx, fenced) })
+	err := r.well(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.book.violate("the cluster did not settle: %v", err)

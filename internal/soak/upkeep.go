@@ -18,7 +18,7 @@ import (
 type chore struct {
 	name   string
 	do     func(context.Context) error
-	closes bool // the fences are made anew, and are shut until the next renewal
+	closes bool // the fences are made anew, and shut until the next renewal
 }
 
 // lullLimit is how long users outside may go without a good answer meanwhile.
@@ -30,6 +30,12 @@ const lullLimit = time.Second
 const (
 	upkeepFirst = 2
 	upkeepEvery = 10
+)
+
+// What an operator asks for before trouble, and after it.
+var (
+	quiet  = failover.Request{Ask: failover.AskPause, Operator: "soak", Reason: "upkeep", For: time.Minute}
+	resume = failover.Request{Ask: failover.AskResume, Operator: "soak"}
 )
 
 // upkeep is a round without faults. All is well as it begins.
@@ -60,7 +66,7 @@ func (r *soak) chores() []chore {
 	}
 	for file := 1; file < len(files); file++ {
 		all = append(all, chore{name: fmt.Sprintf("file %d", file), closes: file >= sameFences,
-			do: func(ctx context.Context) error { return r.otherFile(ctx, file) }})
+			do: func(ctx context.Context) error { return r.otherFile(ctx, file, file >= sameFences) }})
 	}
 	return all
 }
@@ -82,7 +88,7 @@ func (r *soak) unnoticed(ctx context.Context, c chore) error {
 	r.book.mark()
 	err = c.do(ctx)
 	if err == nil {
-		err = await(ctx, settleLimit, func(ctx context.Context) error { return r.operators.settled(ctx, fenced) })
+		err = r.well(ctx)
 	}
 	if err != nil {
 		if ctx.Err() == nil {
@@ -108,13 +114,23 @@ func (r *soak) unnoticed(ctx context.Context, c chore) error {
 	if err != nil {
 		return err
 	}
-	for site, text := range words {
-		if !c.closes && strings.Contains(text, `msg="fence closed"`) {
-			r.book.violate("upkeep: %s: the guard of %s closed a fence: %s", c.name, site, lastLine(text))
+	for _, s := range fenced {
+		if line := closing(words[before[s].site], s); !c.closes && line != "" {
+			r.book.violate("upkeep: %s: the permit of %s was lost: %s", c.name, s, line)
 		}
 	}
 	r.result.Chores++
 	return nil
+}
+
+// closing is the line in which a guard says that it closed a service's fence.
+func closing(said, service string) string {
+	for line := range strings.Lines(said) {
+		if strings.Contains(line, `msg="fence closed"`) && strings.Contains(line, "service="+service+" ") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
 }
 
 // grown waits until everybody is old enough to know SIGHUP.
@@ -168,8 +184,16 @@ func guardsSay(ctx context.Context, said func() (map[string]string, error), word
 }
 
 // otherFile gives everybody another file: the daemons switch together, and the
-// guards say that they follow.
-func (r *soak) otherFile(ctx context.Context, file int) error {
+// guards say that they follow. If fences are to close over it nothing is to
+// move: that is what a pause is for.
+func (r *soak) otherFile(ctx context.Context, file int, closes bool) error {
+	if closes {
+		for _, s := range fenced {
+			if err := r.operators.insist(ctx, witness, s, quiet); err != nil {
+				return err
+			}
+		}
+	}
 	before, err := r.operators.policy(ctx)
 	if err != nil {
 		return err
@@ -188,7 +212,22 @@ func (r *soak) otherFile(ctx context.Context, file int) error {
 		}
 		return err
 	})
-	return errors.Join(err, guardsSay(ctx, said, "file read again, the fences follow it"))
+	err = errors.Join(err, guardsSay(ctx, said, "file read again, the fences follow it"))
+	if err != nil || !closes {
+		return err
+	}
+	if err := r.well(ctx); err != nil {
+		return err
+	}
+	if err := await(ctx, settleLimit, r.operators.healthy); err != nil {
+		return err
+	}
+	for _, s := range fenced {
+		if err := r.operators.insist(ctx, witness, s, resume); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // badFile gives everybody a file that is no good, which all refuse, and then
@@ -283,7 +322,6 @@ func (r *soak) paused(ctx context.Context) (err error) {
 			r.book.violate("upkeep: paused: %v", err)
 		}
 	}()
-	quiet := failover.Request{Ask: failover.AskPause, Operator: "soak", Reason: "to see it hold", For: time.Minute}
 	if err := r.operators.insist(ctx, witness, byPath, quiet); err != nil {
 		return err
 	}
@@ -314,7 +352,7 @@ func (r *soak) paused(ctx context.Context) (err error) {
 	if now[byPath] != before[byPath] {
 		return fmt.Errorf("%s was active as %+v and is as %+v", byPath, before[byPath], now[byPath])
 	}
-	if err := r.operators.insist(ctx, dr, byPath, failover.Request{Ask: failover.AskResume, Operator: "soak"}); err != nil {
+	if err := r.operators.insist(ctx, dr, byPath, resume); err != nil {
 		return err
 	}
 	return moved(byPath)

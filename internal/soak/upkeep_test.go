@@ -68,6 +68,18 @@ func TestLull(t *testing.T) {
 	}
 }
 
+func TestClosing(t *testing.T) {
+	const said = `time=x level=INFO msg="fence opened" service=kern kind=kernel
+time=y level=INFO msg="fence closed" member=dr service=kern kind=kernel took=1ms
+`
+	if line := closing(said, byKernel); !strings.HasPrefix(line, "time=y") {
+		t.Errorf("found %q", line)
+	}
+	if line := closing(said, byPath); line != "" {
+		t.Errorf("found %q of another service", line)
+	}
+}
+
 // The control by itself, with real processes: without a fence two sites are
 // seen to serve, and nothing else is wrong.
 func TestControl(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/draasd/draas"
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/failover"
 )
@@ -83,6 +84,22 @@ func (o *operators) certificates(ctx context.Context, asked string) (map[string]
 		ends[string(r.Member)] = r.CertificateEnds
 	}
 	return ends, nil
+}
+
+// healthy says who does not see a service well where it is active.
+func (o *operators) healthy(ctx context.Context) error {
+	s, err := o.status(ctx, witness)
+	if err != nil {
+		return err
+	}
+	for _, sv := range s.Services {
+		for _, v := range sv.Views {
+			if v.Site == sv.Active && v.Verdict != draas.Healthy {
+				return fmt.Errorf("%s sees %s %s at %s: %s", v.Vantage, sv.ID, v.Verdict, v.Site, v.Detail)
+			}
+		}
+	}
+	return nil
 }
 
 // heldByPause says that the latest decision on the path service is not to move
