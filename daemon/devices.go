@@ -29,8 +29,8 @@ type siteDevice struct {
 }
 
 // deviceLink has old sites switched off, as the decision commands. Each runs
-// until all its devices have confirmed, or the decision does not want it any
-// more.
+// until all its devices have confirmed at one time, or the decision does not
+// want it any more.
 type deviceLink struct {
 	log *slog.Logger
 	off func(unit draas.ServiceID, epoch draas.Epoch, evidence string) // tells the main loop
@@ -96,14 +96,13 @@ func (l *deviceLink) wait() {
 func (l *deviceLink) run(ctx context.Context, c failover.FenceCommand, devices []siteDevice) {
 	log := l.log.With("service", c.Service, "site", c.Site, "epoch", c.Epoch)
 	log.Warn("switching the old site off", "devices", len(devices))
+	// Who has confirmed is asked again as long as another has not: somebody may
+	// have switched it on meanwhile.
 	confirmed := make([]bool, len(devices))
 	errs := make([]string, len(devices)) // the last that were logged
 	for ctx.Err() == nil {
 		var each sync.WaitGroup
 		for i, d := range devices {
-			if confirmed[i] {
-				continue
-			}
 			each.Go(func() {
 				err := d.Off(ctx, d.service, c.Site, c.Epoch)
 				confirmed[i] = err == nil
