@@ -243,6 +243,24 @@ func (g *generator) apart(at time.Duration) Fault {
 
 func (g *generator) soon() time.Duration { return between(g.r, 0, 2*g.unit) }
 
+// copied is a machine that is copied, perhaps while its service is to move.
+func (g *generator) copied(unit, part draas.ServiceID) []Fault {
+	g.lost = true
+	f := Fault{Kind: Clone, On: g.all[g.r.IntN(len(g.all))], By: between(g.r, g.unit/8, g.lease), For: 2 * g.lasting()}
+	if g.p.version() == 0 {
+		f.By = 0 // version 1 takes a copy that starts twice for the machine
+	}
+	switch g.r.IntN(4) {
+	case 0:
+		f.On = Active
+		return []Fault{f, {At: g.soon(), Kind: Operator, On: Leader, What: "switchover", Service: unit}}
+	case 1:
+		f.On = Active
+		return []Fault{{Kind: Service, On: Active, Service: part, For: g.lasting()}, {At: g.soon(), Kind: Clone, On: f.On, By: f.By, For: f.For}}
+	}
+	return []Fault{f}
+}
+
 // recipe draws one fault, or several that together are worse than each.
 func (g *generator) recipe() []Fault {
 	unit := g.units[g.r.IntN(len(g.units))]
@@ -256,12 +274,7 @@ func (g *generator) recipe() []Fault {
 		g.lost = true
 		return []Fault{{Kind: Rollback, On: g.all[g.r.IntN(len(g.all))], By: g.duration(), For: g.duration()}}
 	case 28: // a machine is copied and both run
-		g.lost = true
-		f := Fault{Kind: Clone, On: g.all[g.r.IntN(len(g.all))], By: g.duration(), For: g.lasting(), N: g.r.IntN(4) / 3}
-		if g.p.version() == 0 {
-			f.By = 0 // version 1 takes a copy that starts twice for the machine
-		}
-		return []Fault{f}
+		return g.copied(unit, part)
 	case 27: // a disk is lost
 		g.lost = true
 		return []Fault{{Kind: Wipe, On: g.all[g.r.IntN(len(g.all))], For: g.duration()}}

@@ -253,4 +253,4 @@ func (p *Params) bound() time.Duration {
 
 // identified is within what time two daemons with one identity are found out
 // that others hear.
-func (p *Params) identified() time.Duration { return 4*p.Election + 500*ms }
+func (p *Params) identified() time.Duration { return 6*p.Election + 500*ms }

@@ -83,16 +83,11 @@ func decisionBugs() []Bug {
 			Breaks: "members step by the newest version that they know, without waiting for one that does not know it",
 			Rules:  []string{"section 4"},
 			Edits: []Edit{
-				// The witness was not upgraded yet.
-				{
-					File: "failover/members.go",
-					Old:  "	text := fmt.Sprintf(\"%s started\", s.e.By)\n",
-					New:  "	if s.e.By == \"witness\" {\n		m.Version = 1\n	}\n	text := fmt.Sprintf(\"%s started\", s.e.By)\n",
-				},
+				// A program of version 1 does what it knows.
 				{
 					File: "failover/agent.go",
 					Old:  "	before := a.state\n",
-					New:  "	before := a.state\n	if a.cfg.Self == \"witness\" {\n		before.Version = min(before.Version, 1)\n	}\n",
+					New:  "	before := a.state\n	before.Version = min(before.Version, a.cfg.Version)\n",
 				},
 				{
 					File: "failover/members.go",

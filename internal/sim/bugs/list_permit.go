@@ -100,5 +100,32 @@ func permitBugs() []Bug {
 				New:  "	_ = open\n",
 			}},
 		},
+		{
+			Name:   "copy-releases",
+			Breaks: "a copy of the active machine releases its permit, and takes it over, as soon as it is up",
+			Rules:  []string{"rule 1"},
+			Edits: []Edit{
+				{
+					File: "failover/tick.go",
+					Old:  "sv.Revoked && !sv.Released && now.Boot >= a.serveAfter {",
+					New:  "sv.Revoked && !sv.Released {",
+				},
+				{
+					File: "failover/tick.go",
+					Old:  "case sv.Active == a.ownSite() && now.Boot < a.serveAfter:",
+					New:  "case sv.Active == a.ownSite() && now.Boot < 0:",
+				},
+			},
+		},
+		{
+			Name:   "copy-restarts",
+			Breaks: "a copy of the active machine whose daemon starts a second time renews at once",
+			Rules:  []string{"rule 1"},
+			Edits: []Edit{{
+				File: "failover/agent.go",
+				Old:  "(old.Boot != a.cfg.Boot || old.Moved)",
+				New:  "old.Boot != a.cfg.Boot",
+			}},
+		},
 	}
 }
