@@ -66,8 +66,11 @@ func (c *Client) ExtendAll(ctx context.Context, all []Extension) ([]Extended, er
 	var results []Extended
 	for some := range slices.Chunk(all, maxExtensions) {
 		r, err := c.call(ctx, request{Op: opExtendAll, Extend: some})
-		if err == nil && (len(r.Services) != len(some) || len(r.Refused) != len(some)) {
-			err = fmt.Errorf("hear guard: %d answers to %d extensions", len(r.Services), len(some))
+		if err == nil && len(r.Refused) != len(some) {
+			err = fmt.Errorf("hear guard: %d answers to %d extensions", len(r.Refused), len(some))
+		}
+		if err == nil {
+			err = r.about(some)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("guard extend: %w", err)
@@ -104,6 +107,9 @@ func (c *Client) Status(ctx context.Context) ([]Status, error) {
 
 func (c *Client) one(ctx context.Context, req request) (Status, error) {
 	r, err := c.call(ctx, req)
+	if err == nil {
+		err = r.about([]Extension{{Service: req.Service}})
+	}
 	var st Status
 	if len(r.Services) == 1 {
 		st = r.Services[0]
@@ -112,6 +118,20 @@ func (c *Client) one(ctx context.Context, req request) (Status, error) {
 		return st, fmt.Errorf("guard %s %s: %w", req.Op, req.Service, err)
 	}
 	return st, nil
+}
+
+// about reports an answer that is to something else: what says nothing of the
+// service does not say that its fence is closed.
+func (r *reply) about(asked []Extension) error {
+	if len(r.Services) != len(asked) {
+		return fmt.Errorf("hear guard: the status of %d services, asked was %d", len(r.Services), len(asked))
+	}
+	for i, x := range asked {
+		if r.Services[i].Service != x.Service {
+			return fmt.Errorf("hear guard: the status of %q, asked was %q", bounded(string(r.Services[i].Service), 64), x.Service)
+		}
+	}
+	return nil
 }
 
 // call asks once, and once more on a new connection when an idle one turns out
@@ -170,9 +190,18 @@ func roundTrip(conn *clientConn, line []byte) (reply, error) {
 	if err != nil {
 		return reply{}, fmt.Errorf("hear guard: %w", err)
 	}
-	var r reply
-	if err := json.Unmarshal(answer, &r); err != nil {
+	r, err := decodeReply(answer)
+	if err != nil {
 		return reply{}, fmt.Errorf("hear guard: %w", err)
+	}
+	return r, nil
+}
+
+// decodeReply passes over what it does not know: the guard may be a newer one.
+func decodeReply(line []byte) (reply, error) {
+	var r reply
+	if err := json.Unmarshal(line, &r); err != nil {
+		return reply{}, err
 	}
 	return r, nil
 }

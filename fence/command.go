@@ -106,12 +106,3 @@ func (w *firstBytes) String() string {
 	defer w.mu.Unlock()
 	return w.buf.String()
 }
-
-// firstWord is the first word of a command's output.
-func firstWord(s string) string {
-	fields := strings.Fields(s)
-	if len(fields) == 0 {
-		return ""
-	}
-	return fields[0]
-}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -185,8 +186,14 @@ func (s *Systemd) State(ctx context.Context) (State, error) {
 	if err != nil {
 		return Unknown, fmt.Errorf("check: %w", err)
 	}
-	word := firstWord(o.output)
-	switch word {
+	return s.read(o)
+}
+
+// read reads what `systemctl is-active` printed: a word that stands alone in
+// the first line. What only begins like it may be anybody's complaint.
+func (s *Systemd) read(o outcome) (State, error) {
+	word, _, _ := strings.Cut(strings.TrimLeft(o.output, "\n"), "\n")
+	switch strings.TrimSpace(word) {
 	case "inactive", "failed":
 		// A unit that does not exist is called inactive too, with exit code 4
 		// ("status unknown") by those versions that tell the two apart.

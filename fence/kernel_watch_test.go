@@ -1,6 +1,9 @@
 package fence
 
 import (
+	"encoding/binary"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/mdlayher/netlink"
@@ -53,13 +56,42 @@ func TestTouches(t *testing.T) {
 	}
 }
 
+// FuzzTouches: only what a plain reading of the message finds to be another's,
+// or a renewal, is passed over; what cannot be read is not.
 func FuzzTouches(f *testing.F) {
 	for _, m := range []netlink.Message{told(unix.NFT_MSG_DELTABLE, unix.NFPROTO_INET, "draas_shop"), told(unix.NFT_MSG_NEWSETELEM, unix.NFPROTO_INET, "draas_shop", "open")} {
 		f.Add(uint16(m.Header.Type), m.Data)
 	}
 	f.Add(uint16(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_DELRULE), []byte{1, 0, 0, 0, 3, 0, 1, 0})
+	f.Add(uint16(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWRULE), told(0, unix.NFPROTO_INET, "draas_shop", "permit", "x").Data)
 	r := newRuleset("shop", []uint16{443}, []byte{unix.IPPROTO_TCP}, nil)
 	f.Fuzz(func(t *testing.T, kind uint16, data []byte) {
-		_ = touches(netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(kind)}, Data: data}, r)
+		got := touches(netlink.Message{Header: netlink.Header{Type: netlink.HeaderType(kind)}, Data: data}, r)
+		renewal := map[uint16]string{unix.NFT_MSG_NEWRULE: "permit", unix.NFT_MSG_DELRULE: "permit", unix.NFT_MSG_NEWSETELEM: "open", unix.NFT_MSG_DELSETELEM: "open"}[kind&0xff]
+		plain := slices.Contains([]uint16{unix.NFT_MSG_NEWTABLE, unix.NFT_MSG_DELTABLE, unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_NEWSET, unix.NFT_MSG_DELSET}, kind&0xff)
+		if kind>>8 != unix.NFNL_SUBSYS_NFTABLES || renewal == "" && !plain || len(data) >= 4 && data[0] != unix.NFPROTO_INET {
+			if got {
+				t.Fatalf("message %x is none of ours", kind)
+			}
+			return
+		}
+		texts := map[uint16]string{}
+		readable := len(data) >= 4
+		for rest := data[min(4, len(data)):]; len(rest) >= 4 && readable; {
+			size := int(binary.NativeEndian.Uint16(rest))
+			if size == 0 {
+				size = 4 // the library reads an empty attribute
+			}
+			if readable = size >= 4 && size <= len(rest); readable {
+				texts[binary.NativeEndian.Uint16(rest[2:])&0x3fff] = strings.TrimRight(string(rest[4:size]), "\x00")
+				rest = rest[min((size+3)&^3, len(rest)):]
+			}
+		}
+		if !readable && !got {
+			t.Fatalf("passed over what cannot be read: %x %x", kind, data)
+		}
+		if ours := texts[1] == "draas_shop" && (renewal == "" || texts[2] != renewal); readable && ours && !got {
+			t.Fatalf("passed over %v: %x %x", texts, kind, data)
+		}
 	})
 }

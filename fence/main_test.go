@@ -51,8 +51,10 @@ func TestMain(m *testing.M) {
 	if role == "" {
 		// Nearly all tests wait for real deadlines and hardly compute.
 		flag.Parse()
-		if err := flag.Set("test.parallel", "8"); err != nil {
-			panic(err)
+		if flag.Lookup("test.fuzz").Value.String() == "" {
+			if err := flag.Set("test.parallel", "8"); err != nil {
+				panic(err)
+			}
 		}
 		goleak.VerifyTestMain(m)
 		return

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -51,6 +52,7 @@ func FuzzDecodeJournal(f *testing.F) {
 	for _, s := range []string{`{}`, `{"shop":{"highest":5,"ended":4}}`, `{"shop":{"highest":1,"ended":2}}`, `null`, `{"shop":`, ``} {
 		f.Add([]byte(s))
 	}
+	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		marks, err := decodeJournal(b)
 		if err != nil {
@@ -60,6 +62,14 @@ func FuzzDecodeJournal(f *testing.F) {
 			if m.Ended > m.Highest {
 				t.Fatalf("%q: %+v", id, m)
 			}
+		}
+		path := filepath.Join(dir, "epochs")
+		if err := (&journal{path: path, marks: marks}).write(); err != nil {
+			t.Fatal(err)
+		}
+		again, err := openJournal(path)
+		if err != nil || !maps.Equal(again.marks, marks) {
+			t.Fatalf("%v became %v, %v", marks, again, err)
 		}
 	})
 }
