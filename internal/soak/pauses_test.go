@@ -40,3 +40,30 @@ func TestPauses(t *testing.T) {
 		}
 	}
 }
+
+// A refusal shows the pause if it came after it and has no other reason.
+func TestOnlyPause(t *testing.T) {
+	reason := func(code string, ok bool) failover.Reason { return failover.Reason{Code: code, OK: ok} }
+	refusal := func(reasons ...failover.Reason) failover.Record {
+		return failover.Record{Kind: failover.RecordRefusal, Service: byPath, Reasons: reasons}
+	}
+	paused := failover.Record{Kind: failover.RecordPause, Service: byPath}
+	shown := refusal(reason(failover.ReasonQuorum, true), reason(failover.ReasonVantage, false), reason(failover.ReasonPause, false))
+	other := refusal(reason(failover.ReasonHold, false), reason(failover.ReasonPause, false))
+	reader := refusal(reason(failover.ReasonEpoch, false))
+	for _, tc := range []struct {
+		name    string
+		records []failover.Record
+		good    bool
+	}{
+		{"shown", []failover.Record{paused, shown}, true},
+		{"readers come after it", []failover.Record{paused, shown, reader, reader}, true},
+		{"of the pause before", []failover.Record{paused, shown, paused, reader}, false},
+		{"held by something else as well", []failover.Record{paused, other}, false},
+		{"nothing", nil, false},
+	} {
+		if err := onlyPause(tc.records); (err == nil) != tc.good {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+	}
+}

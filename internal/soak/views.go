@@ -102,22 +102,29 @@ func (o *operators) healthy(ctx context.Context) error {
 	return nil
 }
 
-// heldByPause says that the latest decision on the path service is not to move
-// it, and for no other reason than a pause.
+// heldByPause says that since the path service was paused it was to move, and
+// was not for no other reason.
 func (o *operators) heldByPause(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
-	w, err := o.clients[witness].Why(ctx, byPath)
+	records, err := o.clients[witness].History(ctx, byPath, historyLimit)
 	if err != nil {
 		return err
 	}
-	if len(w.Decisions) == 0 {
-		return errors.New("nothing was decided")
+	return onlyPause(records)
+}
+
+// onlyPause looks from the latest record back to the pause. Operators are
+// refused for reasons of their own in between.
+func onlyPause(records []failover.Record) error {
+	for _, rec := range slices.Backward(records) {
+		if rec.Kind == failover.RecordPause {
+			break
+		}
+		against := slices.DeleteFunc(slices.Clone(rec.Reasons), func(r failover.Reason) bool { return r.OK || r.Code == failover.ReasonVantage })
+		if rec.Kind == failover.RecordRefusal && len(against) == 1 && against[0].Code == failover.ReasonPause {
+			return nil
+		}
 	}
-	last := w.Decisions[0]
-	against := slices.DeleteFunc(slices.Clone(last.Reasons), func(r failover.Reason) bool { return r.OK || r.Code == failover.ReasonVantage })
-	if last.Kind != failover.RecordRefusal || len(against) != 1 || against[0].Code != failover.ReasonPause {
-		return fmt.Errorf("it is not the pause that holds it: %s", why(last))
-	}
-	return nil
+	return errors.New("since the pause nothing was refused for nothing but the pause")
 }
