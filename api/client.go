@@ -13,7 +13,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/failover"
@@ -204,7 +206,21 @@ func (c *Client) explain(err error) error {
 func failure(res *http.Response) error {
 	var e Error
 	if err := json.NewDecoder(io.LimitReader(res.Body, MaxRequest)).Decode(&e); err != nil || e.Error == "" {
-		return fmt.Errorf("the daemon answered %s", res.Status)
+		return fmt.Errorf("the daemon answered %d %s", res.StatusCode, http.StatusText(res.StatusCode))
 	}
-	return errors.New(e.Error)
+	return errors.New(harmlessly(e.Error))
+}
+
+// maxError bounds what is shown of an error, in bytes.
+const maxError = 4 << 10
+
+// harmlessly makes a text fit for a terminal: it may quote what a service or an
+// operator has said.
+func harmlessly(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s[:min(len(s), maxError)])
 }
