@@ -437,6 +437,6 @@ func writeHistory(w io.Writer, records []failover.Record) {
 				text += "; " + reason.Text
 			}
 		}
-		fmt.Fprintf(w, "%s  %-8s  epoch %-3s  %s  %s\n", r.At.UTC().Format(stamp), r.Kind, epoch, clean(about), clean(text))
+		fmt.Fprintf(w, "%s  %-8s  epoch %-3s  %s  %s\n", r.At.UTC().Format(stamp), clean(string(r.Kind)), epoch, clean(about), clean(text))
 	}
 }
