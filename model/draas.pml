@@ -25,6 +25,7 @@
 #define EPOCHS 4        /* room for activations */
 #define PATIENCE 16     /* ticks until calm must have brought one site up */
 #define NONE 2          /* no site */
+#define ALL 3           /* of the members */
 
 /* What may happen, and the mistakes. Set once. */
 hidden byte bug, epochs, window, lease, shorter, slow, fast;
@@ -144,9 +145,9 @@ bit newBoot[2];
 byte serveAfter[2];
 byte ghost[2];          /* left of its fence */
 
-/* Disks (only if the witness may forget): entries of the window that sites 0,
- * 1 and the witness (2) have stored. */
-byte stored[3];
+/* Disks (only if the witness may forget): how many of the window's last entries
+ * sites 0, 1 and the witness (2) have not stored. */
+byte lacks[3];
 bit amnesiac;           /* the witness is quarantined until it has caught up */
 bit lost[2];            /* a site that knows entries that are no more: it stops */
 
@@ -164,8 +165,15 @@ byte s, new, pair;
 mtype act;
 hidden byte j, k, d;
 
+/* Only by these mistakes does the log ever go back. */
+#define GOES_BACK (IS(EMPTY_LOG) || IS(ROLLED_BACK) || IS(NO_FSYNC))
+
 #define OPEN(x) (left[x] > 0 || ghost[x] > 0)
 #define HOLDS(x) (holder[x] == (x) && !revoked[x])      /* ServiceState.Holder, as applied there */
+
+/* The sites are alike. Runs in which site 1 is the first to be activated are
+ * those in which site 0 is, in a mirror: they end there. */
+#define MIRRORED (epoch[HEAD] == 0 && moving[HEAD] && target[HEAD] == 1)
 
 inline knobs() {
 	c_code {
@@ -251,33 +259,62 @@ mtype = {
 	MAY(x, CAN_SWITCH_OFF(x), SWITCHED_OFF) \
 	MAY(x, off[x] > 0, CONFIRMS) \
 	MAY(x, IS(OLD_RUN) && ghost[x] > 0 && greeted[x] && holder[HEAD] == x && !revoked[HEAD], HAUNTS) \
-	MAY(x, disks && !amnesiac && stored[x] < length && stored[2] < length && !lost[x] && !lost[1-(x)], ELECTS)
+	MAY(x, disks && !amnesiac && lacks[x] > 0 && lacks[2] > 0 && !lost[x] && !lost[1-(x)], ELECTS)
 
-/* What can happen now. To whom a service is moved first makes no difference:
- * site 0. */
+/* A clock of the site's counts something down. */
+#define RUNS(x) (over[x] + serveAfter[x] + sentLeft[x] + extLeft[x] + left[x] > 0)
+
+/* What can happen now. */
 inline choose() {
-	if      /* the member that the majority leaves out */
-	:: !amnesiac && !lost[1] && disks -> pair = 0
-	:: !amnesiac && !lost[0] && disks -> pair = 1
-	:: (!lost[0] && !lost[1]) || !disks || amnesiac -> pair = 2
-	fi;
 	if
 	SITE(0)
 	SITE(1)
 	:: !moving[HEAD] && epoch[HEAD] < epochs && holder[HEAD] != 0 -> s = 0; act = DECIDES
-	:: !moving[HEAD] && epoch[HEAD] < epochs && holder[HEAD] == 0 -> s = 1; act = DECIDES
+	:: !moving[HEAD] && epoch[HEAD] < epochs && holder[HEAD] != 1 -> s = 1; act = DECIDES
 	:: moving[HEAD] -> s = 1 - target[HEAD]; act = TURNS
 	:: policies > 0 && !moving[HEAD] -> act = RELOADS
-	:: forgets > 0 && stored[2] > 0 -> act = FORGETS
+	:: forgets > 0 && length > 0 -> act = FORGETS
 	:: amnesiac -> act = CATCHES_UP
 	:: s = 0; act = TICK            /* bit 0: the clock of site 0 is fast; bit 1: that of site 1 */
-	:: s = 1; act = TICK
-	:: s = 2; act = TICK
-	:: s = 3; act = TICK
-	:: calms -> calm = 1; act = NOTHING
+	:: RUNS(0) -> s = 1; act = TICK
+	:: RUNS(1) -> s = 2; act = TICK
+	:: RUNS(0) && RUNS(1) -> s = 3; act = TICK
+	:: calms && !MIRRORED -> calm = 1; act = NOTHING
+	fi;
+	if
+	:: act == FORGETS -> whoLacks()
+	:: act != FORGETS && amnesiac -> pair = 2
+	:: act != FORGETS && !amnesiac && disks && forgets == 0 && GOES_BACK -> whoStores()
+	:: else -> pair = ALL
 	fi
 }
 
+/* An entry is stored by two of three: pair is the third. */
+inline whoStores() {
+	if
+	:: !lost[1] -> pair = 0
+	:: !lost[0] -> pair = 1
+	:: !lost[0] && !lost[1] -> pair = 2
+	fi
+}
+
+/* Who has stored what makes no difference before the witness forgets, and is
+ * chosen only then: all but one have everything, and of that one, pair, s
+ * entries are missing, none that it has applied. */
+#define MAY_LACK(n) (length >= (n) && (pair == 2 || behind[pair] || length - pos[pair] >= (n)))
+inline whoLacks() {
+	if
+	:: pair = 0
+	:: pair = 1
+	:: pair = 2
+	fi;
+	if
+	:: s = 0
+	:: MAY_LACK(1) -> s = 1
+	:: MAY_LACK(2) -> s = 2
+	:: MAY_LACK(3) -> s = 3
+	fi
+}
 /* All faults are over: everything is done that can be, and then time passes,
  * until patience ends. */
 #define FIRST(can, x, what) \
@@ -353,10 +390,16 @@ inline done() {
 	:: act == RELOADS -> policies--; new = ENTRY(POLICY, 0, 0)
 	:: act == FORGETS ->
 		forgets--;
-		amnesiac = !(IS(EMPTY_LOG) || IS(ROLLED_BACK) || IS(NO_FSYNC));
-		stored[2] = (IS(ROLLED_BACK) -> stored[2] / 2 : (IS(NO_FSYNC) -> stored[2] - 1 : 0))
-	:: act == CATCHES_UP -> amnesiac = 0; stored[2] = length
-	:: act == ELECTS -> elect()
+		amnesiac = !GOES_BACK;
+		lacks[pair] = s;
+		k = length - lacks[2];
+		lacks[2] = length - (IS(ROLLED_BACK) -> k / 2 : (IS(NO_FSYNC) && k > 0 -> k - 1 : 0))
+	:: act == CATCHES_UP ->
+		/* Again two have each entry, and will have: who is no matter any more. */
+		assert(lacks[0] == 0 || lacks[1] == 0);
+		amnesiac = 0;
+		lacks[0] = 0; lacks[1] = 0; lacks[2] = 0
+	:: act == ELECTS -> assert(GOES_BACK); elect()
 	:: act == TICK ->
 		k = (IS(DRIFT_BEYOND) -> 2 * fast : fast);
 		j = ((s & 1) -> k : slow);
@@ -382,6 +425,7 @@ inline prune() {
 	for (k : 0 .. 1) {
 		if
 		:: prunes && FLIES(k) && taking[k] && epoch[HEAD] >= sentEpoch[k] && !IS(LATE_ACTIVATE) -> forget(k)
+		:: prunes && FLIES(k) && k == 1 && epoch[HEAD] == 0 -> forget(k)
 		:: prunes && FLIES(k) && !taking[k] && epoch[HEAD] != sentEpoch[k] -> forget(k)
 		:: prunes && FLIES(k) && !taking[k] && revoked[HEAD] && !IS(RENEW_REVOKED) && !IS(UNEQUAL_STEP) -> forget(k)
 		:: prunes && sent[k] == FLYING && sentLeft[k] == 0 && !IS(FROM_RECEIPT) -> sent[k] = LATE
@@ -396,9 +440,43 @@ inline prune() {
 		:: prunes && extEpoch[k] > 0 && (extEpoch[k] < highest[k] || extEpoch[k] <= ended[k]) &&
 			!IS(STALE_EPOCH) && !IS(NO_JOURNAL) -> extEpoch[k] = 0; extLeft[k] = 0
 		:: else -> skip
+		fi;
+		if
+		:: prunes && off[k] > 0 && (epoch[HEAD] != off[k] || released[HEAD]) -> off[k] = 0
+		:: else -> skip
+		fi;
+		if
+		:: prunes && epoch[k] != epoch[HEAD] && !IS(LATE_ACTIVATE) && !GOES_BACK -> outdated(k)
+		:: else -> skip
 		fi
 	}
 }
+
+/* The site has yet to learn of an activation. Whatever it sends until then is
+ * void; and then it starts to wait anew, and its view of the move is
+ * overwritten. What it does by that view is to close, and to have the other
+ * site switched off. */
+inline outdated(x) {
+	if
+	:: !IS(RESTORE_UNSEEN) -> over[x] = 0
+	:: else -> skip
+	fi;
+	if
+	:: devices == 0 ->
+		moving[x] = 0; target[x] = 0; released[x] = 0;
+		if
+		:: !HOLDS(x) -> holder[x] = NONE; revoked[x] = 0
+		:: else -> skip
+		fi
+	:: else -> skip
+	fi
+}
+
+/* The run's last activation is done, and nobody but who has it can open again:
+ * no rule can be broken any more. */
+#define CANNOT_OPEN(x) (left[x] + extEpoch[x] + sent[x] == 0)
+#define SETTLED (prunes && !calms && epoch[HEAD] == epochs && CANNOT_OPEN(1 - holder[HEAD]) && \
+	clones + ghost[0] + ghost[1] == 0 && !GOES_BACK)
 
 /* What must hold after every step. */
 inline judge() {
@@ -424,7 +502,7 @@ init {
 	d_step { knobs() };
 	do
 	:: atomic {
-		!calm -> choose();
+		!calm && !(SETTLED) -> choose();
 		do      /* once; in calm until patience ends */
 		:: d_step { tell(); done(); prune(); judge(); calmly() };
 			if
@@ -433,6 +511,6 @@ init {
 			fi
 		od
 	}
-	:: calm -> break
+	:: calm || SETTLED -> break
 	od
 }

@@ -48,7 +48,7 @@ inline commit() {
 		new = ENTRY(RENEW, s, sent[s] == FLYING)
 	:: !taking[s] && holder[HEAD] == s && epoch[HEAD] == sentEpoch[s] && revoked[HEAD] && s == 0 && IS(UNEQUAL_STEP) ->
 		new = ENTRY(STRAY, s, sent[s] == FLYING)
-	:: taking[s] && moving[HEAD] && target[HEAD] == s && (epoch[HEAD] + 1 == sentEpoch[s] || IS(LATE_ACTIVATE)) ->
+	:: taking[s] && !MIRRORED && moving[HEAD] && target[HEAD] == s && (epoch[HEAD] + 1 == sentEpoch[s] || IS(LATE_ACTIVATE)) ->
 		/* Epochs are unique, and the other site is closed before one is
 		 * granted. */
 		assert(granted[epoch[HEAD] + 1] == 0);
@@ -66,13 +66,16 @@ inline commit() {
 /* ---------- the log ---------- */
 
 inline dropFirst() {
-	apply(BASE, entry[0]);
+	if
+	:: disks && GOES_BACK -> apply(BASE, entry[0])
+	:: else -> skip
+	fi;
 	for (k : 1 .. WINDOW - 1) { entry[k-1] = entry[k] };
 	entry[WINDOW-1] = 0;
 	length--;
 	for (k : 0 .. 2) {
 		if
-		:: stored[k] > 0 -> stored[k]--
+		:: lacks[k] > length -> lacks[k] = length
 		:: else -> skip
 		fi
 	};
@@ -106,13 +109,8 @@ inline append() {
 		fi
 	};
 	if
-	:: disks ->
-		for (k : 0 .. 2) {
-			if
-			:: k != pair -> stored[k] = length
-			:: else -> skip
-			fi
-		}
+	:: pair != ALL ->
+		for (k : 0 .. 2) { lacks[k] = (k == pair -> lacks[k] + 1 : 0) }
 	:: else -> skip
 	fi;
 	apply(HEAD, new);
@@ -172,7 +170,7 @@ inline follow() {
 	apply(s, k);
 	pos[s]++;
 	if
-	:: disks && stored[s] < pos[s] -> stored[s] = pos[s]
+	:: lacks[s] > length - pos[s] -> lacks[s] = length - pos[s]
 	:: else -> skip
 	fi;
 	if
@@ -206,10 +204,7 @@ inline restore() {
 	moving[s] = moving[HEAD]; target[s] = target[HEAD]; brief[s] = brief[HEAD]; linger[s] = linger[HEAD];
 	behind[s] = 0;
 	forgot[s] = 0;
-	if
-	:: disks -> stored[s] = length
-	:: else -> skip
-	fi;
+	lacks[s] = 0;
 	if
 	:: IS(RESTORE_UNSEEN) -> skip
 	:: else -> seenNothing(s)
@@ -320,7 +315,7 @@ inline switchedOff() {
 /* ---------- the log without what the witness has forgotten ---------- */
 
 inline elect() {
-	d = (stored[s] > stored[2] -> stored[s] : stored[2]);
+	d = length - (lacks[s] < lacks[2] -> lacks[s] : lacks[2]);
 	for (k : 0 .. 1) {
 		if      /* what it sent is lost with the entry */
 		:: sent[k] == LOGGED ->
@@ -342,13 +337,13 @@ inline elect() {
 		:: else -> entry[k] = 0
 		fi
 	};
+	lacks[1-s] = (lacks[1-s] > length - d -> lacks[1-s] - (length - d) : 0);
+	lacks[s] = 0; lacks[2] = 0;
 	length = d;
 	j = epoch[HEAD] + 1;
 	for (k : j .. EPOCHS) { granted[k] = 0 };
-	stored[s] = d; stored[2] = d;
 	if
-	:: pos[1-s] > d || behind[s] -> lost[1-s] = 1; greeted[1-s] = 0; pos[1-s] = d; stored[1-s] = 0; forget(1 - s)
-	:: stored[1-s] > d -> stored[1-s] = d
+	:: pos[1-s] > d || behind[s] -> lost[1-s] = 1; greeted[1-s] = 0; pos[1-s] = d; forget(1 - s)
 	:: else -> skip
 	fi
 }
