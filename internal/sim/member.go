@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/draasd/draas"
@@ -126,7 +127,8 @@ func (m *member) coreConfig() quorum.CoreConfig {
 func (m *member) endedWith(err error) {
 	m.w.note("%s ends: %v", m.id, err)
 	m.ended = err
-	if !m.disk.faulty() && m.foundOut(err) == "" {
+	twice := m.twin != nil && strings.Contains(err.Error(), "two daemons have one identity")
+	if !m.disk.faulty() && m.foundOut(err) == "" && !twice {
 		m.w.violation("the daemon of %s ended by itself: %v", m.id, err)
 	}
 }
