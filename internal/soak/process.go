@@ -27,6 +27,7 @@ type process struct {
 	cmd     *exec.Cmd // nil: does not run
 	meant   bool      // its end is
 	started time.Time
+	young   bool          // it was stopped before it can have known SIGHUP
 	runs    int           // how often it was started
 	changed chan struct{} // closed and made anew when it may have to start
 	gone    chan struct{} // closed when the present run is over
@@ -82,7 +83,7 @@ func (p *process) once(ctx context.Context) error {
 	}
 	p.cmd, p.meant, p.started, p.gone = cmd, false, time.Now(), make(chan struct{})
 	p.runs++
-	if p.stopped > 0 {
+	if p.young = p.stopped > 0; p.young {
 		p.signal(syscall.SIGSTOP)
 	}
 	p.mu.Unlock()
@@ -163,6 +164,7 @@ func (p *process) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped++; p.stopped == 1 {
+		p.young = time.Since(p.started) <= deafAge
 		p.signal(syscall.SIGSTOP)
 	}
 }
@@ -171,6 +173,9 @@ func (p *process) resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped--; p.stopped == 0 {
+		if p.young {
+			p.started, p.young = time.Now(), false
+		}
 		p.signal(syscall.SIGCONT)
 	}
 }
@@ -179,12 +184,12 @@ func (p *process) resume() {
 // before. It reads its file at its start anyway.
 const deafAge = 2 * time.Second
 
-// hangUp sends SIGHUP.
+// hangUp sends SIGHUP, and not to the process's children.
 func (p *process) hangUp() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if time.Since(p.started) > deafAge {
-		p.signal(syscall.SIGHUP)
+	if p.cmd != nil && !p.young && time.Since(p.started) > deafAge {
+		_ = syscall.Kill(p.cmd.Process.Pid, syscall.SIGHUP) // it may have ended
 	}
 }
 

@@ -2,6 +2,7 @@ package soak
 
 import (
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -77,4 +78,41 @@ func grouped(argv ...string) *exec.Cmd {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	return cmd
+}
+
+// Who was stopped too early to know SIGHUP is not sent it, and is as young as
+// at its start when it goes on.
+func TestHangUpSparesTheYoung(t *testing.T) {
+	t.Parallel()
+	ended := make(chan error, 10)
+	p := newProcess("p", filepath.Join(t.TempDir(), "p.log"), func() *exec.Cmd { return grouped("sleep", "1000") },
+		func(_ *process, err error, _ string) { ended <- err })
+	keep(t, p)
+	until(t, "it runs", func() bool { pid, _, _ := p.present(); return pid != 0 })
+	age := func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.started = time.Now().Add(-time.Hour)
+	}
+	p.hangUp()
+	p.stop()
+	age()
+	p.hangUp()
+	p.resume()
+	p.hangUp()
+	if _, run, old := p.present(); run != 1 || old > time.Minute {
+		t.Errorf("run %d of it is %v old", run, old)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("it ended: %v", err)
+	default:
+	}
+	age()
+	p.stop()
+	p.hangUp()
+	p.resume()
+	if err := <-ended; err == nil || err.Error() != "signal: hangup" {
+		t.Errorf("one that is grown ended with %v", err)
+	}
 }
