@@ -130,7 +130,9 @@ func (a *Agent) proposeRules(c *Commands, now draas.Reading) {
 		if a.state.Version >= 2 && me.Digest != digest || !a.state.agreed(&a.cfg.Policy) {
 			return
 		}
-		a.propose(c, "policy "+digest, now, func() Event {
+		key := "policy " + digest
+		a.giveWay(key, now)
+		a.propose(c, key, now, func() Event {
 			p, e := a.cfg.Policy, a.event(EventPolicy, now)
 			e.Policy = &p
 			return e
@@ -138,11 +140,23 @@ func (a *Agent) proposeRules(c *Commands, now draas.Reading) {
 		return
 	}
 	if v := a.state.capable(); v > max(a.state.Version, 1) {
-		a.propose(c, fmt.Sprintf("version %d", v), now, func() Event {
+		key := fmt.Sprintf("version %d", v)
+		a.giveWay(key, now)
+		a.propose(c, key, now, func() Event {
 			p, e := a.cfg.Policy, a.event(EventVersion, now)
 			e.Version, e.Policy = v, &p
 			return e
 		})
+	}
+}
+
+// giveWay puts off what any member could propose, so that the log has it once
+// and not once from each: the first in the file begins, the next ones only when
+// that has not come.
+func (a *Agent) giveWay(key string, now draas.Reading) {
+	rank := slices.IndexFunc(a.cfg.Policy.Members, func(m MemberPolicy) bool { return m.ID == a.cfg.Self })
+	if _, known := a.pending[key]; !known && rank > 0 {
+		a.pending[key] = proposal{at: now.Boot + time.Duration(rank-1)*a.cfg.Resend}
 	}
 }
 
