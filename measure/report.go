@@ -26,6 +26,9 @@ func (m *Millis) UnmarshalJSON(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("parse milliseconds: %w", err)
 	}
+	if most := float64(1<<63-1) / float64(time.Millisecond); f <= -most || f >= most {
+		return fmt.Errorf("parse milliseconds: %.40s is beyond a duration", text)
+	}
 	*m = Millis(f * float64(time.Millisecond))
 	return nil
 }
