@@ -14,8 +14,13 @@ import (
 )
 
 // fakeDaemon stands in for draasd: it appends to its log for as long as it can,
-// and refuses a log that does not begin as it began.
+// and refuses a log that does not begin as it began. Told to close the fences, it
+// notes how the link is.
 const fakeDaemon = `#!/bin/sh
+if [ "$1 $2" = "guard --close" ]; then
+	ip -br link show eth0 >"$(dirname "$4")/closed"
+	exit
+fi
 if [ "$1" = join ]; then
 	cd "$(dirname "$3")/data" || exit 1
 	if [ "$4" = --discard ]; then [ -e log-0000000000000001 ] || exit 1; else [ ! -e log-0000000000000001 ] || exit 1; fi
@@ -32,7 +37,7 @@ exit 1
 exit 1
 `
 
-func testHost(t *testing.T, ended func(excused bool, said string)) *host {
+func testHost(t *testing.T, name string, ended func(excused bool, said string)) *host {
 	t.Helper()
 	needRoot(t)
 	work := t.TempDir()
@@ -45,7 +50,7 @@ func testHost(t *testing.T, ended func(excused bool, said string)) *host {
 	if err := os.Mkdir(filepath.Join(work, "run"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	h, err := newHost(witness, work, filepath.Join(work, "draasd"), testRouter(t), work,
+	h, err := newHost(name, work, filepath.Join(work, "draasd"), testRouter(t), work,
 		func(h *host, p *process, err error, said string) { ended(h.excused(p, err, said), said) })
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +68,7 @@ func testHost(t *testing.T, ended func(excused bool, said string)) *host {
 func TestDiskFaults(t *testing.T) {
 	t.Parallel()
 	ends := make(chan string, 100)
-	h := testHost(t, func(excused bool, said string) {
+	h := testHost(t, witness, func(excused bool, said string) {
 		if !excused {
 			t.Errorf("it ended without an excuse: %s", said)
 		}
@@ -106,7 +111,7 @@ func TestDiskFaults(t *testing.T) {
 // A damaged log has to be refused, and is put back.
 func TestCorruptLog(t *testing.T) {
 	t.Parallel()
-	h := testHost(t, func(_ bool, said string) { t.Errorf("it ended by itself: %s", said) })
+	h := testHost(t, witness, func(_ bool, said string) { t.Errorf("it ended by itself: %s", said) })
 	keep(t, h.daemon)
 	// The stand-in looks at the first bytes only: damage there is refused, and
 	// damage behind them is not.
@@ -138,7 +143,7 @@ func TestCorruptLog(t *testing.T) {
 // cluster's id.
 func TestLoseDisk(t *testing.T) {
 	t.Parallel()
-	h := testHost(t, func(_ bool, said string) { t.Errorf("it ended by itself: %s", said) })
+	h := testHost(t, witness, func(_ bool, said string) { t.Errorf("it ended by itself: %s", said) })
 	keep(t, h.daemon)
 	_, before, _ := h.daemon.present()
 	if err := h.loseDisk(context.Background(), time.Millisecond, "c0ffee"); err != nil {
@@ -176,7 +181,7 @@ func TestRotationIsAnExcuse(t *testing.T) {
 // Who is off has no link and no process, and comes back as another boot.
 func TestPower(t *testing.T) {
 	t.Parallel()
-	h := testHost(t, func(_ bool, said string) { t.Errorf("it ended by itself: %s", said) })
+	h := testHost(t, dr, func(_ bool, said string) { t.Errorf("it ended by itself: %s", said) })
 	keep(t, h.daemon)
 	boot := func() string {
 		out, err := h.Run("/", "cat", "/proc/sys/kernel/random/boot_id")
@@ -186,7 +191,7 @@ func TestPower(t *testing.T) {
 		return out
 	}
 	link := func() bool {
-		out, err := h.router.Run("/", "ip", "-br", "link", "show", witness)
+		out, err := h.router.Run("/", "ip", "-br", "link", "show", dr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,14 +206,21 @@ func TestPower(t *testing.T) {
 	if runs() || link() || len(first) != 37 || boot() == first {
 		t.Errorf("off: runs %v, link %v, boot %q then %q", runs(), link(), first, boot())
 	}
+	closed := filepath.Join(h.dir, "closed")
 	if err := h.powerOn(); err != nil || link() || runs() {
 		t.Errorf("on though another fault holds it off: %v", err)
+	}
+	if _, err := os.Stat(closed); err == nil {
+		t.Error("it booted though another fault holds it off")
 	}
 	if err := h.powerOn(); err != nil || !link() {
 		t.Errorf("on, without a link: %v", err)
 	}
+	if was, err := os.ReadFile(closed); err != nil || !strings.Contains(string(was), " DOWN ") {
+		t.Errorf("the fences were not closed before the link was up: %q, %v", was, err)
+	}
 	until(t, "it runs again", runs)
-	if out, err := h.router.Run("/", "ip", "route", "get", memberAddress(witness)); err != nil || !strings.Contains(out, "dev witness") {
+	if out, err := h.router.Run("/", "ip", "route", "get", memberAddress(dr)); err != nil || !strings.Contains(out, "dev dr") {
 		t.Errorf("the route did not come back: %q, %v", out, err)
 	}
 }
