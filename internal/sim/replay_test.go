@@ -3,6 +3,7 @@ package sim
 import (
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -186,5 +187,35 @@ func TestEffectFaultOutlivesTheDaemon(t *testing.T) {
 	}}.Run()
 	if err != nil || len(r.Violations) > 0 {
 		t.Fatalf("%v %v\n%s", r.Violations, err, r.Story)
+	}
+}
+
+// A run that does not come to rest ends all the same, and says so: whether
+// something happens again and again at one time, ever more waits, or the calm
+// never lasts.
+func TestRestless(t *testing.T) {
+	for name, again := range map[string]func(w *World, do func()){
+		"at one time": func(w *World, do func()) { w.after(0, do) },
+		"ever more":   func(w *World, do func()) { w.after(0, do); w.after(ms, do) },
+		"never calm": func(w *World, do func()) {
+			w.struck = w.now
+			w.after(100*time.Microsecond, do)
+			for _, p := range w.parts { // two sites serve, which a person has vouched for
+				p.guarded = false
+				w.oracle.unit(p.unit).vouched = true
+				for _, m := range w.members {
+					m.guard.gates[p.index].forced = true
+				}
+			}
+		},
+	} {
+		r, err := Scenario{Seed: 1, Trouble: 6 * time.Second, Do: []Do{{At: start, Do: func(w *World) {
+			var do func()
+			do = func() { again(w, do) }
+			do()
+		}}}}.Run()
+		if err != nil || len(r.Violations) != 1 || rule(r.Violations[0]) != "liveness" || !strings.Contains(r.Violations[0], "does not come to rest") {
+			t.Errorf("%s: %v %v", name, r.Violations, err)
+		}
 	}
 }

@@ -48,6 +48,7 @@ type World struct {
 	units   []draas.ServiceID
 	waiting []Fault       // for a phase
 	calm    bool          // all faults are over
+	spins   bool          // it was given up
 	struck  time.Duration // when a device last switched a machine off after that
 	hooks   []func()
 	oracle  *oracle
@@ -122,7 +123,7 @@ func (w *World) mix(n uint64) {
 // note tells the story, if somebody listens. Frequent callers ask w.telling
 // first, so that nothing is made up for nobody.
 func (w *World) note(format string, args ...any) {
-	if w.telling {
+	if w.telling && w.story.Len() < maxStory {
 		fmt.Fprintf(&w.story, "%9.3fs ", w.now.Seconds())
 		fmt.Fprintf(&w.story, format, args...)
 		w.story.WriteByte('\n')
@@ -315,9 +316,22 @@ func (w *World) ask(m *member, id draas.ServiceID, site draas.SiteID, r failover
 	m.process()
 }
 
+// What a run takes at most: the longest of some thousand schedules has 30 000
+// events, and a hundred that wait. One that takes more never comes to rest.
+const (
+	maxEvents  = 1_000_000
+	maxWaiting = 50_000
+	maxStory   = 32 << 20 // bytes
+)
+
 // run lets events happen until a time, or until stop says so after one.
 func (w *World) run(end time.Duration, stop func() bool) {
-	for len(w.queue) > 0 && w.queue[0].at <= end {
+	for len(w.queue) > 0 && w.queue[0].at <= end && !w.spins {
+		if w.result.Events >= maxEvents || len(w.queue) > maxWaiting {
+			w.spins = true
+			w.violation("liveness: it does not come to rest: %d events, and %d wait", w.result.Events, len(w.queue))
+			return
+		}
 		e := w.queue.pop()
 		w.now = e.at
 		w.result.Events++
@@ -342,7 +356,9 @@ func (w *World) run(end time.Duration, stop func() bool) {
 			return
 		}
 	}
-	w.now = end
+	if !w.spins {
+		w.now = end
+	}
 }
 
 // settled: every unit has exactly one site that serves, and no move is under
@@ -378,10 +394,10 @@ func (w *World) play(trouble, length time.Duration) {
 	w.run(trouble, nil)
 	w.heal()
 	w.run(max(length, trouble), nil)
-	for !w.settled() && w.now < w.late(trouble) {
+	for !w.spins && !w.settled() && w.now < w.late(trouble) {
 		w.run(w.late(trouble), w.settled)
 	}
-	if !w.settled() {
+	if !w.spins && !w.settled() {
 		w.violation("liveness: %v after the last fault not every service has one active site and no move: %s", w.now-trouble, w.describe())
 	}
 	w.foundOut()
