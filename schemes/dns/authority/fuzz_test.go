@@ -1,10 +1,20 @@
 package authority
 
 import (
+	"bytes"
 	"encoding/binary"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
 	"testing"
+	"testing/iotest"
+	"time"
 
 	mdns "github.com/miekg/dns"
+
+	"github.com/draasd/draas"
 )
 
 // FuzzQuery throws octets at the handler. Whatever comes, the answer parses,
@@ -68,4 +78,143 @@ func FuzzQuery(f *testing.F) {
 			t.Fatalf("%d octets, at most %d", len(out), limit)
 		}
 	})
+}
+
+// stream is a connection whose client has sent all that it will.
+type stream struct {
+	net.Conn
+	in  io.Reader
+	out bytes.Buffer
+}
+
+func (s *stream) Read(b []byte) (int, error)     { return s.in.Read(b) }
+func (s *stream) Write(b []byte) (int, error)    { return s.out.Write(b) }
+func (*stream) SetReadDeadline(time.Time) error  { return nil }
+func (*stream) SetWriteDeadline(time.Time) error { return nil }
+
+// FuzzStream: what comes by TCP is answered like each message by itself, in
+// order, up to the first that is no query or is cut short.
+func FuzzStream(f *testing.F) {
+	fix := newFixture(f)
+	fix.allAt(f, 3, "primary")
+	framed := func(all ...*mdns.Msg) (b []byte) {
+		for _, m := range all {
+			wire, err := m.Pack()
+			if err != nil {
+				f.Fatal(err)
+			}
+			b = append(binary.BigEndian.AppendUint16(b, uint16(len(wire))), wire...)
+		}
+		return b
+	}
+	shop, big := question("shop.example.org.", mdns.TypeA), question("big.example.org.", mdns.TypeTXT).SetEdns0(512, false)
+	f.Add(framed(shop), byte(0))
+	f.Add(framed(shop, big, shop), byte(1))
+	f.Add(framed(big, big, big, big, big), byte(0))
+	f.Add(framed(shop, shop)[:50], byte(7))
+	f.Add([]byte{0, 0}, byte(0))
+	f.Add([]byte{0xff, 0xff, 1}, byte(0))
+	f.Fuzz(func(t *testing.T, sent []byte, piece byte) {
+		c := &stream{in: bytes.NewReader(sent)}
+		if piece > 0 {
+			c.in = iotest.OneByteReader(c.in)
+		}
+		fix.serveConn(c, &connSet{max: 1, idle: map[net.Conn]time.Time{}})
+		var want []byte
+		for len(sent) >= 2 {
+			n := int(binary.BigEndian.Uint16(sent))
+			if len(sent) < 2+n {
+				break
+			}
+			answer := fix.respond(nil, sent[2:2+n], true)
+			if len(answer) == 0 {
+				break
+			}
+			want = append(binary.BigEndian.AppendUint16(want, uint16(len(answer))), answer...)
+			sent = sent[2+n:]
+		}
+		if !bytes.Equal(c.out.Bytes(), want) {
+			t.Fatalf("answered\n%x\nwant\n%x", c.out.Bytes(), want)
+		}
+	})
+}
+
+// FuzzZone: a record of failover.toml that is taken is answered as it stands
+// there, whatever octets it has.
+func FuzzZone(f *testing.F) {
+	for _, r := range [][2]string{
+		{"A", "192.0.2.9"}, {"AAAA", "2001:db8::9"}, {"A", "::ffff:192.0.2.9"}, {"CNAME", "www.elsewhere.net."}, {"NS", "ns.elsewhere.net."},
+		{"TXT", `q"u\o` + "te\x00\xff"}, {"TXT", ""}, {"TXT", strings.Repeat("x", 256)}, {"MX", "10 mail."}, {"TXT", `\097 ;(`},
+	} {
+		f.Add("m.example.org.", r[0], r[1])
+	}
+	f.Add("example.org.", "NS", "ns.elsewhere.net.")
+	f.Add("shop.example.org.", "TXT", "beside a service")
+	f.Add("ns1.example.org.", "A", "192.0.2.9")
+	f.Fuzz(func(t *testing.T, name, kind, value string) {
+		z := sampleZone()
+		z.Records = []Record{{Name: name, Type: kind, Value: []string{value}, TTL: time.Minute}}
+		clock := &testClock{now: draas.Reading{Boot: time.Hour, Wall: 1000 * time.Hour}}
+		a, err := New(Config{Zones: []Zone{z}, Clock: clock.Now, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return
+		}
+		(&fixture{Authority: a, clock: clock}).allAt(t, 3, "primary")
+		wire, err := question(name, mdns.StringToType[kind]).SetEdns0(1232, false).Pack()
+		if err != nil {
+			t.Fatalf("took a name that cannot be asked for: %v", err)
+		}
+		r := new(mdns.Msg)
+		if err := r.Unpack(a.respond(nil, wire, true)); err != nil || r.Rcode != mdns.RcodeSuccess {
+			t.Fatalf("%s %s %q: %v, %v", name, kind, value, r, err)
+		}
+		if kind == "NS" && mdns.CanonicalName(name) != "example.org." {
+			r.Answer = r.Ns // a delegation
+		}
+		for _, rr := range r.Answer {
+			if got, is := dataOf(rr); rr.Header().Rrtype == mdns.StringToType[kind] && is && got == plainly(kind, value) {
+				return
+			}
+		}
+		t.Fatalf("%s %s %q is answered with %v", name, kind, value, r)
+	})
+}
+
+// dataOf is a record's data in the form that plainly gives it.
+func dataOf(rr mdns.RR) (string, bool) {
+	switch rr := rr.(type) {
+	case *mdns.A:
+		return rr.A.String(), true
+	case *mdns.AAAA:
+		return rr.AAAA.String(), true
+	case *mdns.CNAME:
+		return mdns.CanonicalName(rr.Target), true
+	case *mdns.NS:
+		return mdns.CanonicalName(rr.Ns), true
+	case *mdns.TXT:
+		wire := make([]byte, 4096)
+		end, err := mdns.PackRR(rr, wire, 0, nil, false)
+		if err != nil {
+			return "", false
+		}
+		start := len(rr.Hdr.Name) + 1 + 10 // no label of these names is escaped
+		var text []byte
+		for rdata := wire[start:end]; len(rdata) > 0; rdata = rdata[1+int(rdata[0]):] {
+			text = append(text, rdata[1:1+int(rdata[0])]...)
+		}
+		return string(text), true
+	}
+	return "", false
+}
+
+func plainly(kind, value string) string {
+	switch kind {
+	case "A", "AAAA":
+		if addr, err := netip.ParseAddr(value); err == nil {
+			return net.IP(addr.Unmap().AsSlice()).String()
+		}
+	case "CNAME", "NS":
+		return mdns.CanonicalName(value)
+	}
+	return value
 }

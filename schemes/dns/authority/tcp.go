@@ -68,18 +68,20 @@ func (a *Authority) serveConn(c net.Conn, conns *connSet) {
 		conns.used(c)
 		start := len(out)
 		out = a.respond(append(out, 0, 0), in, true)
-		if len(out) == start+2 {
-			return // no query: the client does not speak DNS
+		last := len(out) == start+2 // no query: the client does not speak DNS
+		if last {
+			out = out[:start]
+		} else {
+			binary.BigEndian.PutUint16(out[start:], uint16(len(out)-start-2))
 		}
-		binary.BigEndian.PutUint16(out[start:], uint16(len(out)-start-2))
 		// Answers to queries that were sent ahead go out together.
-		if nextReady(r) && len(out) < maxBatch {
+		if !last && nextReady(r) && len(out) < maxBatch {
 			continue
 		}
 		if c.SetWriteDeadline(time.Now().Add(a.cfg.IdleTimeout)) != nil {
 			return
 		}
-		if _, err := c.Write(out); err != nil {
+		if _, err := c.Write(out); err != nil || last {
 			return
 		}
 		if out = out[:0]; cap(out) > maxBatch {
