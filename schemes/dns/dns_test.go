@@ -204,3 +204,65 @@ func TestEmbeddedDo(t *testing.T) {
 		})
 	}
 }
+
+// FuzzObserved: of what another server answers, the data of one name and type
+// is seen, each record once, and no other.
+func FuzzObserved(f *testing.F) {
+	m := new(mdns.Msg)
+	m.SetQuestion("shop.example.org.", mdns.TypeA)
+	m.Response = true
+	for _, s := range []string{"SHOP.example.org. 5 A 203.0.113.20", "shop.example.org. 5 A 192.0.2.1", "www.example.org. 5 A 192.0.2.2",
+		"shop.example.org. 5 AAAA 2001:db8::1", "shop.example.org. 5 CNAME A.example.org.", `shop.example.org. 5 TXT "epoch=7 " "site=dr"`} {
+		rr, err := mdns.NewRR(s)
+		if err != nil {
+			f.Fatal(err)
+		}
+		m.Answer = append(m.Answer, rr)
+	}
+	wire, err := m.Pack()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(wire)
+	f.Add(wire[:60])
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		m := new(mdns.Msg)
+		if m.Unpack(wire) != nil {
+			return
+		}
+		for _, qtype := range []uint16{mdns.TypeA, mdns.TypeAAAA, mdns.TypeCNAME, mdns.TypeTXT} {
+			got := Observed(m.Answer, "shop.example.org.", qtype)
+			if !slices.IsSorted(got) {
+				t.Fatalf("%q", got)
+			}
+			for _, rr := range m.Answer {
+				if rr.Header().Rrtype != qtype || !strings.EqualFold(rr.Header().Name, "shop.example.org.") {
+					continue
+				}
+				i := slices.Index(got, shown(rr))
+				if i < 0 {
+					t.Fatalf("%q without %v", got, rr)
+				}
+				got = slices.Delete(got, i, i+1)
+			}
+			if len(got) > 0 {
+				t.Fatalf("%q stand in no record of %s %s: %v", got, "shop", mdns.TypeToString[qtype], m.Answer)
+			}
+		}
+	})
+}
+
+// shown is a record's data.
+func shown(rr mdns.RR) string {
+	switch rr := rr.(type) {
+	case *mdns.A:
+		return rr.A.String()
+	case *mdns.AAAA:
+		return rr.AAAA.String()
+	case *mdns.CNAME:
+		return strings.ToLower(rr.Target)
+	case *mdns.TXT:
+		return strings.Join(rr.Txt, "")
+	}
+	return ""
+}
