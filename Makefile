@@ -28,6 +28,7 @@ test: setup check
 	$(GO) test -race -timeout 20m ./...
 	$(MAKE) sim
 	$(MAKE) sim BUG=all
+	$(MAKE) soak T=3m
 	$(MAKE) build
 	$(BIN)/draasd check -c etc/failover.toml
 
