@@ -55,17 +55,26 @@ func Identity(c *config.Config) (config.Member, error) {
 	if err != nil {
 		return config.Member{}, fmt.Errorf("read own certificate: %w", err)
 	}
-	block, _ := pem.Decode(data)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return config.Member{}, fmt.Errorf("%s holds no PEM certificate", c.TLS.Cert)
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	name, err := commonName(data)
 	if err != nil {
 		return config.Member{}, fmt.Errorf("read own certificate %s: %w", c.TLS.Cert, err)
 	}
-	m, known := c.Member(draas.MemberID(cert.Subject.CommonName))
+	m, known := c.Member(name)
 	if !known {
-		return config.Member{}, fmt.Errorf("%s names %q, which is no member in the file: its common name must be one of the [member.NAME]", c.TLS.Cert, cert.Subject.CommonName)
+		return config.Member{}, fmt.Errorf("%s names %q, which is no member in the file: its common name must be one of the [member.NAME]", c.TLS.Cert, name)
 	}
 	return m, nil
+}
+
+// commonName is that of the first certificate in a PEM file.
+func commonName(data []byte) (draas.MemberID, error) {
+	block, _ := pem.Decode(data)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return "", errors.New("it holds no PEM certificate")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return "", err
+	}
+	return draas.MemberID(cert.Subject.CommonName), nil
 }
