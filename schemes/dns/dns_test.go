@@ -126,6 +126,9 @@ func FuzzParseEpochText(f *testing.F) {
 		if err != nil {
 			return
 		}
+		if d.Token.Epoch == 0 || d.Site == "" {
+			t.Fatalf("%q reads as %v", s, d)
+		}
 		if back, err := ParseEpochText(EpochText(d)); err != nil || back != d {
 			t.Fatalf("%q reads as %v, and that as %v (%v)", s, d, back, err)
 		}
