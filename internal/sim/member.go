@@ -106,7 +106,7 @@ func (m *member) start() {
 	m.effects.reset(m)
 	m.guard.forget()
 	m.w.note("%s starts, run %d", m.id, m.run)
-	m.w.push(event{at: m.w.now + m.w.between(0, m.w.p.Probe), typ: evLook, to: m, run: m.run})
+	m.w.push(m.w.now+m.w.between(0, m.w.p.Probe), event{typ: evLook, to: m, run: m.run})
 	m.process()
 }
 
@@ -266,7 +266,7 @@ func (m *member) wakeIn(d time.Duration) {
 		return
 	}
 	m.wakeAt = at
-	m.w.push(event{at: at, typ: evWake, to: m, run: m.run})
+	m.w.push(at, event{typ: evWake, to: m, run: m.run})
 }
 
 // die ends the daemon; the disk keeps what it synced and perhaps more. Those
@@ -340,7 +340,7 @@ func (m *member) look(run int) {
 	if m.run != run || m.off {
 		return
 	}
-	w.push(event{at: w.now + w.between(w.p.Probe*9/10, w.p.Probe*11/10), typ: evLook, to: m, run: run})
+	w.push(w.now+w.between(w.p.Probe*9/10, w.p.Probe*11/10), event{typ: evLook, to: m, run: run})
 	if !m.running() {
 		return
 	}

@@ -92,8 +92,8 @@ func serviceOf(lease, renew, probe time.Duration) failover.ServicePolicy {
 func draw(r *rand.Rand) Params {
 	p := Default()
 	unit := between(r, 150*ms, 400*ms)
-	if r.IntN(16) == 0 {
-		unit = 50 * ms // as profile fast has it
+	if r.IntN(48) == 0 {
+		unit = 50 * ms // as profile fast has it: ten times the events
 	}
 	p.Heartbeat = unit
 	p.Election = unit*2 + between(r, 0, 3*unit)
@@ -102,7 +102,7 @@ func draw(r *rand.Rand) Params {
 	p.Resend = p.Election * time.Duration(1+r.IntN(2))
 	p.Jitter = []time.Duration{2 * ms, 2 * ms, 20 * ms, unit / 2}[r.IntN(4)]
 	p.Doubled = []int{0, 5, 20, 200}[r.IntN(4)]
-	p.SnapshotEvery = []uint64{16, 64, 256, 256, 1000, 1000}[r.IntN(6)]
+	p.SnapshotEvery = []uint64{16, 64, 256, 256, 256, 1000, 1000, 1000}[r.IntN(8)]
 	p.Restart = between(r, 2*unit, 10*unit)
 	for i := range p.Machines {
 		p.Machines[i].Rate = drawRate(r)

@@ -5,8 +5,6 @@ import "time"
 // event is something that happens at a time. Those that are frequent need no
 // allocation: a member is woken, looks around, or gets message number msg.
 type event struct {
-	at  time.Duration
-	seq uint64
 	do  func()
 	to  *member
 	run int
@@ -23,37 +21,66 @@ const (
 	evMessage
 )
 
-// queue is a heap of events with four children to a node: fewer moves of
-// these fat values than with two.
-type queue []event
-
-func (e *event) before(o *event) bool {
-	return e.at < o.at || e.at == o.at && e.seq < o.seq
+// queue is a heap of events with four children to a node. What is moved about
+// is small and has no pointers; the events stay where they are.
+type queue struct {
+	heap   []ticket
+	events []event
+	free   []int32 // places of events that are over
 }
 
-func (q *queue) push(e event) {
-	h := append(*q, e)
+// ticket is an event's place in line, and the place where it is kept.
+type ticket struct {
+	at  time.Duration
+	seq uint64
+	n   int32
+}
+
+func (t *ticket) before(o *ticket) bool {
+	return t.at < o.at || t.at == o.at && t.seq < o.seq
+}
+
+func newQueue() queue {
+	return queue{heap: make([]ticket, 0, 64), events: make([]event, 0, 64), free: make([]int32, 0, 64)}
+}
+
+func (q *queue) len() int { return len(q.heap) }
+
+// next is when the next event happens; there has to be one.
+func (q *queue) next() time.Duration { return q.heap[0].at }
+
+func (q *queue) push(at time.Duration, seq uint64, e event) {
+	t := ticket{at: at, seq: seq, n: int32(len(q.events))}
+	if last := len(q.free) - 1; last >= 0 {
+		t.n, q.free = q.free[last], q.free[:last]
+		q.events[t.n] = e
+	} else {
+		q.events = append(q.events, e)
+	}
+	h := append(q.heap, t)
 	i := len(h) - 1
 	for i > 0 {
 		parent := (i - 1) / 4
-		if !e.before(&h[parent]) {
+		if !t.before(&h[parent]) {
 			break
 		}
 		h[i] = h[parent]
 		i = parent
 	}
-	h[i] = e
-	*q = h
+	h[i] = t
+	q.heap = h
 }
 
-func (q *queue) pop() event {
-	h := *q
+func (q *queue) pop() (time.Duration, event) {
+	h := q.heap
 	top, last := h[0], h[len(h)-1]
-	h[len(h)-1] = event{}
 	h = h[:len(h)-1]
-	*q = h
+	q.heap = h
+	e := q.events[top.n]
+	q.events[top.n].do = nil
+	q.free = append(q.free, top.n)
 	if len(h) == 0 {
-		return top
+		return top.at, e
 	}
 	i := 0
 	for {
@@ -73,5 +100,5 @@ func (q *queue) pop() event {
 		i = least
 	}
 	h[i] = last
-	return top
+	return top.at, e
 }

@@ -103,13 +103,12 @@ type Result struct {
 
 // after lets something happen later.
 func (w *World) after(d time.Duration, do func()) {
-	w.push(event{at: w.now + d, do: do})
+	w.push(w.now+d, event{do: do})
 }
 
-func (w *World) push(e event) {
+func (w *World) push(at time.Duration, e event) {
 	w.seq++
-	e.seq = w.seq
-	w.queue.push(e)
+	w.queue.push(at, w.seq, e)
 }
 
 func (w *World) between(a, b time.Duration) time.Duration { return between(w.noise, a, b) }
@@ -146,7 +145,7 @@ func newWorld(seed uint64, p Params, telling bool, cover *Coverage) (*World, err
 	w := &World{
 		p: p, noise: rand.New(rand.NewPCG(seed, 3)), telling: telling, cover: cover,
 		log: slog.New(slog.DiscardHandler), result: Result{Seed: seed},
-		receivers: make(map[string]*effecttest.Receiver), queue: make(queue, 0, 256),
+		receivers: make(map[string]*effecttest.Receiver), queue: newQueue(),
 	}
 	if cover == nil {
 		w.cover = NewCoverage()
@@ -240,27 +239,29 @@ func (w *World) deliver(to *member, msg letter, in time.Duration) {
 		n = int32(len(w.mail))
 		w.mail = append(w.mail, msg)
 	}
-	w.push(event{at: w.now + in, typ: evMessage, to: to, msg: n})
+	w.push(w.now+in, event{typ: evMessage, to: to, msg: n})
 }
 
 // arrive takes message n to its member.
 func (w *World) arrive(to *member, n int32) {
-	msg := w.mail[n]
-	w.mail[n] = letter{}
-	w.free = append(w.free, n)
+	msg := &w.mail[n]
 	w.mixBytes(msg.Data)
 	// What was under way when the link was cut is lost.
 	from := msg.from
-	if to.daemon == nil || to.off || w.links[from.index][to.index].cuts > 0 {
-		return
+	alive := to.daemon != nil && !to.off && w.links[from.index][to.index].cuts == 0
+	if alive {
+		if len(to.inbox) < maxInbox {
+			to.inbox = append(to.inbox, msg.Message)
+		}
+		if to.running() && msg.promise.beyond(from.heard) {
+			from.heard = msg.promise
+		}
 	}
-	if len(to.inbox) < maxInbox {
-		to.inbox = append(to.inbox, msg.Message)
+	msg.Data = nil
+	w.free = append(w.free, n)
+	if alive {
+		to.process()
 	}
-	if to.running() && msg.promise.beyond(from.heard) {
-		from.heard = msg.promise
-	}
-	to.process()
 }
 
 // maxInbox bounds what waits for a frozen daemon, as the daemon's own does.
@@ -326,23 +327,23 @@ const (
 
 // run lets events happen until a time, or until stop says so after one.
 func (w *World) run(end time.Duration, stop func() bool) {
-	for len(w.queue) > 0 && w.queue[0].at <= end && !w.spins {
-		if w.result.Events >= maxEvents || len(w.queue) > maxWaiting {
+	for w.queue.len() > 0 && w.queue.next() <= end && !w.spins {
+		if w.result.Events >= maxEvents || w.queue.len() > maxWaiting {
 			w.spins = true
-			w.violation("liveness: it does not come to rest: %d events, and %d wait", w.result.Events, len(w.queue))
+			w.violation("liveness: it does not come to rest: %d events, and %d wait", w.result.Events, w.queue.len())
 			return
 		}
-		e := w.queue.pop()
-		w.now = e.at
+		at, e := w.queue.pop()
+		w.now = at
 		w.result.Events++
-		w.mix(uint64(e.at) ^ uint64(e.typ)<<60)
+		w.mix(uint64(at) ^ uint64(e.typ)<<60)
 		switch e.typ {
 		case evCall:
 			e.do()
 		case evMessage:
 			w.arrive(e.to, e.msg)
 		case evWake:
-			if e.to.run == e.run && e.to.wakeAt == e.at {
+			if e.to.run == e.run && e.to.wakeAt == at {
 				e.to.woken()
 			}
 		case evLook:
