@@ -18,7 +18,7 @@ const (
 
 // Term is one part of an RTO. Terms follow each other and add up.
 type Term struct {
-	Name    string // detect, elect, confirm (or least outage, or restart), lease, fence, device, act, ttl
+	Name    string // detect, elect, confirm (or least outage, or restart), lease, fence, device, act, ttl, resolver floor
 	Worst   time.Duration
 	Typical time.Duration
 	Sets    string // the keys that make it what it is
@@ -107,6 +107,9 @@ func longer(a, b []RTO) []RTO {
 func (c *Config) serviceRTO(s *Service) []RTO {
 	at, policy := join("service", string(s.ID)), s.policyPath()
 	ttl := Term{"ttl", s.DNS.TTL, s.DNS.TTL / 2, at + ".dns.ttl"}
+	// Who keeps an answer for longer than its TTL does so in place of it.
+	kept := max(s.DNS.Floor, s.DNS.TTL)
+	floor := Term{"resolver floor", kept - ttl.Worst, kept/2 - ttl.Typical, at + ".dns.resolver_floor"}
 
 	lost := detectLost(s, at)
 	elect := Term{"elect", max(0, 2*c.Raft.Election-lost.Worst), 0, "profile"}
@@ -130,7 +133,7 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 	case c.TwoSite: // both are begun at the decision
 		device.Worst, device.Typical = max(0, off-lease.Worst), max(0, off/2-lease.Typical)
 	}
-	site := RTO{Disaster: "site lost", Terms: []Term{lost, elect, patience, lease, device, c.act(3), ttl}}
+	site := RTO{Disaster: "site lost", Terms: []Term{lost, elect, patience, lease, device, c.act(3), ttl, floor}}
 
 	patience = s.Timing.patience(policy, true)
 	margin := l.Margin // in a group the slowest fence of all
@@ -142,7 +145,7 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 	if onlyDevices {
 		device.Worst, device.Typical = off, off/2 // it cannot stop serving by itself
 	}
-	dead := RTO{Disaster: "service dead", Terms: []Term{detectDead(s, at), patience, fence, device, c.act(4), ttl}}
+	dead := RTO{Disaster: "service dead", Terms: []Term{detectDead(s, at), patience, fence, device, c.act(4), ttl, floor}}
 	return []RTO{site, dead}
 }
 

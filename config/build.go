@@ -145,9 +145,10 @@ func (d *decoder) service(c *Config, root map[string]any, name string) Service {
 		Addresses: byName[draas.SiteID, []netip.Addr](d, at+".address", names("address")),
 		CNAME:     byName[draas.SiteID, string](d, at+".cname", names("cname")),
 		DNS: ServiceDNS{
-			Zone: get(d, at+".dns.use", ""),
-			Name: get(d, at+".dns.name", ""),
-			TTL:  get(d, at+".dns.ttl", 5*time.Second),
+			Zone:  get(d, at+".dns.use", ""),
+			Name:  get(d, at+".dns.name", ""),
+			TTL:   get(d, at+".dns.ttl", 5*time.Second),
+			Floor: get(d, at+".dns.resolver_floor", time.Duration(0)),
 		},
 	}
 	for _, vantage := range names("probe_via") {

@@ -171,6 +171,9 @@ type ServiceDNS struct {
 	Zone string // key of Config.DNS
 	Name string
 	TTL  time.Duration
+	// Floor is the least time for which the users' resolvers or browsers keep
+	// an answer, whatever its TTL; 0: they obey it.
+	Floor time.Duration
 }
 
 // Fence is what stops serving when the permit ends.

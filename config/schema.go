@@ -156,6 +156,7 @@ func serviceKeys() []key {
 		{path: "service.*.dns.use", kind: kindZone, def: "required"},
 		{path: "service.*.dns.name", kind: kindDomain, def: "required"},
 		{path: "service.*.dns.ttl", kind: kindTTL, def: "5s", min: time.Second, max: 24 * time.Hour},
+		dur("service.*.dns.resolver_floor", "0s", 0, 24*time.Hour),
 
 		{path: "service.*.lag.command", kind: kindCommand, def: "required"},
 		dur("service.*.lag.interval", "10s", 100*time.Millisecond, time.Hour),

@@ -32,6 +32,13 @@ The CA's key stays in DIR/ca: keep it off the members.`,
 			long: `Exits with 0 or 2. Without --here only the file is read. With --here it also opens the
 certificates and the data directory and tries the ports that this member would use.`,
 			example: "draasd check --here -c /etc/draas/failover.toml"},
+		{name: "rto", args: "[SERVICE...] [--json] -c FILE", max: 100, bind: bindRTO,
+			short: "the downtime that failover.toml implies for each disaster, term by term",
+			long: `Worst case and the usual one, and which keys set each term. Terms follow each other and add
+up. What a file cannot know is not in it: the distance between the sites, what an application
+needs after its start, and clients that never look a name up again. A max_rto in the file that
+cannot hold is refused by draasd check.`,
+			example: "draasd rto shop -c /etc/draas/failover.toml"},
 		{name: "run", args: "-c FILE", bind: bindRun,
 			short: "run the daemon of this member",
 			long: `Which member it is, the common name of the certificate says. It starts passive; nobody
