@@ -109,22 +109,13 @@ func testRouter(t *testing.T) *lab.Machine {
 	return r
 }
 
-func build(t *testing.T, dir string) (draasd string) {
-	t.Helper()
-	draasd = filepath.Join(dir, "draasd")
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", draasd, "../../cmd/draasd").CombinedOutput(); err != nil {
-		t.Fatalf("build draasd: %v: %s", err, out)
-	}
-	return draasd
-}
-
 // A run that is interrupted ends in order and leaves nothing: no process, no
 // mount, no file.
 func TestInterruptedRunLeavesNothing(t *testing.T) {
+	t.Parallel()
 	needRoot(t)
 	tmp := t.TempDir()
-	t.Setenv("TMPDIR", tmp)
-	draasd := build(t, tmp)
+	draasd := build(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	var once sync.Once
 	time.AfterFunc(time.Minute, cancel) // should nobody ever answer
@@ -146,7 +137,7 @@ func TestInterruptedRunLeavesNothing(t *testing.T) {
 			pause(ctx, 50*time.Millisecond)
 		}
 	}()
-	res, err := Run(ctx, Options{For: time.Minute, Seed: 1, Every: 50 * time.Millisecond, Draasd: draasd, Out: io.Discard})
+	res, err := Run(ctx, Options{For: time.Minute, Seed: 1, Every: 50 * time.Millisecond, Draasd: draasd, Dir: tmp, Out: io.Discard})
 	<-watched
 	if err != nil || !res.Interrupted || len(res.Violations) > 0 || res.Dir != "" {
 		t.Errorf("the run came to %v, %v, kept %q", res, err, res.Dir)
@@ -164,8 +155,7 @@ func TestInterruptedRunLeavesNothing(t *testing.T) {
 
 // A run that cannot begin says why and ends all the same.
 func TestRunWithoutProgram(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
-	_, err := Run(context.Background(), Options{For: time.Second, Seed: 1, Every: time.Second, Draasd: "/nonexistent/draasd", Out: io.Discard})
+	_, err := Run(context.Background(), Options{For: time.Second, Seed: 1, Every: time.Second, Draasd: "/nonexistent/draasd", Dir: t.TempDir(), Out: io.Discard})
 	if err == nil || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("ends with %v", err)
 	}

@@ -28,6 +28,7 @@ type Options struct {
 	Every  time.Duration // between two questions of one user
 	Draasd string        // the program
 	Race   bool          // it was built with the race detector
+	Dir    string        // in which the run makes its directory; empty: that for temporary files
 	Out    io.Writer     // progress
 }
 
@@ -52,7 +53,7 @@ type soak struct {
 // cluster stands in the result. Nothing is left behind but, when something was
 // wrong, Result.Dir.
 func Run(ctx context.Context, o Options) (Result, error) {
-	dir, err := os.MkdirTemp("", "draas-soak-")
+	dir, err := os.MkdirTemp(o.Dir, "draas-soak-")
 	if err != nil {
 		return Result{}, fmt.Errorf("make directory: %w", err)
 	}
@@ -154,7 +155,8 @@ func (r *soak) admit(ctx context.Context, of []string) (out func() error) {
 
 // control shows that the check can fail: the service without a fence is forced
 // from a site that is cut off, by an operator who vouches, wrongly, that it
-// does not serve. Two sites must be seen to serve it.
+// does not serve. Two sites must be seen to serve it. The others move by
+// themselves, in the same time.
 func (r *soak) control(ctx context.Context) error {
 	r.book.begin("control: primary is cut off, and the service without a fence is forced to dr")
 	stopUsers := r.admit(ctx, []string{bare})
@@ -162,23 +164,7 @@ func (r *soak) control(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, stopUsers())
 	}
-	err = await(ctx, settleLimit, func(ctx context.Context) error {
-		s, err := r.operators.status(ctx, dr)
-		if err != nil {
-			return err
-		}
-		for _, sv := range s.Services {
-			if sv.ID == bare && sv.Active == dr {
-				return nil
-			}
-		}
-		a, err := r.operators.request(ctx, dr, api.Request{Service: bare, Site: dr,
-			Request: failover.Request{Move: failover.MoveFailover, Operator: "soak", Vouch: true}})
-		if err == nil && !a.Accepted {
-			err = errors.New(why(a.Record))
-		}
-		return errors.Join(errors.New("bare is not active at dr"), err)
-	})
+	err = await(ctx, settleLimit, r.forced)
 	pause(ctx, time.Second)
 	err = errors.Join(err, stopUsers(), heal())
 	if err != nil {
@@ -194,6 +180,29 @@ func (r *soak) control(ctx context.Context) error {
 		r.book.violate("the control saw no two sites serve though there was no fence: the check is blind")
 	}
 	r.progress("control: without a fence, two sites were seen to serve for %v", r.result.Control.Round(time.Millisecond))
+	return nil
+}
+
+// forced forces bare to dr and says which service is not active there yet.
+func (r *soak) forced(ctx context.Context) error {
+	s, err := r.operators.status(ctx, dr)
+	if err != nil {
+		return err
+	}
+	for _, sv := range s.Services {
+		switch {
+		case sv.Active == dr:
+			continue
+		case sv.ID != bare:
+			return fmt.Errorf("%s has not moved to dr", sv.ID)
+		}
+		a, err := r.operators.request(ctx, dr, api.Request{Service: bare, Site: dr,
+			Request: failover.Request{Move: failover.MoveFailover, Operator: "soak", Vouch: true}})
+		if err == nil && !a.Accepted {
+			err = errors.New(why(a.Record))
+		}
+		return errors.Join(errors.New("bare is not active at dr"), err)
+	}
 	return nil
 }
 

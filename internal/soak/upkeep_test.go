@@ -1,10 +1,7 @@
 package soak
 
 import (
-	"bytes"
-	"context"
 	"io"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -77,26 +74,5 @@ time=y level=INFO msg="fence closed" member=dr service=kern kind=kernel took=1ms
 	}
 	if line := closing(said, byPath); line != "" {
 		t.Errorf("found %q of another service", line)
-	}
-}
-
-// The control by itself, with real processes: without a fence two sites are
-// seen to serve, and nothing else is wrong.
-func TestControl(t *testing.T) {
-	needRoot(t)
-	tmp := t.TempDir()
-	t.Setenv("TMPDIR", tmp)
-	var said bytes.Buffer
-	res, err := Run(context.Background(), Options{Seed: 1, Every: 40 * time.Millisecond, Draasd: build(t, tmp), Out: &said})
-	if err != nil || len(res.Violations) > 0 || res.Control <= 0 || res.Rounds != 0 || res.Interrupted {
-		t.Errorf("the control came to %v\n%v, %s", res, err, &said)
-	}
-	for _, s := range fenced {
-		if res.Dual[s] != 0 || res.Answers[s] == 0 {
-			t.Errorf("%s: two sites for %v, in %d answers", s, res.Dual[s], res.Answers[s])
-		}
-	}
-	if left, err := filepath.Glob(filepath.Join(tmp, "draas-soak-*")); err != nil || len(left) > 0 {
-		t.Errorf("files are left: %v, %v", left, err)
 	}
 }
