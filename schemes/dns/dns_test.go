@@ -239,7 +239,7 @@ func FuzzObserved(f *testing.F) {
 				t.Fatalf("%q", got)
 			}
 			for _, rr := range m.Answer {
-				if rr.Header().Rrtype != qtype || !strings.EqualFold(rr.Header().Name, "shop.example.org.") {
+				if h := rr.Header(); h.Rrtype != qtype || h.Class != mdns.ClassINET || !strings.EqualFold(h.Name, "shop.example.org.") || h.Rdlength == 0 {
 					continue
 				}
 				i := slices.Index(got, shown(rr))
@@ -263,7 +263,7 @@ func shown(rr mdns.RR) string {
 	case *mdns.AAAA:
 		return rr.AAAA.String()
 	case *mdns.CNAME:
-		return strings.ToLower(rr.Target)
+		return mdns.CanonicalName(rr.Target)
 	case *mdns.TXT:
 		return strings.Join(rr.Txt, "")
 	}

@@ -267,22 +267,32 @@ func (e *Embedded) records(ctx context.Context, s Server, name string, qtype uin
 }
 
 // Observed extracts the data of one record set from an answer section,
-// sorted: addresses, canonical names, or texts joined.
+// sorted: addresses, canonical names, or texts joined. Records of another class
+// or without data are none.
 func Observed(answer []mdns.RR, name string, qtype uint16) []string {
 	var out []string
 	for _, rr := range answer {
-		if rr.Header().Rrtype != qtype || !strings.EqualFold(rr.Header().Name, name) {
+		h := rr.Header()
+		if h.Rrtype != qtype || h.Class != mdns.ClassINET || !strings.EqualFold(h.Name, name) {
 			continue
 		}
 		switch rr := rr.(type) {
 		case *mdns.A:
-			out = append(out, rr.A.String())
+			if len(rr.A) > 0 {
+				out = append(out, rr.A.String())
+			}
 		case *mdns.AAAA:
-			out = append(out, rr.AAAA.String())
+			if len(rr.AAAA) > 0 {
+				out = append(out, rr.AAAA.String())
+			}
 		case *mdns.CNAME:
-			out = append(out, mdns.CanonicalName(rr.Target))
+			if rr.Target != "" {
+				out = append(out, mdns.CanonicalName(rr.Target))
+			}
 		case *mdns.TXT:
-			out = append(out, strings.Join(rr.Txt, ""))
+			if len(rr.Txt) > 0 {
+				out = append(out, strings.Join(rr.Txt, ""))
+			}
 		}
 	}
 	slices.Sort(out)
