@@ -136,7 +136,7 @@ func addresses(m *dns.Msg, name string, qtype uint16) (addrs []netip.Addr, end s
 		alias := ""
 		for _, rr := range m.Answer {
 			h := rr.Header()
-			if !strings.EqualFold(h.Name, name) {
+			if h.Class != dns.ClassINET || !strings.EqualFold(h.Name, name) {
 				continue
 			}
 			var ip net.IP

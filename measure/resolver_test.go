@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -234,8 +235,12 @@ func FuzzAddresses(f *testing.F) {
 				t.Errorf("end %q, life %v", end, ttl)
 			}
 			for _, a := range got {
-				if !a.IsValid() || a.Is4() != (qtype == dns.TypeA) {
-					t.Errorf("address %v for type %d", a, qtype)
+				stands := slices.ContainsFunc(m.Answer, func(rr dns.RR) bool {
+					h := rr.Header()
+					return h.Rrtype == qtype && h.Class == dns.ClassINET && time.Duration(h.Ttl)*time.Second >= ttl && strings.HasSuffix(rr.String(), "\t"+a.String())
+				})
+				if !a.IsValid() || a.Is4() != (qtype == dns.TypeA) || !stands {
+					t.Errorf("address %v for type %d, for %v, of %v", a, qtype, ttl, m.Answer)
 				}
 			}
 		}
