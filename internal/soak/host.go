@@ -97,6 +97,7 @@ func (h *host) furnish() error {
 }
 
 func (h *host) data() string              { return filepath.Join(h.dir, "data") }
+func (h *host) tls() string               { return filepath.Join(h.dir, "tls") }
 func (h *host) socket(name string) string { return filepath.Join(h.dir, "run", name) }
 
 // newBoot draws a boot id, as a kernel does at its start.

@@ -139,24 +139,6 @@ func (s *stage) spread(text string) error {
 	return nil
 }
 
-// rotate issues another certificate to a member, in the place of the one that
-// it uses, and has it read its file again.
-func (s *stage) rotate(member string, days int) error {
-	s.files.Lock()
-	defer s.files.Unlock()
-	h := s.hosts[member]
-	cmd := exec.Command(s.draasd, "issue", member, "--replace", "--days", fmt.Sprint(days),
-		"--ca", filepath.Join(s.dir, "cluster", "ca"), "--out", filepath.Join(h.dir, "tls"))
-	h.rotated() // as it begins and, below, as it ends
-	out, err := cmd.CombinedOutput()
-	h.rotated()
-	if err != nil {
-		return fmt.Errorf("issue a certificate to %s: %w: %s", member, err, out)
-	}
-	h.hangUp()
-	return nil
-}
-
 // down kills processes and keeps them from starting.
 func down(ctx context.Context, d time.Duration, all ...*process) error {
 	for _, p := range all {

@@ -46,6 +46,7 @@ type soak struct {
 	serving map[string]*serving // by service
 	ledger  *ledger
 	dual    map[string]int // stretches reported, by service
+	renewed int            // certificates issued in upkeep
 	known   instant        // until when it is known what was decided
 }
 

@@ -25,6 +25,7 @@ type stage struct {
 	cuts      *cuts
 	operators *operators
 	files     sync.Mutex // held while the members' files are changed
+	ca        string     // directory of the CA that issues certificates
 
 	keepers sync.WaitGroup // of processes
 	errs    chan error     // of theirs
@@ -57,6 +58,7 @@ func (s *stage) set() error {
 	if out, err := exec.Command(s.draasd, "init", cluster, "--profile", "fast").CombinedOutput(); err != nil {
 		return fmt.Errorf("make cluster: %w: %s", err, out)
 	}
+	s.ca = filepath.Join(cluster, "ca")
 	var err error
 	if s.router, err = newRouter(); err != nil {
 		return err
@@ -98,15 +100,18 @@ func (s *stage) set() error {
 	return nil
 }
 
-// writeFile puts one of the cluster's files in a member's directory, whole or
-// not at all: its daemon may be reading it.
+// writeFile puts one of the cluster's files in a member's directory.
 func writeFile(dir, text string) error {
-	path := filepath.Join(dir, "failover.toml")
-	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
-		return fmt.Errorf("write failover.toml: %w", err)
+	return replace(filepath.Join(dir, "failover.toml"), []byte(text))
+}
+
+// replace writes a file, whole or not at all: somebody may be reading it.
+func replace(path string, data []byte) error {
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("write failover.toml: %w", err)
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
 	return nil
 }
