@@ -17,7 +17,7 @@ func (w *World) clone(m *member, f Fault) {
 	twin.disk.Disk = m.disk.Crash(w.noise)                       // what a copy of a disk in use has
 	twin.twin, m.twin, w.twin = m, twin, twin
 	m.lost, twin.lost, m.ended = true, true, nil
-	w.members = append(w.members, twin)
+	w.enter(twin)
 	for _, p := range w.parts {
 		// What nothing closes when its permit ends, serves at both: only a
 		// person can end that.

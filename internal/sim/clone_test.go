@@ -116,3 +116,41 @@ func TestUpgradeInTheMiddleOfAMove(t *testing.T) {
 		}
 	}
 }
+
+// Who looks only where it may matter sees what who looks everywhere sees.
+func TestSharedBySites(t *testing.T) {
+	seen := map[int]int{}
+	look := func(w *World) bool {
+		open := 0
+		for _, m := range w.sites {
+			if m.open(w.parts[0]) {
+				open++
+			}
+		}
+		seen[open]++
+		if got := w.shared(w.parts[0]); got != (open > 1) {
+			t.Fatalf("at %v: shared is %t while %d of %d are open", w.now, got, open, len(w.sites))
+		}
+		return true
+	}
+	// In the end each of the sites and of the copy is forced open and closed at
+	// times of its own.
+	flip := func(w *World) {
+		w.parts[0].guarded = false
+		for i, m := range w.sites {
+			for n := range 8 {
+				w.after(time.Duration(n*(i+2))*100*ms, func() { m.guard.gates[0].forced = n%2 == 0 })
+			}
+		}
+	}
+	_, err := Scenario{Seed: 1, Faults: []Fault{{At: start, Kind: Clone, On: "primary", For: 8 * time.Second}},
+		Do: []Do{{At: start + 2*time.Second, Do: flip}}, Expect: []Expect{{What: "the same", Always: look}}}.Run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for open := range 4 {
+		if seen[open] == 0 {
+			t.Errorf("never were %d open: %v", open, seen)
+		}
+	}
+}

@@ -132,6 +132,7 @@ func (x *effects) device(m *member, c failover.FenceCommand) {
 		// The command is on its way whatever becomes of the daemon.
 		w.note("device: %s is switched off for %s", there.id, m.id)
 		there.powerOff()
+		w.felled = true
 		if w.calm {
 			// Somebody switches it on, as heal does with all the others.
 			w.struck = w.now + w.p.Restart

@@ -178,7 +178,8 @@ func (m *member) process() {
 		m.inbox[i] = quorum.Message{}
 	}
 	m.inbox = m.inbox[:0]
-	out, err := m.daemon.Process(m.reading())
+	now := m.reading()
+	out, err := m.daemon.Process(now)
 	if err != nil {
 		if m.disk.killed {
 			m.w.note("%s is killed at its disk", m.id)
@@ -193,7 +194,7 @@ func (m *member) process() {
 	// What was applied counts, whether or not it is carried out.
 	m.w.oracle.applied(m, out)
 	if m.carryOut(&out) {
-		m.wake()
+		m.wakeIn(m.daemon.Next(now))
 	}
 }
 
@@ -245,9 +246,6 @@ func (m *member) say() bool {
 	return true
 }
 
-// wake plans the next turn, unless an earlier one is planned.
-func (m *member) wake() { m.wakeIn(m.daemon.Next(m.reading())) }
-
 // woken takes a turn, unless what it was planned for has been put off since.
 func (m *member) woken() {
 	if !m.running() {
@@ -260,6 +258,7 @@ func (m *member) woken() {
 	m.process()
 }
 
+// wakeIn plans the next turn, unless an earlier one is planned.
 func (m *member) wakeIn(d time.Duration) {
 	at := m.w.now + m.clocks.real(max(d, ms))
 	if m.wakeAt > m.w.now && m.wakeAt <= at {

@@ -101,13 +101,7 @@ func (o *oracle) phases() []failover.Phase {
 func (o *oracle) instant() {
 	dual := false
 	for _, p := range o.w.parts {
-		serving := 0
-		for _, m := range o.w.members {
-			if m.open(p) {
-				serving++
-			}
-		}
-		if serving > 1 && !o.unit(p.unit).vouched {
+		if o.w.shared(p) && !o.unit(p.unit).vouched {
 			dual = true
 			if !o.dual {
 				o.w.violation("rule 1: two sites serve %s", p.id)
@@ -115,6 +109,24 @@ func (o *oracle) instant() {
 		}
 	}
 	o.dual = dual
+}
+
+// shared: two sites serve the part. It looks first where it was closed the
+// last time: with that closed still, the other of two need not be looked at.
+func (w *World) shared(p *part) bool {
+	first, all := p.first, len(w.sites)
+	may := all // be open
+	for i := range all {
+		n := (first + i) % all
+		if w.sites[n].open(p) {
+			continue
+		}
+		p.first = n
+		if may--; may < 2 {
+			return false
+		}
+	}
+	return may > 1
 }
 
 // told: a member's monitor has seen something, and said so to its daemon.

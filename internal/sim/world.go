@@ -43,12 +43,14 @@ type World struct {
 	free    []int32   // numbers to be used again
 	members []*member // and the twin of one, if it has one
 	twin    *member
+	sites   []*member // those of them that serve users
 	links   [][]link
 	parts   []*part
 	units   []draas.ServiceID
 	waiting []Fault       // for a phase
 	calm    bool          // all faults are over
 	spins   bool          // it was given up
+	felled  bool          // a device has switched a machine off
 	struck  time.Duration // when a device last switched a machine off after that
 	hooks   []func()
 	oracle  *oracle
@@ -72,6 +74,7 @@ type part struct {
 	// guarded: something closes it when its permit ends.
 	guarded bool
 	fence   draas.FenceKind
+	first   int // of the sites, to be looked at for who serves
 }
 
 // letter is a message under way, and what its sender had promised before it.
@@ -182,13 +185,20 @@ func newWorld(seed uint64, p Params, telling bool, cover *Coverage) (*World, err
 		if err := quorum.Bootstrap(m.disk, quorum.ClusterMeta{ClusterID: cluster, Self: m.id, Members: ids}); err != nil {
 			return nil, fmt.Errorf("bootstrap %s: %w", m.id, err)
 		}
-		w.members = append(w.members, m)
+		w.enter(m)
 	}
 	for _, m := range w.members {
 		w.after(w.between(0, 50*ms), m.start)
 	}
 	w.after(500*ms, w.activate)
 	return w, nil
+}
+
+func (w *World) enter(m *member) {
+	w.members = append(w.members, m)
+	if m.site {
+		w.sites = append(w.sites, m)
+	}
 }
 
 func (w *World) member(id draas.MemberID) *member {
