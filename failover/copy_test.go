@@ -75,3 +75,34 @@ func TestRenewalDoesNotShortenOldPermits(t *testing.T) {
 	c.until(PhaseRedirecting, 25*time.Second)
 	c.run(100 * ms)
 }
+
+// Found by the model: nor does the old site's taking back end the wait for it.
+// Its guard did not hear of that, and holds the deadline of the epoch before.
+func TestTakingBackDoesNotShortenOldPermits(t *testing.T) {
+	c := active(t, shop(func(s *ServicePolicy) { s.Lease.Length = 20 * time.Second }))
+	c.stuck["primary"] = true
+	c.offer(otherPolicy("d2", nil), "primary", "dr", "witness")
+	c.inForce("d2")
+	c.request("witness", "dr", Request{Move: MoveSwitchover})
+	c.until(PhaseFencing, time.Second)
+	c.until(PhaseRedirecting, 5*time.Second)
+	if sv := c.service("shop"); sv.Active != "primary" || sv.Epoch != 2 || !c.open("primary") {
+		t.Fatalf("the move was not turned back\n%s", c.story())
+	}
+	snapshot := *c.state()
+	c.start("dr", otherPolicy("d2", nil), "boot-dr")
+	c.agents["dr"].Restore(snapshot, c.reading()) // it has seen nothing of the old lease
+	c.applied["dr"] = len(c.log)
+	c.dead["primary"] = true
+	for _, m := range []draas.MemberID{"dr", "witness"} {
+		c.see(m, Observation{Peer: "primary", Verdict: draas.Failed})
+	}
+	c.see("dr", Observation{Peer: "witness", Verdict: draas.Healthy})
+	c.seeAll("dr", draas.Healthy, "dr")
+	c.seeAll("primary", draas.Failed, "dr", "witness")
+	for end := c.now + 40*time.Second; !c.open("dr"); c.run(10 * ms) {
+		if c.now > end {
+			t.Fatalf("dr never takes over\n%s", c.story())
+		}
+	}
+}

@@ -147,9 +147,12 @@ func (s *step) activate() {
 		s.refuse(id, "activation of "+string(m.To), []Reason{r})
 		return
 	}
+	if sv.Active != m.To {
+		sv.Linger = 0 // who takes from another has waited for its older permits; who takes back may still be open by them
+	}
 	sv.Active, sv.Epoch, sv.Revoked, sv.Released, sv.Fenced = m.To, m.Epoch, false, false, false
 	// Copies are behind the site that is active now, and nobody has said how far.
-	sv.Linger, sv.Lags = 0, nil
+	sv.Lags = nil
 	sv.Times.Activated = s.e.At
 	delete(sv.Timers, timerRetarget)
 	if policy := s.s.Policy.Services[id]; policy.Start > 0 {
