@@ -67,6 +67,7 @@ hidden byte prunes, calms, disks;
 #define NO_LINGER        50     /* old permits are not waited out */
 #define RENEWAL_SHORTENS 51     /* only until the next renewal */
 #define BOOT_NO_LINGER   52     /* not by a machine that is another than before */
+#define TURN_ENDS_LINGER 53     /* only until the old site takes back */
 /* No mistakes of the code: what is assumed of the world, and broken. */
 #define BOTH_CLOCKS_STOP 60
 #define DRIFT_BEYOND     61
@@ -453,19 +454,20 @@ inline prune() {
 }
 
 /* The site has yet to learn of an activation. Whatever it sends until then is
- * void; and then it starts to wait anew, and its view of the move is
+ * void; and then it waits for at least a lease, and its view of the move is
  * overwritten. What it does by that view is to close, and to have the other
- * site switched off. */
+ * site switched off. Who was the holder counts once more if the policy changes
+ * (linger). */
 inline outdated(x) {
 	if
-	:: !IS(RESTORE_UNSEEN) -> over[x] = 0
+	:: over[x] <= WAIT(x) && !IS(RESTORE_UNSEEN) -> over[x] = 0
 	:: else -> skip
 	fi;
 	if
 	:: devices == 0 ->
 		moving[x] = 0; target[x] = 0; released[x] = 0;
 		if
-		:: !HOLDS(x) -> holder[x] = NONE; revoked[x] = 0
+		:: !HOLDS(x) && policies == 0 && !brief[HEAD] -> holder[x] = NONE; revoked[x] = 0
 		:: else -> skip
 		fi
 	:: else -> skip

@@ -11,7 +11,7 @@ import (
 
 // wholeDepth is longer than any path without a repeated state in the
 // configurations here; Result.Whole tells if it was not.
-const wholeDepth = 2_000_000
+const wholeDepth = 1_000_000
 
 // Knobs say what may happen in a run. Zero values are the model's own: two
 // activations, a lease of two ticks, two entries of lag, no budget of faults.
@@ -64,32 +64,40 @@ func Short() []Run {
 }
 
 // Full is what `make model` checks: each family of faults on top of loss,
-// delay, restarts and drift.
+// delay, restarts and drift, and those together that have to do with each
+// other. The longest come first.
 func Full() []Run {
 	return []Run{
-		{"disks", Knobs{Forgets: 1}}, // the longest first
+		{"policy and machines", Knobs{Lag: 1, Policies: 1, Copies: 1}},
+		{"policy, two moves", Knobs{Lag: 1, Policies: 1, Epochs: 3}},
+		{"machines, afterwards", Knobs{Lag: 1, Copies: 1, Calm: true}},
+		{"devices, afterwards", Knobs{Lag: 1, Devices: 1, Calm: true}},
 		{"two moves", Knobs{Epochs: 3}},
 		{"machines", Knobs{Copies: 1}},
 		{"devices", Knobs{Devices: 1}},
 		{"clocks", Knobs{Stops: 1}},
+		{"disks", Knobs{Forgets: 1}},
 		{"policy", Knobs{Policies: 1}},
 		{"afterwards", Knobs{Calm: true}},
+		{"unpruned", Knobs{Lag: 1, Unpruned: true}},
+		{"longer lease", Knobs{Lease: 3}},
+		{"more lag", Knobs{Lag: 3}},
+		{"finer clocks", Knobs{Slow: 2, Fast: 3}},
 	}
 }
 
-// Big takes hours and all memory: faults together, more moves, longer leases,
-// finer clocks, and nothing left out for the sake of fewer states.
+// Big takes an hour and many gigabytes: longer runs, two faults of a kind, and
+// more of them together.
 func Big() []Run {
 	return append(Full(),
-		Run{"unpruned", Knobs{Unpruned: true}},
-		Run{"more lag", Knobs{Lag: 3}},
-		Run{"longer lease", Knobs{Lease: 3}},
-		Run{"finer clocks", Knobs{Slow: 2, Fast: 3}},
-		Run{"policy and machines", Knobs{Policies: 1, Copies: 1}},
-		Run{"devices, afterwards", Knobs{Devices: 1, Calm: true}},
-		Run{"machines, afterwards", Knobs{Copies: 1, Calm: true}},
-		Run{"clocks, two moves", Knobs{Stops: 2, Epochs: 3}},
 		Run{"three moves", Knobs{Epochs: 4}},
+		Run{"clocks, two moves", Knobs{Stops: 2, Epochs: 3}},
+		Run{"policy and machines, lag", Knobs{Policies: 1, Copies: 1}},
+		Run{"policy, two moves, lag", Knobs{Policies: 1, Epochs: 3}},
+		Run{"machines, two moves", Knobs{Lag: 1, Copies: 1, Epochs: 3}},
+		Run{"two machines", Knobs{Lag: 1, Copies: 2}},
+		Run{"unpruned, lag", Knobs{Unpruned: true}},
+		Run{"unpruned, machines", Knobs{Lag: 1, Unpruned: true, Copies: 1}},
 	)
 }
 
@@ -144,6 +152,7 @@ func Mistakes() []Mistake {
 		{"NO_LINGER", 50, policies, false},
 		{"RENEWAL_SHORTENS", 51, policies, false},
 		{"BOOT_NO_LINGER", 52, Knobs{Lag: 1, Policies: 1, Copies: 1}, false},
+		{"TURN_ENDS_LINGER", 53, Knobs{Lag: 1, Policies: 1, Epochs: 3}, false},
 		{"BOTH_CLOCKS_STOP", 60, stops, true},
 		{"DRIFT_BEYOND", 61, plain, true},
 	}
@@ -152,12 +161,12 @@ func Mistakes() []Mistake {
 // Hunt looks for the mistake, in short paths first: they take less time, and
 // are easier to read.
 func (c *Checker) Hunt(ctx context.Context, m Mistake) (Result, error) {
-	depths := []int{200, 1000, wholeDepth}
+	depths := []int{240, 300, 1000, wholeDepth}
 	switch {
 	case m.Knobs.Calm:
 		depths = []int{1500, 5000, wholeDepth} // calm alone takes a thousand
 	case m.Knobs.Forgets > 0:
-		depths = depths[1:] // found sooner there
+		depths = depths[2:] // found sooner there
 	}
 	for _, depth := range depths {
 		r, err := c.Check(ctx, m.Knobs, m.Number, depth)

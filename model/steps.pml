@@ -11,9 +11,11 @@ inline apply(v, e) {
 	:: KIND(e) == RELEASE -> released[v] = 1
 	:: KIND(e) == POLICY -> brief[v] = 1; linger[v] = 1
 	:: KIND(e) == ACTIVATE ->
+		/* Who takes from another has waited for its older permits. */
+		linger[v] = linger[v] && holder[v] == BY(e) && !IS(TURN_ENDS_LINGER);
 		holder[v] = BY(e);
 		epoch[v]++;
-		revoked[v] = 0; released[v] = 0; moving[v] = 0; target[v] = 0; linger[v] = 0
+		revoked[v] = 0; released[v] = 0; moving[v] = 0; target[v] = 0
 	:: else -> skip
 	fi
 }
@@ -177,9 +179,8 @@ inline follow() {
 	:: KIND(k) == RENEW -> seen()
 	:: KIND(k) == ACTIVATE ->
 		closed[s] = 0;
-		over[s] = 0;
 		if
-		:: IS(ACTIVATE_UNSEEN) -> skip
+		:: IS(ACTIVATE_UNSEEN) -> over[s] = 0
 		:: else -> seen()
 		fi
 	:: KIND(k) == POLICY -> seenNothing(s)
@@ -286,18 +287,12 @@ inline powerOff(x) {
 }
 
 /* The machine's copy starts, while the machine runs on, cut off: it serves for
- * as long as what it was granted lasts. */
+ * as long as it was granted. What is on its way to its guard, or in the log and
+ * not applied, it may have got just before: then that is the step before this
+ * one. That the copy has got it as well makes no difference: it does nothing
+ * before its hello, and until then it has caught up. */
 inline copied() {
-	d = left[s];
-	if
-	:: extLeft[s] > d -> d = extLeft[s]
-	:: else -> skip
-	fi;
-	if
-	:: left[s] > 0 && sent[s] == LOGGED && sentLeft[s] > d -> d = sentLeft[s]
-	:: else -> skip
-	fi;
-	ghost[s] = d;
+	ghost[s] = left[s];
 	powerOff(s);
 	clones--
 }
