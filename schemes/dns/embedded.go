@@ -15,12 +15,6 @@ import (
 	"github.com/draasd/draas/runbook"
 )
 
-// Server is one authority of a zone, as this member reaches it.
-type Server struct {
-	Site    draas.SiteID
-	Address string // host:port, UDP and TCP
-}
-
 // Defaults of EmbeddedConfig.
 const (
 	DefaultTimeout = 400 * time.Millisecond
@@ -48,13 +42,9 @@ type EmbeddedConfig struct {
 // waits until this member's authority has the decision. Done asks every
 // authority of the zone by DNS, as a resolver would.
 type Embedded struct {
-	cfg   EmbeddedConfig
-	names map[draas.ServiceID]Name
-
-	mu sync.Mutex
-	// released is the latest token that this executor gave up. The log's
-	// journal is what makes a release outlive the process.
-	released map[draas.ServiceID]runbook.Token
+	cfg      EmbeddedConfig
+	names    Book
+	released Releases
 }
 
 var _ runbook.Effect = (*Embedded)(nil)
@@ -67,19 +57,14 @@ func NewEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 	if cfg.Apply == 0 {
 		cfg.Apply = DefaultApply
 	}
-	e := &Embedded{cfg: cfg, names: make(map[draas.ServiceID]Name), released: make(map[draas.ServiceID]runbook.Token)}
+	e := &Embedded{cfg: cfg}
 	var errs []error
 	if cfg.Applied == nil || len(cfg.Servers) == 0 || cfg.Timeout < 0 || cfg.Apply < 0 {
 		errs = append(errs, errors.New("want Applied, Servers, and no negative time"))
 	}
-	for _, n := range cfg.Names {
-		if err := n.Validate(); err != nil {
-			errs = append(errs, fmt.Errorf("name %s: %w", n.Name, err))
-		}
-		if _, twice := e.names[n.Service]; twice {
-			errs = append(errs, fmt.Errorf("service %s has two names", n.Service))
-		}
-		e.names[n.Service] = n
+	var err error
+	if e.names, err = NewBook(cfg.Names); err != nil {
+		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("embedded dns effect: %w", err)
@@ -100,10 +85,10 @@ func (e *Embedded) Do(ctx context.Context, op runbook.Op) error {
 	if op.Token.Epoch == 0 {
 		return errors.New("epoch 0 names no activation")
 	}
-	if _, err := e.target(op); err != nil {
+	if _, err := e.names.Target(op); err != nil {
 		return err
 	}
-	if e.isReleased(op) {
+	if e.released.Has(op) {
 		return fmt.Errorf("follow %v: %w", op.Token, runbook.ErrReleased)
 	}
 	d, err := e.cfg.Applied(ctx, op.Service, op.Token)
@@ -124,30 +109,8 @@ func (e *Embedded) Do(ctx context.Context, op runbook.Op) error {
 // Release records that the token is given up. The answer stays: it is never
 // emptied, and only a later activation replaces it.
 func (e *Embedded) Release(_ context.Context, op runbook.Op) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if op.Token.Compare(e.released[op.Service]) > 0 {
-		e.released[op.Service] = op.Token
-	}
+	e.released.Add(op)
 	return nil
-}
-
-func (e *Embedded) isReleased(op runbook.Op) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return op.Token.Compare(e.released[op.Service]) <= 0
-}
-
-func (e *Embedded) target(op runbook.Op) (Target, error) {
-	n, ok := e.names[op.Service]
-	if !ok {
-		return Target{}, fmt.Errorf("service %s has no name in this zone", op.Service)
-	}
-	t, ok := n.Targets[op.To]
-	if !ok {
-		return Target{}, fmt.Errorf("service %s has no target at site %s", op.Service, op.To)
-	}
-	return t, nil
 }
 
 // Done asks every authority of the zone for the service's epoch and records.
@@ -157,7 +120,7 @@ func (e *Embedded) target(op runbook.Op) (Target, error) {
 // (SERVFAIL), misleads nobody and does not count; but without a word from the
 // target's own the answer is Unknown.
 func (e *Embedded) Done(ctx context.Context, op runbook.Op) (runbook.Answer, string, error) {
-	target, err := e.target(op)
+	target, err := e.names.Target(op)
 	if err != nil {
 		return runbook.Unknown, "", err
 	}
@@ -183,7 +146,7 @@ func (e *Embedded) Done(ctx context.Context, op runbook.Op) (runbook.Answer, str
 		return runbook.No, evidence, nil
 	case !own:
 		return runbook.Unknown, evidence, fmt.Errorf("no authority of site %s could be asked: %s", op.To, evidence)
-	case e.isReleased(op):
+	case e.released.Has(op):
 		return runbook.No, evidence + "; released", nil
 	}
 	return runbook.Yes, evidence, nil
@@ -236,65 +199,14 @@ func (e *Embedded) ask(ctx context.Context, s Server, op runbook.Op, target Targ
 
 // records asks one authority for one record set, and returns its data sorted.
 func (e *Embedded) records(ctx context.Context, s Server, name string, qtype uint16) ([]string, look) {
-	m := new(mdns.Msg)
-	m.SetQuestion(name, qtype)
-	m.RecursionDesired = false
-	m.SetEdns0(1232, false)
-	var resp *mdns.Msg
-	err := ctx.Err()
-	// By TCP when UDP was lost, is blocked, or did not suffice.
-	for _, network := range []string{"udp", "tcp"} {
-		if ctx.Err() != nil {
-			break
-		}
-		c := mdns.Client{Net: network, Timeout: e.cfg.Timeout}
-		resp, _, err = c.ExchangeContext(ctx, m, s.Address)
-		if err == nil && !resp.Truncated {
-			break
-		}
-	}
+	resp, err := Query(ctx, s.Address, name, qtype, e.cfg.Timeout)
 	switch {
 	case err != nil:
 		return nil, look{silent, err.Error()}
-	case resp == nil:
-		return nil, look{silent, "not asked"}
 	case resp.Rcode == mdns.RcodeServerFailure:
 		return nil, look{fails, "SERVFAIL"}
 	case resp.Rcode != mdns.RcodeSuccess || !resp.Authoritative:
 		return nil, look{differs, fmt.Sprintf("%s, authoritative %t, for %s", mdns.RcodeToString[resp.Rcode], resp.Authoritative, name)}
 	}
 	return Observed(resp.Answer, name, qtype), look{state: agrees}
-}
-
-// Observed extracts the data of one record set from an answer section,
-// sorted: addresses, canonical names, or texts joined. Records of another class
-// or without data are none.
-func Observed(answer []mdns.RR, name string, qtype uint16) []string {
-	var out []string
-	for _, rr := range answer {
-		h := rr.Header()
-		if h.Rrtype != qtype || h.Class != mdns.ClassINET || !strings.EqualFold(h.Name, name) {
-			continue
-		}
-		switch rr := rr.(type) {
-		case *mdns.A:
-			if len(rr.A) > 0 {
-				out = append(out, rr.A.String())
-			}
-		case *mdns.AAAA:
-			if len(rr.AAAA) > 0 {
-				out = append(out, rr.AAAA.String())
-			}
-		case *mdns.CNAME:
-			if rr.Target != "" {
-				out = append(out, mdns.CanonicalName(rr.Target))
-			}
-		case *mdns.TXT:
-			if len(rr.Txt) > 0 {
-				out = append(out, strings.Join(rr.Txt, ""))
-			}
-		}
-	}
-	slices.Sort(out)
-	return out
 }
