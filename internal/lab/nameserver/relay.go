@@ -24,6 +24,9 @@ const (
 	Hold            // as Lose, but Deliver brings it to the server later
 	Refused         // the relay answers REFUSED by itself
 	ServFail        // the relay answers SERVFAIL by itself
+	Nothing         // the relay answers that all is well, without records and signature
+	Moved           // the relay answers NXRRSET without signature
+	Forge           // as Nothing by UDP, and the server's answer follows
 )
 
 // Relay stands between clients and a server, for UDP and TCP.
@@ -33,8 +36,10 @@ type Relay struct {
 
 	mu    sync.Mutex
 	rule  func(*mdns.Msg) Fate
+	wires map[*mdns.Msg][]byte // of messages whose fate is being decided
 	held  [][]byte
 	seen  [][]byte
+	nets  []string // of what was seen
 	conns map[net.Conn]bool
 	done  bool
 	wg    sync.WaitGroup
@@ -48,7 +53,7 @@ const relayWait = 20 * time.Second
 // NewRelay starts a relay that passes everything to the server.
 func NewRelay(t testing.TB, server string) *Relay {
 	t.Helper()
-	r := &Relay{server: server, conns: make(map[net.Conn]bool), Address: Address(t)}
+	r := &Relay{server: server, conns: make(map[net.Conn]bool), wires: make(map[*mdns.Msg][]byte), Address: Address(t)}
 	r.SetRule(nil)
 	var err error
 	if r.tcp, err = net.Listen("tcp", r.Address); err != nil {
@@ -99,6 +104,13 @@ func (r *Relay) Seen() [][]byte {
 	return append([][]byte(nil), r.seen...)
 }
 
+// Networks are "udp" or "tcp" for each message of Seen.
+func (r *Relay) Networks() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.nets...)
+}
+
 // Deliver brings the messages that were held to the server, in order, and
 // waits for its answers, which nobody gets.
 func (r *Relay) Deliver() {
@@ -109,6 +121,15 @@ func (r *Relay) Deliver() {
 	for _, wire := range held {
 		_ = r.ask("tcp", wire)
 	}
+}
+
+// Forward brings a message to the server, and waits for its answer, while a
+// rule decides the message's fate.
+func (r *Relay) Forward(m *mdns.Msg) {
+	r.mu.Lock()
+	wire := r.wires[m]
+	r.mu.Unlock()
+	_ = r.ask("tcp", wire)
 }
 
 func (r *Relay) close() {
@@ -156,8 +177,9 @@ func (r *Relay) serveUDP() {
 		}
 		wire := bytes.Clone(buf[:n])
 		r.wg.Go(func() {
-			if answer := r.handle("udp", wire); answer != nil {
-				_, _ = r.udp.WriteTo(answer, from)
+			send := func(said []byte) { _, _ = r.udp.WriteTo(said, from) }
+			if said := r.handle("udp", wire, send); said != nil {
+				send(said)
 			}
 		})
 	}
@@ -179,16 +201,18 @@ func (r *Relay) serveTCP() {
 				if err != nil {
 					return
 				}
-				if answer := r.handle("tcp", wire); answer != nil {
-					_, _ = c.Write(framed(answer))
+				send := func(said []byte) { _, _ = c.Write(framed(said)) }
+				if said := r.handle("tcp", wire, send); said != nil {
+					send(said)
 				}
 			}
 		})
 	}
 }
 
-// handle returns what the client is to get, or nil.
-func (r *Relay) handle(network string, wire []byte) []byte {
+// handle returns what the client is to get, or nil; first sends it something
+// before.
+func (r *Relay) handle(network string, wire []byte, first func([]byte)) []byte {
 	m := new(mdns.Msg)
 	if m.Unpack(wire) != nil {
 		return nil
@@ -196,10 +220,16 @@ func (r *Relay) handle(network string, wire []byte) []byte {
 	r.mu.Lock()
 	if m.Opcode == mdns.OpcodeUpdate {
 		r.seen = append(r.seen, wire)
+		r.nets = append(r.nets, network)
 	}
 	rule := r.rule
+	r.wires[m] = wire
 	r.mu.Unlock()
-	switch rule(m) {
+	fate := rule(m)
+	r.mu.Lock()
+	delete(r.wires, m)
+	r.mu.Unlock()
+	switch fate {
 	case Lose:
 		return nil
 	case LoseAnswer:
@@ -211,15 +241,27 @@ func (r *Relay) handle(network string, wire []byte) []byte {
 		r.mu.Unlock()
 		return nil
 	case Refused:
-		return failure(m, mdns.RcodeRefused)
+		return answer(m, mdns.RcodeRefused)
 	case ServFail:
-		return failure(m, mdns.RcodeServerFailure)
+		return answer(m, mdns.RcodeServerFailure)
+	case Nothing:
+		a := answer(m, mdns.RcodeSuccess)
+		if m.Opcode == mdns.OpcodeQuery {
+			a[2] |= 1 << 2 // authoritative
+		}
+		return a
+	case Moved:
+		return answer(m, mdns.RcodeNXRrset)
+	case Forge:
+		first(answer(m, mdns.RcodeSuccess))
+		return r.ask(network, wire)
 	default:
 		return r.ask(network, wire)
 	}
 }
 
-func failure(m *mdns.Msg, rcode int) []byte {
+// answer is one without records and signature.
+func answer(m *mdns.Msg, rcode int) []byte {
 	a := new(mdns.Msg)
 	a.SetRcode(m, rcode)
 	wire, err := a.Pack()

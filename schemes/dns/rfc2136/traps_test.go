@@ -1,0 +1,457 @@
+package rfc2136
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	mdns "github.com/miekg/dns"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/internal/lab/nameserver"
+	"github.com/draasd/draas/runbook"
+	"github.com/draasd/draas/schemes/dns"
+)
+
+// Eight executors with epochs of their own at once: the highest stands at the
+// end, the epoch never goes back on the way, and who did not get there is told.
+func TestRacingWriters(t *testing.T) {
+	each(t, kinds, func(t *testing.T, kind nameserver.Kind) {
+		s := nameserver.Start(t, kind, nameserver.Options{})
+		const writers = 8
+		effects := make([]*Effect, writers)
+		for i := range effects {
+			effects[i] = effect(t, s, s.Address)
+		}
+		for round := range draas.Epoch(3) {
+			stop := make(chan struct{})
+			var watch sync.WaitGroup
+			watch.Go(func() {
+				for last := draas.Epoch(0); ; {
+					select {
+					case <-stop:
+						return
+					case <-time.After(2 * time.Millisecond):
+					}
+					now := epochAt(t, s)
+					if now < last {
+						t.Errorf("epoch %v after %v", now, last)
+					}
+					last = now
+				}
+			})
+			var wg sync.WaitGroup
+			errs := make([]error, writers)
+			for i := range effects {
+				wg.Go(func() { errs[i] = do(t, effects[i], op(round*writers+draas.Epoch(i)+1, i%2)) })
+			}
+			wg.Wait()
+			close(stop)
+			watch.Wait()
+			for i, err := range errs {
+				if err != nil && !errors.Is(err, draas.ErrStaleEpoch) || err != nil && i == writers-1 {
+					t.Errorf("writer %d: %v", i, err)
+				}
+			}
+			expect(t, effects[0], op(round*writers+writers, 1), runbook.Yes)
+		}
+	})
+}
+
+// Eight executors at one epoch: to one site all succeed, to two only one site
+// is taken, and the others are refused loudly.
+func TestRacingWritersAtOneEpoch(t *testing.T) {
+	each(t, kinds, func(t *testing.T, kind nameserver.Kind) {
+		s := nameserver.Start(t, kind, nameserver.Options{})
+		const writers = 8
+		for epoch := draas.Epoch(1); epoch <= 4; epoch++ {
+			var wg sync.WaitGroup
+			errs := make([]error, writers)
+			for i := range writers {
+				e, site := effect(t, s, s.Address), i%2*int(epoch%2)
+				wg.Go(func() { errs[i] = do(t, e, op(epoch, site)) })
+			}
+			wg.Wait()
+			won := map[int]int{}
+			for i, err := range errs {
+				if err == nil {
+					won[i%2*int(epoch%2)]++
+				} else if errors.Is(err, draas.ErrStaleEpoch) || !strings.Contains(err.Error(), "was given to") {
+					t.Errorf("epoch %d, writer %d: %v", epoch, i, err)
+				}
+			}
+			want := writers / (1 + int(epoch%2))
+			if len(won) != 1 || won[0] != want && won[1] != want {
+				t.Errorf("epoch %d: won %v: %v", epoch, won, errs)
+			}
+		}
+	})
+}
+
+// An older update that somebody recorded, sent again while its signature is
+// still good.
+func TestReplay(t *testing.T) {
+	each(t, kinds, func(t *testing.T, kind nameserver.Kind) {
+		s := nameserver.Start(t, kind, nameserver.Options{})
+		r := nameserver.NewRelay(t, s.Address)
+		e := effect(t, s, r.Address)
+		mustDo(t, e, op(1, 0))
+		mustDo(t, e, op(2, 1))
+		mustDo(t, e, op(3, 0))
+		before := stands(s, shop)
+		seen := r.Seen()
+		if len(seen) < 3 {
+			t.Fatalf("%d updates recorded", len(seen))
+		}
+		for i, wire := range seen {
+			if rcode := replay(t, s.Address, wire); rcode != mdns.RcodeNXRrset && rcode != mdns.RcodeYXRrset {
+				t.Errorf("update %d again: %s", i, mdns.RcodeToString[rcode])
+			}
+		}
+		if after := stands(s, shop); after != before {
+			t.Errorf("changed from\n%s\nto\n%s", before, after)
+		}
+	})
+}
+
+func replay(t *testing.T, address string, wire []byte) int {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	co := &mdns.Conn{Conn: c}
+	if _, err := co.Write(wire); err != nil {
+		t.Fatal(err)
+	}
+	r, err := co.ReadMsg()
+	if r == nil {
+		t.Fatal(err)
+	}
+	return r.Rcode
+}
+
+// What each server says to what it does not accept. Nothing changes, and the
+// error says what to do.
+func TestNotAccepted(t *testing.T) {
+	const bind, knot, pdns, fake = nameserver.BIND, nameserver.Knot, nameserver.PowerDNS, nameserver.Fake
+	tests := []struct {
+		name   string
+		change func(*testing.T, *Config)
+		want   map[nameserver.Kind]error
+		says   string
+	}{
+		{"bad secret", func(t *testing.T, c *Config) { c.KeyFile = keyFile(t, nameserver.NewKey("draas.", "hmac-sha256")) },
+			map[nameserver.Kind]error{bind: ErrKey, knot: ErrKey, pdns: ErrRefused, fake: ErrKey}, "key"},
+		{"bad key name", func(t *testing.T, c *Config) { c.KeyFile = keyFile(t, nameserver.NewKey("other.", "hmac-sha256")) },
+			map[nameserver.Kind]error{bind: ErrKey, knot: ErrKey, pdns: ErrRefused, fake: ErrKey}, "key"},
+		{"clock an hour behind", func(_ *testing.T, c *Config) { c.Now = func() time.Time { return time.Now().Add(-time.Hour) } },
+			map[nameserver.Kind]error{bind: ErrClock, knot: ErrClock, pdns: ErrRefused, fake: ErrClock}, "clocks"},
+		{"clock an hour ahead", func(_ *testing.T, c *Config) { c.Now = func() time.Time { return time.Now().Add(time.Hour) } },
+			map[nameserver.Kind]error{bind: ErrClock, knot: ErrClock, pdns: ErrRefused, fake: ErrClock}, "clocks"},
+		{"a name that the policy bars", func(_ *testing.T, c *Config) { c.Names = []dns.Name{atName("other." + zone)} },
+			map[nameserver.Kind]error{bind: ErrRefused, knot: ErrKey}, "policy"}, // PowerDNS has no policy by name
+		{"another zone", func(_ *testing.T, c *Config) {
+			c.Zone, c.Names = "elsewhere.org.", []dns.Name{atName("shop.elsewhere.org.")}
+		}, map[nameserver.Kind]error{bind: ErrLookup, knot: ErrLookup, pdns: ErrLookup, fake: ErrLookup}, "REFUSED"},
+	}
+	each(t, kinds, func(t *testing.T, kind nameserver.Kind) {
+		s := nameserver.Start(t, kind, nameserver.Options{})
+		good := effect(t, s, s.Address)
+		mustDo(t, good, op(1, 0))
+		before := stands(s, shop)
+		for _, tt := range tests {
+			want, asked := tt.want[kind]
+			if !asked {
+				continue
+			}
+			t.Run(tt.name, func(t *testing.T) {
+				e := effect(t, s, s.Address, func(c *Config) { tt.change(t, c) })
+				start := time.Now()
+				err := do(t, e, op(2, 1))
+				if !errors.Is(err, want) || !strings.Contains(err.Error(), tt.says) || errors.Is(err, draas.ErrStaleEpoch) {
+					t.Errorf("Do: %v; want %v", err, want)
+				}
+				if took := time.Since(start); took > 2*time.Second {
+					t.Errorf("took %v", took)
+				}
+				t.Log(err)
+				if after := stands(s, shop); after != before {
+					t.Errorf("changed from\n%s\nto\n%s", before, after)
+				}
+			})
+		}
+		mustDo(t, good, op(2, 1))
+	})
+}
+
+// A secondary that takes what it is sent and says nothing: Knot lets later
+// updates wait behind it for 4.8 s, PowerDNS each one for 5 s. Do is within
+// its promise, and Done names the silent one without waiting for it.
+func TestSilentSecondary(t *testing.T) {
+	each(t, nameserver.Real(), func(t *testing.T, kind nameserver.Kind) {
+		silentOne := nameserver.Silent(t)
+		s := nameserver.Start(t, kind, nameserver.Options{Secondaries: []string{silentOne}})
+		e := effect(t, s, s.Address, func(c *Config) {
+			c.Secondaries = []dns.Server{{Site: "dr", Address: silentOne}}
+			c.Timeout = 300 * time.Millisecond
+		})
+		for epoch := draas.Epoch(1); epoch <= 3; epoch++ {
+			start := time.Now()
+			if err := do(t, e, op(epoch, int(epoch%2))); err != nil {
+				t.Fatalf("Do(%v): %v", epoch, err)
+			}
+			did := time.Since(start)
+			start = time.Now()
+			evidence := expect(t, e, op(epoch, int(epoch%2)), runbook.Yes)
+			saw := time.Since(start)
+			t.Logf("do %v, done %v", did, saw)
+			if did > e.doLimit() || saw > 2*time.Second {
+				t.Errorf("do took %v, done %v", did, saw)
+			}
+			if !strings.Contains(evidence, "secondary at dr "+silentOne+": query") || !strings.Contains(evidence, "timeout") {
+				t.Errorf("evidence %q", evidence)
+			}
+		}
+	})
+}
+
+// What was acknowledged is there after a crash at that moment.
+func TestKilledAfterTheAcknowledgement(t *testing.T) {
+	each(t, nameserver.Real(), func(t *testing.T, kind nameserver.Kind) {
+		s := nameserver.Start(t, kind, nameserver.Options{})
+		e := effect(t, s, s.Address)
+		for epoch := draas.Epoch(1); epoch <= 2; epoch++ {
+			if err := do(t, e, op(epoch, int(epoch%2))); err != nil {
+				t.Fatal(err)
+			}
+			s.Kill()
+			expect(t, e, op(epoch, int(epoch%2)), runbook.Unknown)
+			s.Restart()
+			expect(t, e, op(epoch, int(epoch%2)), runbook.Yes)
+		}
+	})
+}
+
+// The server crashes before it gets the update, while it works on it, or when
+// its answer is on the way: Do says that it does not know, or that nothing was
+// sent; after the restart Done tells, and the step can be finished.
+func TestKilledAroundAnUpdate(t *testing.T) {
+	each(t, nameserver.Real(), func(t *testing.T, kind nameserver.Kind) {
+		s := nameserver.Start(t, kind, nameserver.Options{})
+		quick := func(c *Config) { c.Timeout, c.Wait = 300*time.Millisecond, time.Second }
+		mustDo(t, effect(t, s, s.Address, quick), op(1, 0))
+		for i, name := range []string{"before", "during", "after"} {
+			r := nameserver.NewRelay(t, s.Address)
+			e := effect(t, s, r.Address, quick)
+			epoch := draas.Epoch(i + 2)
+			var once sync.Once
+			killed := make(chan struct{})
+			kill := func() { once.Do(func() { s.Kill(); close(killed) }) }
+			r.SetRule(func(m *mdns.Msg) nameserver.Fate {
+				if m.Opcode != mdns.OpcodeUpdate {
+					return nameserver.Pass
+				}
+				switch name {
+				case "before":
+					kill()
+					return nameserver.Pass
+				case "during":
+					go kill()
+					return nameserver.Pass
+				default:
+					r.Forward(m)
+					kill()
+					return nameserver.Lose
+				}
+			})
+			start := time.Now()
+			err := do(t, e, op(epoch, i%2))
+			t.Logf("%s: %v after %v", name, err, time.Since(start))
+			<-killed
+			if err == nil && name != "during" || err != nil && !errors.Is(err, ErrLookup) && !errors.Is(err, ErrUnanswered) {
+				t.Errorf("%s: Do: %v", name, err)
+			}
+			r.SetRule(nil)
+			s.Restart()
+			switch now := epochAt(t, s); {
+			case now != epoch && (err == nil || name == "after"):
+				t.Errorf("%s: %v stands, and %v was applied", name, now, epoch)
+			case now != epoch && now != epoch-1, now == epoch && name == "before":
+				t.Errorf("%s: %v stands", name, now)
+			}
+			mustDo(t, e, op(epoch, i%2))
+		}
+	})
+}
+
+// A lost update is sent again, by TCP; of a lost answer Do hears by reading
+// back. Neither takes long, and neither is applied twice.
+func TestUpdateLostAnswerLost(t *testing.T) {
+	each(t, kinds, func(t *testing.T, kind nameserver.Kind) {
+		s := nameserver.Start(t, kind, nameserver.Options{})
+		r := nameserver.NewRelay(t, s.Address)
+		e := effect(t, s, r.Address, func(c *Config) { c.Timeout = 200 * time.Millisecond })
+		for epoch := draas.Epoch(1); epoch <= 4; epoch++ {
+			fate := []nameserver.Fate{nameserver.Lose, nameserver.LoseAnswer}[epoch%2]
+			var count atomic.Int32
+			r.SetRule(func(m *mdns.Msg) nameserver.Fate {
+				if m.Opcode == mdns.OpcodeUpdate && count.Add(1) == 1 {
+					return fate
+				}
+				return nameserver.Pass
+			})
+			start := time.Now()
+			mustDo(t, e, op(epoch, int(epoch%2)))
+			want := map[nameserver.Fate]int32{nameserver.Lose: 2, nameserver.LoseAnswer: 1}[fate]
+			if took := time.Since(start); took > 2*time.Second || count.Load() != want {
+				t.Errorf("fate %d: %d updates sent, want %d, in %v", fate, count.Load(), want, took)
+			}
+		}
+		// All answers are lost, the one that tells included.
+		r.SetRule(nameserver.All(nameserver.LoseAnswer))
+		short := effect(t, s, r.Address, func(c *Config) { c.Timeout, c.Wait = 50*time.Millisecond, 100*time.Millisecond })
+		if err := do(t, short, op(9, 1)); !errors.Is(err, ErrLookup) {
+			t.Errorf("Do without any answer: %v", err)
+		}
+		if now := epochAt(t, s); now != 4 {
+			t.Errorf("epoch %v stands: it was written without being read", now)
+		}
+		// Only updates find no answer: nothing is assumed of them.
+		r.SetRule(nameserver.Updates(nameserver.Lose))
+		if err := do(t, short, op(9, 1)); !errors.Is(err, ErrUnanswered) {
+			t.Errorf("Do without an answer to its update: %v", err)
+		}
+	})
+}
+
+// The key changes at the server, then in the file, while a Do is under way.
+func TestKeyRotatedInMidFlight(t *testing.T) {
+	each(t, kinds, func(t *testing.T, kind nameserver.Kind) {
+		s := nameserver.Start(t, kind, nameserver.Options{})
+		r := nameserver.NewRelay(t, s.Address)
+		file := keyFile(t, s.Key)
+		e := effect(t, s, r.Address, func(c *Config) { c.KeyFile, c.Timeout = file, 2*time.Second })
+		mustDo(t, e, op(1, 0))
+		var once sync.Once
+		r.SetRule(func(m *mdns.Msg) nameserver.Fate {
+			if m.Opcode == mdns.OpcodeUpdate { // signed by the old key
+				once.Do(func() {
+					s.RotateKey(nameserver.NewKey("draas.", "hmac-sha256"))
+					writeKey(t, file, s.Key)
+				})
+			}
+			return nameserver.Pass
+		})
+		mustDo(t, e, op(2, 1))
+		if n := len(r.Seen()); n != 3 {
+			t.Errorf("%d updates sent, want one more", n)
+		}
+		// At the server only: told, and well again with the file.
+		s.RotateKey(nameserver.NewKey("draas.", "hmac-sha256"))
+		if err := do(t, e, op(3, 0)); !errors.Is(err, ErrKey) && !errors.Is(err, ErrRefused) {
+			t.Errorf("Do with the old key: %v", err)
+		}
+		writeKey(t, file, s.Key)
+		mustDo(t, e, op(3, 0))
+	})
+}
+
+// An operator edits the zone by hand, and has it frozen.
+func TestZoneFrozen(t *testing.T) {
+	each(t, []nameserver.Kind{nameserver.BIND, nameserver.Knot, nameserver.Fake}, func(t *testing.T, kind nameserver.Kind) {
+		s := nameserver.Start(t, kind, nameserver.Options{})
+		e := effect(t, s, s.Address)
+		mustDo(t, e, op(1, 0))
+		s.Freeze()
+		start := time.Now()
+		err := do(t, e, op(2, 1))
+		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "thaw") {
+			t.Errorf("Do: %v", err)
+		}
+		t.Logf("%v: %v", time.Since(start), err)
+		expect(t, e, op(2, 1), runbook.No)
+		expect(t, e, op(1, 0), runbook.Yes)
+		s.Thaw()
+		mustDo(t, e, op(2, 1))
+	})
+}
+
+// The server's disk is full: nothing is acknowledged that is not kept.
+func TestDiskFull(t *testing.T) {
+	each(t, nameserver.Real(), func(t *testing.T, kind nameserver.Kind) {
+		s := nameserver.Start(t, kind, nameserver.Options{Size: 40 << 20})
+		e := effect(t, s, s.Address, func(c *Config) { c.Timeout, c.Wait = 300*time.Millisecond, time.Second })
+		mustDo(t, e, op(1, 0))
+		s.FillDisk()
+		err := do(t, e, op(2, 1))
+		t.Log(err)
+		full := epochAt(t, s)
+		s.FreeDisk()
+		s.Restart()
+		kept := epochAt(t, s)
+		if err == nil && kept != 2 || kept != 1 && kept != 2 || kept < full {
+			t.Errorf("Do: %v; epoch %v stood while the disk was full, %v is kept", err, full, kept)
+		}
+		if err != nil && !errors.Is(err, ErrServer) && !errors.Is(err, ErrUnanswered) && !errors.Is(err, ErrLookup) && !errors.Is(err, ErrRefused) {
+			t.Errorf("Do: %v", err)
+		}
+		mustDo(t, e, op(2, 1))
+	})
+}
+
+// SERVFAIL for a while (a minute, scaled to a second): to updates, then to
+// everything. What cannot be read is not written.
+func TestServfailForAWhile(t *testing.T) {
+	each(t, kinds, func(t *testing.T, kind nameserver.Kind) {
+		s := nameserver.Start(t, kind, nameserver.Options{})
+		r := nameserver.NewRelay(t, s.Address)
+		e := effect(t, s, r.Address)
+		mustDo(t, e, op(1, 0))
+		for i, rule := range []func(*mdns.Msg) nameserver.Fate{nameserver.Updates(nameserver.ServFail), nameserver.All(nameserver.ServFail), nameserver.Queries(nameserver.ServFail)} {
+			r.SetRule(rule)
+			target := op(draas.Epoch(i+2), (i+1)%2)
+			want, errWant := runbook.OutcomeUnknown, ErrLookup
+			if i == 0 {
+				want, errWant = runbook.OutcomeFailed, ErrServer
+			}
+			for end := time.Now().Add(time.Second / 3); time.Now().Before(end); {
+				res := runStep(t, e, target)
+				if res.Outcome != want || !errors.Is(res.Err, errWant) {
+					t.Fatalf("while it fails: %+v", res)
+				}
+			}
+			if now := epochAt(t, s); now != draas.Epoch(i+1) {
+				t.Errorf("epoch %v was written", now)
+			}
+			r.SetRule(nil)
+			if res := runStep(t, e, target); res.Outcome != runbook.OutcomeDone {
+				t.Errorf("afterwards: %+v", res)
+			}
+		}
+		// One only, as PowerDNS on SQLite gives: Do is not put off by it.
+		var once sync.Once
+		r.SetRule(func(m *mdns.Msg) nameserver.Fate {
+			fate := nameserver.Pass
+			if m.Opcode == mdns.OpcodeUpdate {
+				once.Do(func() { fate = nameserver.ServFail })
+			}
+			return fate
+		})
+		mustDo(t, e, op(5, 0))
+	})
+}
+
+func runStep(t testing.TB, e *Effect, op runbook.Op) runbook.Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	return runbook.RunStep(ctx, e, op)
+}
