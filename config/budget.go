@@ -18,7 +18,7 @@ const (
 
 // Term is one part of an RTO. Terms follow each other and add up.
 type Term struct {
-	Name    string // detect, elect, confirm (or least outage, or restart), lease, fence, device, act, ttl, resolver floor
+	Name    string // detect, elect, confirm (or least outage, or restart), lease, fence, device, act, secondaries, ttl, resolver floor
 	Worst   time.Duration
 	Typical time.Duration
 	Sets    string // the keys that make it what it is
@@ -109,6 +109,9 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 	ttl := Term{"ttl", s.DNS.TTL, s.DNS.TTL / 2, at + ".dns.ttl"}
 	// Who keeps an answer for longer than its TTL does so in place of it.
 	kept := max(s.DNS.Floor, s.DNS.TTL)
+	// What the zone's other servers answer until they have followed.
+	lag := c.DNS[s.DNS.Zone].Update.Lag
+	secondaries := Term{"secondaries", lag, lag / 2, join("dns", s.DNS.Zone) + ".secondary_lag"}
 	floor := Term{"resolver floor", kept - ttl.Worst, kept/2 - ttl.Typical, at + ".dns.resolver_floor"}
 
 	lost := detectLost(s, at)
@@ -133,7 +136,7 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 	case c.TwoSite: // both are begun at the decision
 		device.Worst, device.Typical = max(0, off-lease.Worst), max(0, off/2-lease.Typical)
 	}
-	site := RTO{Disaster: "site lost", Terms: []Term{lost, elect, patience, lease, device, c.act(3), ttl, floor}}
+	site := RTO{Disaster: "site lost", Terms: []Term{lost, elect, patience, lease, device, c.act(3), secondaries, ttl, floor}}
 
 	patience = s.Timing.patience(policy, true)
 	margin := l.Margin // in a group the slowest fence of all
@@ -145,7 +148,7 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 	if onlyDevices {
 		device.Worst, device.Typical = off, off/2 // it cannot stop serving by itself
 	}
-	dead := RTO{Disaster: "service dead", Terms: []Term{detectDead(s, at), patience, fence, device, c.act(4), ttl, floor}}
+	dead := RTO{Disaster: "service dead", Terms: []Term{detectDead(s, at), patience, fence, device, c.act(4), secondaries, ttl, floor}}
 	return []RTO{site, dead}
 }
 

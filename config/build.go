@@ -105,19 +105,43 @@ func (d *decoder) member(root map[string]any, name string) Member {
 	return m
 }
 
+// update is how the provider rfc2136 changes a zone.
+func (d *decoder) update(at string) Update {
+	d.need(at+".zone", `name the zone that the server has, such as zone = "example.org."`)
+	d.need(at+".primary", `write the address of the server that takes updates, such as primary = "192.0.2.53:53"`)
+	d.need(at+".domain", `name the failure domain in which that server stands, such as domain = "cloud": no site's`)
+	d.need(at+".key_file", `name the file with the TSIG key, such as key_file = "dns.key"`)
+	u := Update{
+		Primary:     get(d, at+".primary", ""),
+		Domain:      get(d, at+".domain", ""),
+		Secondaries: get[[]string](d, at+".secondaries", nil),
+		KeyFile:     get(d, at+".key_file", ""),
+		TCP:         get(d, at+".tcp", false),
+	}
+	if len(u.Secondaries) > 0 {
+		u.Lag = get(d, at+".secondary_lag", 5*time.Second)
+	}
+	return u
+}
+
 func (d *decoder) zone(root map[string]any, name string) Zone {
 	at := join("dns", name)
-	z := Zone{
-		ID:          name,
-		Provider:    get(d, at+".provider", ""),
-		Name:        get(d, at+".zone", ""),
+	z := Zone{ID: name, Provider: get(d, at+".provider", ""), Name: get(d, at+".zone", "")}
+	d.need(at+".provider", `write provider = "embedded", or "rfc2136" for a name server of your own`)
+	if z.Provider == ProviderRFC2136 {
+		z.Update = d.update(at)
+		return z
+	}
+	z = Zone{
+		ID:          z.ID,
+		Provider:    z.Provider,
+		Name:        z.Name,
 		NS:          byName[draas.SiteID, string](d, at+".ns", below(root, "dns", name, "ns")),
 		NSAddress:   byName[draas.SiteID, []netip.Addr](d, at+".ns_address", below(root, "dns", name, "ns_address")),
 		NegativeTTL: get(d, at+".negative_ttl", 5*time.Second),
 		Stale:       get(d, at+".stale", 30*time.Second),
 	}
 	z.Contact = get(d, at+".contact", "hostmaster."+z.Name)
-	d.need(at+".provider", `write provider = "embedded"`)
 	d.need(at+".zone", `name the zone that is delegated to the sites, such as zone = "ha.example.org."`)
 	records, _ := asTables(table(root, "dns", name)["record"])
 	for i := range records {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/draasd/draas"
@@ -24,6 +25,17 @@ func (d *decoder) addressOfType(path, rtype, value string) {
 
 func (d *decoder) checkZone(c *Config, z Zone) {
 	at := join("dns", z.ID)
+	embedded, update := []string{ProviderEmbedded}, []string{ProviderRFC2136}
+	if d.clean(at + ".provider") {
+		d.onlyFor(at, "provider", z.Provider, map[string][]string{
+			"contact": embedded, "ns": embedded, "ns_address": embedded, "negative_ttl": embedded, "stale": embedded, "record": embedded,
+			"primary": update, "domain": update, "key_file": update, "secondaries": update, "secondary_lag": update, "tcp": update,
+		})
+	}
+	if z.Provider == ProviderRFC2136 {
+		d.checkUpdate(c, z, at)
+		return
+	}
 	if z.Name != "" && len("hostmaster.")+len(z.Name) > 254 && !d.has(at+".contact") {
 		d.report(at+".zone", "is too long for hostmaster in front", "give a contact")
 	}
@@ -49,6 +61,29 @@ func (d *decoder) checkZone(c *Config, z Zone) {
 		}
 		cname[r.Name] = cname[r.Name] || r.Type == "CNAME"
 		others[r.Name] = others[r.Name] || r.Type != "CNAME"
+	}
+}
+
+// checkUpdate checks that the server which takes updates outlives a site: when
+// it is lost with the site, nobody can be moved.
+func (d *decoder) checkUpdate(c *Config, z Zone, at string) {
+	if slices.Contains(z.Update.Secondaries, z.Update.Primary) && z.Update.Primary != "" {
+		d.report(at+".secondaries", z.Update.Primary+" is the primary", "list the zone's other servers only")
+	}
+	if len(z.Update.Secondaries) == 0 && d.has(at+".secondary_lag") && d.clean(at+".secondaries") {
+		d.report(at+".secondary_lag", "there are no secondaries that could lag", "list them, or remove this")
+	}
+	for _, s := range c.Services {
+		if s.DNS.Zone != z.ID || !s.Automatic {
+			continue
+		}
+		for _, site := range s.Sites() {
+			if m, _ := c.Member(site.Member()); m.Domain == z.Update.Domain && m.ID != "" && d.clean(at+".domain") {
+				d.report(at+".domain", fmt.Sprintf("the primary stands in the failure domain of %q: when that is lost, %s cannot be moved by itself", site, s.ID),
+					"let a server outside of both sites take the updates, or set automatic = false")
+				return
+			}
+		}
 	}
 }
 

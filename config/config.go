@@ -10,6 +10,7 @@
 package config
 
 import (
+	"maps"
 	"net/netip"
 	"path"
 	"regexp"
@@ -85,17 +86,36 @@ type Member struct {
 	PeerFrom   map[draas.MemberID]string // where one member reaches it instead of Peer
 }
 
+// The providers of a zone.
+const (
+	ProviderEmbedded = "embedded" // both sites' own servers
+	ProviderRFC2136  = "rfc2136"  // the operator's own, by dynamic updates
+)
+
 // Zone is a DNS zone and its provider.
 type Zone struct {
-	ID          string
-	Provider    string
-	Name        string // fully qualified, lower case, with the final dot, as all DNS names here
+	ID       string
+	Provider string
+	Name     string // fully qualified, lower case, with the final dot, as all DNS names here
+	Update   Update // provider rfc2136
+
+	// Of the embedded provider.
 	Contact     string // SOA rname
 	NS          map[draas.SiteID]string
 	NSAddress   map[draas.SiteID][]netip.Addr
 	NegativeTTL time.Duration
 	Stale       time.Duration // a member out of touch gives its last answer this long
 	Records     []Record
+}
+
+// Update says how a zone is changed on the server that has it.
+type Update struct {
+	Primary     string        // host:port of the server that takes updates
+	Domain      string        // failure domain in which it stands
+	Secondaries []string      // host:port of the zone's other servers
+	Lag         time.Duration // the longest that they take to follow
+	KeyFile     string
+	TCP         bool // for all updates
 }
 
 // Record is a static record set of a zone.
@@ -281,6 +301,11 @@ func (c *Config) At(dir string) *Config {
 	r.Data, r.Control, r.Guard = abs(c.Data), abs(c.Control), abs(c.Guard)
 	r.TLS = TLS{CA: abs(c.TLS.CA), Cert: abs(c.TLS.Cert), Key: abs(c.TLS.Key), Warn: c.TLS.Warn}
 	r.Watchdog.Device = abs(c.Watchdog.Device)
+	r.DNS = maps.Clone(c.DNS)
+	for id, z := range r.DNS {
+		z.Update.KeyFile = abs(z.Update.KeyFile)
+		r.DNS[id] = z
+	}
 	r.Services = slices.Clone(c.Services)
 	for i := range r.Services {
 		checks := slices.Clone(r.Services[i].Checks)

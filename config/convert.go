@@ -69,6 +69,8 @@ func (c *conversion) want() string {
 		return `write the address to listen on, such as "198.51.100.10:7400" or ":7400"`
 	case kindDial:
 		return `write an IP address and a port, such as "198.51.100.10:7400" or "[2001:db8::10]:7400"`
+	case kindDials:
+		return `write a list of IP addresses and ports, such as ["198.51.100.53:53"]`
 	case kindTarget:
 		return `write a host and a port, such as "127.0.0.1:8081"`
 	case kindAddrs:
@@ -129,7 +131,7 @@ func (c *conversion) convert(v any) (any, bool) {
 		case float64:
 			return c.fraction(n)
 		}
-	case kindAddrs, kindStatus, kindPorts, kindTexts, kindCommand, kindNames, kindLinks:
+	case kindAddrs, kindDials, kindStatus, kindPorts, kindTexts, kindCommand, kindNames, kindLinks:
 		if list, ok := v.([]any); ok {
 			return c.list(list)
 		}

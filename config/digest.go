@@ -18,6 +18,7 @@ func normalize(c *Config) {
 		slices.SortFunc(z.Records, func(a, b Record) int {
 			return strings.Compare(a.Name+" "+a.Type, b.Name+" "+b.Type)
 		})
+		slices.Sort(z.Update.Secondaries)
 		for _, r := range z.Records {
 			slices.Sort(r.Value)
 		}

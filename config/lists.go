@@ -17,6 +17,8 @@ func (c *conversion) list(list []any) (any, bool) {
 	switch c.key.kind {
 	case kindAddrs:
 		return each(c, list, (*conversion).addr)
+	case kindDials:
+		return each(c, list, (*conversion).dial)
 	case kindStatus:
 		return each(c, list, func(c *conversion, v any) (int, string) {
 			n, why := number(v, 100, 599)
@@ -88,6 +90,18 @@ func (c *conversion) argument(v any) (string, string) {
 		return "", "has a NUL byte"
 	}
 	return s, ""
+}
+
+// dial accepts an address to connect to.
+func (c *conversion) dial(v any) (string, string) {
+	s, why := c.argument(v)
+	if why != "" {
+		return "", why
+	}
+	if at, err := netip.ParseAddrPort(s); err == nil && at.Port() != 0 && !at.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()).String(), ""
+	}
+	return "", show(s) + " is not an IP address with a port"
 }
 
 // service accepts the name of a service.

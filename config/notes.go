@@ -17,9 +17,29 @@ func (c *Config) Notes() []string {
 			notes = append(notes, "a lost site needs a person here, and there is no [pager]: nobody is called, the alarm stands in draasd status and in the log only")
 		}
 	}
+	for _, id := range sortedKeys(c.DNS) {
+		notes = append(notes, c.zoneNotes(c.DNS[id])...)
+	}
 	units := c.Units()
 	for i := range units {
 		notes = append(notes, c.unitNotes(&units[i])...)
+	}
+	return notes
+}
+
+// zoneNotes say what the place of a zone's servers endangers.
+func (c *Config) zoneNotes(z Zone) []string {
+	var notes []string
+	if z.Provider != ProviderRFC2136 {
+		return nil
+	}
+	for _, m := range c.Members {
+		if m.Role == draas.RoleSite && m.Domain == z.Update.Domain {
+			notes = append(notes, fmt.Sprintf("dns.%s: the primary stands in the failure domain of %s: when that is lost, no name of %s can be moved", z.ID, m.ID, z.Name))
+		}
+	}
+	if len(z.Update.Secondaries) == 0 {
+		notes = append(notes, fmt.Sprintf("dns.%s: one server has %s alone: when it is lost, names fail as answers expire", z.ID, z.Name))
 	}
 	return notes
 }

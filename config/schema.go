@@ -23,6 +23,7 @@ const (
 	kindKeyFile  kind = "path (secret)"     // of a file whose contents are never shown
 	kindListen   kind = "IP:port to listen" // the IP may be missing: any
 	kindDial     kind = "IP:port"           // where another member connects to
+	kindDials    kind = "list of IP:port"   //
 	kindTarget   kind = "host:port"         // where a probe or relay connects to
 	kindAddrs    kind = "list of IPs"       //
 	kindDomain   kind = "DNS name"          // fully qualified, with the final dot
@@ -62,7 +63,7 @@ const perProfile = "by profile"
 
 // schema lists every key there is.
 func schema() []key {
-	later := "only embedded works today"
+	later := "embedded and rfc2136 work today"
 	return slices.Concat([]key{
 		{path: "cluster", kind: kindName, def: "required"},
 		{path: "profile", kind: kindChoice, def: "cautious", oneOf: profileNames()},
@@ -87,11 +88,17 @@ func schema() []key {
 		{path: "member.*.dns", kind: kindListen, def: "-"},
 		{path: "member.*.peer_from.*", kind: kindDial, def: "peer"},
 
-		{path: "dns.*.provider", kind: kindChoice, def: "required", oneOf: []string{"embedded"}, later: map[string]string{
-			"rfc2136": later, "dyndns2": later, "designate": later, "route53": later, "cloudflare": later}},
+		{path: "dns.*.provider", kind: kindChoice, def: "required", oneOf: []string{ProviderEmbedded, ProviderRFC2136}, later: map[string]string{
+			"dyndns2": later, "designate": later, "route53": later, "cloudflare": later}},
 		{path: "dns.*.zone", kind: kindDomain, def: "required"},
+		{path: "dns.*.primary", kind: kindDial, def: "required for rfc2136"},
+		{path: "dns.*.domain", kind: kindName, def: "required for rfc2136"},
+		{path: "dns.*.key_file", kind: kindKeyFile, def: "required for rfc2136"},
+		{path: "dns.*.secondaries", kind: kindDials, def: "-"},
+		dur("dns.*.secondary_lag", "5s with secondaries", 10*time.Millisecond, 10*time.Minute),
+		{path: "dns.*.tcp", kind: kindBool, def: "false"},
 		{path: "dns.*.contact", kind: kindDomain, def: "hostmaster in zone"},
-		{path: "dns.*.ns.*", kind: kindDomain, def: "required"},
+		{path: "dns.*.ns.*", kind: kindDomain, def: "required for embedded"},
 		{path: "dns.*.ns_address.*", kind: kindAddrs, def: "required for ns names in the zone"},
 		{path: "dns.*.negative_ttl", kind: kindTTL, def: "5s", min: time.Second, max: 3 * time.Hour},
 		dur("dns.*.stale", "30s", 0, time.Hour),
@@ -196,8 +203,6 @@ func fenceKeys() []key {
 func planned() map[string]string {
 	return map[string]string{
 		"member.*.cloud":     "cloud clients",
-		"dns.*.servers":      "DNS by RFC 2136",
-		"dns.*.tsig_file":    "DNS by RFC 2136",
 		"service.*.frontend": "the frontend scheme",
 		"sync":               "replication",
 	}
@@ -206,6 +211,8 @@ func planned() map[string]string {
 // instead are keys that one may think of, and what to write for them.
 func instead() map[string]string {
 	return map[string]string{
+		"dns.*.servers":    "the server that takes updates is primary, the others are secondaries",
+		"dns.*.tsig_file":  "write key_file",
 		"service.*.group":  "the group names its services: begin with a line [group.NAME] and list it in services",
 		"service.*.device": "devices belong to the fence: begin with a line [[service.NAME.fence.device]]",
 	}

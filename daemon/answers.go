@@ -15,6 +15,7 @@ import (
 	"github.com/draasd/draas/runbook"
 	"github.com/draasd/draas/schemes/dns"
 	"github.com/draasd/draas/schemes/dns/authority"
+	"github.com/draasd/draas/schemes/dns/rfc2136"
 )
 
 // answers is the embedded DNS authority of a site, fed from the decision.
@@ -49,6 +50,9 @@ func zonesOf(c *config.Config) []authority.Zone {
 	var out []authority.Zone
 	for _, key := range slices.Sorted(maps.Keys(c.DNS)) {
 		z := c.DNS[key]
+		if z.Provider != config.ProviderEmbedded {
+			continue
+		}
 		zone := authority.Zone{Name: z.Name, Contact: z.Contact, NegativeTTL: z.NegativeTTL, Stale: z.Stale}
 		for _, site := range c.Sites() {
 			if host := z.NS[site]; host != "" {
@@ -143,6 +147,9 @@ func (d *Daemon) leased(l *loop, now draas.Reading) {
 
 // waitFor waits until this member's authority has a decision.
 func (d *Daemon) waitFor(ctx context.Context, id draas.ServiceID, token runbook.Token) (dns.Decision, error) {
+	if d.answers == nil {
+		return dns.Decision{}, fmt.Errorf("nothing answers DNS here: add dns = \"ADDRESS:53\" to [member.%s] and restart", d.self)
+	}
 	return d.answers.authority.WaitFor(ctx, id, token)
 }
 
@@ -154,22 +161,17 @@ type waiting func(context.Context, draas.ServiceID, runbook.Token) (dns.Decision
 func effectsOf(w *wiring, applied waiting) (map[draas.ServiceID]map[string]runbook.Effect, error) {
 	moves := make(map[draas.ServiceID]runbook.Effect) // by service
 	for _, key := range slices.Sorted(maps.Keys(w.cfg.DNS)) {
-		conf := dns.EmbeddedConfig{Applied: applied}
-		for _, m := range w.cfg.Members {
-			if m.Role == draas.RoleSite && m.DNS != "" {
-				conf.Servers = append(conf.Servers, dns.Server{Site: m.ID.Site(), Address: authorityOf(w.cfg.DNS[key], m, w.self.ID)})
-			}
-		}
+		var names []dns.Name
 		for _, s := range w.cfg.Services {
 			if s.DNS.Zone == key {
-				conf.Names = append(conf.Names, nameOf(w.cfg, s))
+				names = append(names, nameOf(w.cfg, s))
 			}
 		}
-		effect, err := dns.NewEmbedded(conf)
+		effect, err := provider(w, w.cfg.DNS[key], names, applied)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("dns.%s: %w", key, err)
 		}
-		for _, n := range conf.Names {
+		for _, n := range names {
 			moves[n.Service] = effect
 		}
 	}
@@ -183,6 +185,29 @@ func effectsOf(w *wiring, applied waiting) (map[draas.ServiceID]map[string]runbo
 		}
 	}
 	return out, nil
+}
+
+// provider is the effect that moves the names of a zone.
+func provider(w *wiring, z config.Zone, names []dns.Name, applied waiting) (runbook.Effect, error) {
+	if z.Provider == config.ProviderRFC2136 {
+		return rfc2136.New(updateOf(z, names))
+	}
+	conf := dns.EmbeddedConfig{Names: names, Applied: applied}
+	for _, m := range w.cfg.Members {
+		if m.Role == draas.RoleSite && m.DNS != "" {
+			conf.Servers = append(conf.Servers, dns.Server{Site: m.ID.Site(), Address: authorityOf(z, m, w.self.ID)})
+		}
+	}
+	return dns.NewEmbedded(conf)
+}
+
+func updateOf(z config.Zone, names []dns.Name) rfc2136.Config {
+	conf := rfc2136.Config{Zone: z.Name, Names: names, Primary: dns.Server{Address: z.Update.Primary},
+		KeyFile: z.Update.KeyFile, TCP: z.Update.TCP, Lag: z.Update.Lag}
+	for _, s := range z.Update.Secondaries {
+		conf.Secondaries = append(conf.Secondaries, dns.Server{Address: s})
+	}
+	return conf
 }
 
 // partEffect makes an effect on one service of the unit that a plan moves.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/config"
 	"github.com/draasd/draas/quorum"
+	"github.com/draasd/draas/schemes/dns/rfc2136"
 )
 
 // Check reads a file as a daemon would, and says what it implies. With here it
@@ -65,6 +67,7 @@ func checkHere(c *config.Config, self config.Member) []error {
 		}
 	}
 	add(checkData(c, self))
+	add(checkKeys(c, self))
 	if alive(c.Control) {
 		// Its ports are in use because it runs.
 		return append(errs, checkFences(c, self)...)
@@ -76,6 +79,22 @@ func checkHere(c *config.Config, self config.Member) []error {
 		add(tryUDP("dns", self.DNS))
 	}
 	return append(errs, checkFences(c, self)...)
+}
+
+// checkKeys reads the keys with which a site changes other name servers.
+func checkKeys(c *config.Config, self config.Member) error {
+	if self.Role != draas.RoleSite {
+		return nil
+	}
+	var errs []error
+	for _, id := range slices.Sorted(maps.Keys(c.DNS)) {
+		if z := c.DNS[id]; z.Provider == config.ProviderRFC2136 {
+			if _, err := rfc2136.ReadKey(z.Update.KeyFile); err != nil {
+				errs = append(errs, fmt.Errorf("dns.%s.key_file: %w", id, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // checkCertificates looks at this member's certificate and says how long it

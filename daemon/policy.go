@@ -9,11 +9,13 @@ import (
 	"github.com/draasd/draas/runbook"
 )
 
-// stepDNS is the effect that moves the users of scheme dns, and stepTimeout
-// what one attempt at it may take: the embedded provider promises less.
+// stepDNS is the effect that moves the users of scheme dns, stepTimeout what
+// one attempt at it may take, and updateTimeout that of one on another name
+// server, on top of what its secondaries take: each provider promises less.
 const (
-	stepDNS     = "dns"
-	stepTimeout = 5 * time.Second
+	stepDNS       = "dns"
+	stepTimeout   = 5 * time.Second
+	updateTimeout = 20 * time.Second
 )
 
 // startWarm and startCold are how long a site may take to answer after its
@@ -35,14 +37,14 @@ func policyOf(c *config.Config) failover.Policy {
 		p.Members = append(p.Members, failover.MemberPolicy{ID: m.ID, Role: m.Role, Domain: m.Domain})
 	}
 	for i := range units {
-		sp := unitPolicy(&units[i])
+		sp := unitPolicy(c, &units[i])
 		p.Services[units[i].ID] = sp
 		p.Retarget = max(p.Retarget, sp.Lease.Wait()+time.Second)
 	}
 	return p
 }
 
-func unitPolicy(u *config.Unit) failover.ServicePolicy {
+func unitPolicy(c *config.Config, u *config.Unit) failover.ServicePolicy {
 	p := failover.ServicePolicy{
 		Home:          u.Home,
 		Automatic:     u.Automatic,
@@ -62,7 +64,7 @@ func unitPolicy(u *config.Unit) failover.ServicePolicy {
 		OnLeaseLoss:   u.OnLeaseLoss,
 		Devices:       u.Switchable(),
 		Start:         startWarm,
-		Steps:         steps(u),
+		Steps:         steps(c, u),
 	}
 	if u.Group {
 		for _, s := range u.Parts {
@@ -109,11 +111,14 @@ func guarded(s *config.Service) bool {
 }
 
 // steps are the effects that move the users of a unit: of each of its parts.
-func steps(u *config.Unit) []runbook.Step {
+func steps(c *config.Config, u *config.Unit) []runbook.Step {
 	var out []runbook.Step
 	for i := range u.Parts {
-		name := stepName(u.ID, u.Parts[i].ID)
-		out = append(out, runbook.Step{Name: name, Effect: name, Timeout: stepTimeout})
+		name, timeout := stepName(u.ID, u.Parts[i].ID), stepTimeout
+		if z := c.DNS[u.Parts[i].DNS.Zone]; z.Provider == config.ProviderRFC2136 {
+			timeout = updateTimeout + z.Update.Lag
+		}
+		out = append(out, runbook.Step{Name: name, Effect: name, Timeout: timeout})
 	}
 	return out
 }

@@ -44,7 +44,7 @@ func (d *Daemon) newWiring(c *config.Config) (*wiring, error) {
 	if w.targets, err = targetsOf(c, self.ID, d.ping); err != nil {
 		return nil, err
 	}
-	if w.answers() {
+	if self.Role == draas.RoleSite {
 		w.zones = zonesOf(c)
 		if err := authority.CheckZones(w.zones); err != nil {
 			return nil, err
@@ -52,8 +52,6 @@ func (d *Daemon) newWiring(c *config.Config) (*wiring, error) {
 		if w.effects, err = effectsOf(w, d.waitFor); err != nil {
 			return nil, err
 		}
-	}
-	if self.Role == draas.RoleSite {
 		for i := range c.Services {
 			w.fenced[c.Services[i].ID] = guarded(&c.Services[i])
 		}
@@ -70,7 +68,7 @@ func (d *Daemon) newWiring(c *config.Config) (*wiring, error) {
 // answers reports whether this member has a DNS authority; a witness never
 // answers.
 func (w *wiring) answers() bool {
-	return w.self.Role == draas.RoleSite && w.self.DNS != "" && len(w.cfg.DNS) > 0
+	return w.self.DNS != "" && len(w.zones) > 0
 }
 
 // othersOf makes the clients of the other members' control API.
