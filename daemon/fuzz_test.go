@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,10 @@ func FuzzBody(f *testing.F) {
 	f.Add([]byte(`{"service":"shop","for_ns":1e3}`))
 	f.Add([]byte(`null`))
 	f.Add([]byte(`{"operator":"` + strings.Repeat("x", api.MaxRequest) + `"}`))
+	known := map[reflect.Type][]string{
+		reflect.TypeFor[*api.Request](): {"service", "site", "move", "ask", "operator", "reason", "expect", "for_ns", "allow_data_loss", "vouch"},
+		reflect.TypeFor[*api.Force]():   {"old_site_is_off", "operator", "reason"},
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, into := range []any{new(api.Request), new(api.Force)} {
 			read := func(data []byte, into any) error {
@@ -58,6 +63,15 @@ func FuzzBody(f *testing.F) {
 			}
 			if len(body) > api.MaxRequest || !json.Valid(body) {
 				t.Fatalf("%d bytes were taken: %+v", len(body), into)
+			}
+			var fields map[string]json.RawMessage
+			if err := json.Unmarshal(body, &fields); err != nil {
+				t.Fatalf("%q was taken: %v", body, err)
+			}
+			for name := range fields {
+				if !slices.ContainsFunc(known[reflect.TypeOf(into)], func(k string) bool { return strings.EqualFold(k, name) }) {
+					t.Fatalf("%q was taken, with %q in it", body, name)
+				}
 			}
 			again := reflect.New(reflect.TypeOf(into).Elem()).Interface()
 			data, err := json.Marshal(into)

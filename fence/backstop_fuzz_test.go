@@ -113,6 +113,9 @@ func FuzzBackstop(f *testing.F) {
 	} {
 		f.Add(k.bytes())
 	}
+	short := packet{dst: v4, proto: udp, port: 53}.bytes()
+	short[14] = 0x44 // shorter than a header can be
+	f.Add(short)
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		if len(frame) < 14 || len(frame) > 2000 {
 			return // no frame for the kernel's test run

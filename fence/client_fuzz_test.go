@@ -42,6 +42,7 @@ func FuzzHear(f *testing.F) {
 		`{"services":[{"service":"shop","kind":"path","state":"closed","epoch":3,"ended":3,"left_ns":0,"worst_ns":100000000}]}`,
 		`{"code":"stale_epoch","error":"epoch 2, seen 3","services":[{"service":"shop","kind":"path","state":"open","epoch":3,"ended":0,"left_ns":5,"worst_ns":1}]}`,
 		`{"services":[{"service":"shop","kind":"exec","state":"open","epoch":3,"ended":0,"left_ns":5,"worst_ns":1},{"service":"bill","kind":"exec","state":"closed","epoch":0,"ended":0,"left_ns":0,"worst_ns":1}],"refused":[{},{"code":"not_ready","error":"x"}]}`,
+		`{"services":[{"service":"bill","state":"open"},{"service":"shop","state":"closed"}],"refused":[{},{}]}`,
 		`{"code":"no such code","error":"y"}`, `{}`, `null`, `[]`, `{"services":[{"service":"bill"}]}`, "",
 	} {
 		f.Add([]byte(s + "\n"))

@@ -59,7 +59,10 @@ func TestTouches(t *testing.T) {
 // FuzzTouches: only what a plain reading of the message finds to be another's,
 // or a renewal, is passed over; what cannot be read is not.
 func FuzzTouches(f *testing.F) {
-	for _, m := range []netlink.Message{told(unix.NFT_MSG_DELTABLE, unix.NFPROTO_INET, "draas_shop"), told(unix.NFT_MSG_NEWSETELEM, unix.NFPROTO_INET, "draas_shop", "open")} {
+	for _, m := range []netlink.Message{
+		told(unix.NFT_MSG_DELTABLE, unix.NFPROTO_INET, "draas_shop"), told(unix.NFT_MSG_DELRULE, unix.NFPROTO_INET, "draas_shop", "input"),
+		told(unix.NFT_MSG_NEWSETELEM, unix.NFPROTO_INET, "draas_shop", "open"), told(unix.NFT_MSG_DELSETELEM, unix.NFPROTO_INET, "draas_shop", "ports"),
+	} {
 		f.Add(uint16(m.Header.Type), m.Data)
 	}
 	f.Add(uint16(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_DELRULE), []byte{1, 0, 0, 0, 3, 0, 1, 0})

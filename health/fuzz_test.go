@@ -83,7 +83,8 @@ func FuzzDNSTalk(f *testing.F) {
 	f.Add(framed(0x1234))
 	f.Add(framed(7, 8, 0x1234))
 	f.Add(append([]byte{0, 2, 9, 9, 0, 13, 7, 7, 0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xff}, framed(0x1234)...))
-	f.Add(bytes.Repeat(framed(7), maxStray+1))
+	f.Add(framed(0x1235, 0x1234))
+	f.Add(append(bytes.Repeat(framed(7), maxStray), framed(0x1234)...))
 	f.Add(framed(0x1234)[:20])
 	f.Fuzz(func(t *testing.T, said []byte) {
 		conn := &spoken{in: bytes.NewReader(said)}

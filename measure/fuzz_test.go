@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,6 +46,7 @@ func FuzzAnswer(f *testing.F) {
 		"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok",
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n" + strings.Repeat("x", 70000),
 		"HTTP/1.1 101 Switching Protocols\r\n\r\n",
 	} {
 		f.Add([]byte(s), false)
@@ -79,6 +81,9 @@ func FuzzAnswer(f *testing.F) {
 		n, terr := io.Copy(io.Discard, io.LimitReader(theirs.Body, maxBody))
 		if terr != nil {
 			t.Fatalf("good after %d bytes of body; net/http: %v", n, terr)
+		}
+		if more, _ := io.Copy(io.Discard, theirs.Body); more > 0 && kept != nil {
+			t.Fatalf("kept with %d bytes of the body to come", more)
 		}
 		if site := theirs.Header.Get(HeaderSite); a.site != "" && string(a.site) != site || a.site == "" && validSite(site) {
 			t.Fatalf("site %q, said was %q", a.site, site)
