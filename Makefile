@@ -28,6 +28,7 @@ test: setup check
 	$(GO) test -race -timeout 20m ./...
 	$(MAKE) sim
 	$(MAKE) sim BUG=all
+	$(MAKE) model
 	$(MAKE) soak T=3m
 	$(MAKE) build
 	$(BIN)/draasd check -c etc/failover.toml
@@ -56,8 +57,8 @@ else
 	$(BIN)/sim $(if $(FOR),-for $(T),-seeds $(SEEDS)) $(if $(FROM),-from $(FROM)) $(if $(SEED),-seed $(SEED)) $(if $(SHRINK),-shrink) $(if $(SCHEDULE),-schedule $(SCHEDULE))
 endif
 
-# The protocol by itself, exhaustively: BIG=1 checks more for hours, BUG=list
-# names its mistakes, BUG=NAME tells how one ends. See docs/model.md.
+# The protocol by itself, exhaustively: BIG=1 checks more and takes longer,
+# BUG=list names its mistakes, BUG=NAME tells how one ends. See docs/model.md.
 model:
 	@$(GO) build -o $(BIN)/model ./model/cmd/model
 	@$(BIN)/model $(if $(BIG),-big) $(if $(BUG),-bug $(BUG))

@@ -292,7 +292,10 @@ inline powerOff(x) {
  * one. That the copy has got it as well makes no difference: it does nothing
  * before its hello, and until then it has caught up. */
 inline copied() {
-	ghost[s] = left[s];
+	if      /* of two copies' originals, the one that serves */
+	:: left[s] > ghost[s] -> ghost[s] = left[s]
+	:: else -> skip
+	fi;
 	powerOff(s);
 	clones--
 }
