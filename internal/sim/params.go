@@ -88,10 +88,10 @@ func serviceOf(lease, renew, probe time.Duration) failover.ServicePolicy {
 // draw draws a cluster. Most have slower timings than profile fast: what
 // happens depends on the order of events and on the ratios of the durations,
 // and a cluster with long ones has fewer events in a second. Still longer ones
-// find fewer bugs in the same processor time (docs/sim.md).
+// find fewer bugs in the same processor time, and shorter ones too (docs/sim.md).
 func draw(r *rand.Rand) Params {
 	p := Default()
-	unit := between(r, 150*ms, 400*ms)
+	unit := between(r, 250*ms, 600*ms)
 	if r.IntN(48) == 0 {
 		unit = 50 * ms // as profile fast has it: ten times the events
 	}

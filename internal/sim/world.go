@@ -327,8 +327,8 @@ func (w *World) ask(m *member, id draas.ServiceID, site draas.SiteID, r failover
 	m.process()
 }
 
-// What a run takes at most: the longest of some thousand schedules has 30 000
-// events, and a hundred that wait. One that takes more never comes to rest.
+// What a run takes at most: of some thousand schedules the longest has 18 000
+// events, and 300 that wait. One that takes more never comes to rest.
 const (
 	maxEvents  = 1_000_000
 	maxWaiting = 50_000
