@@ -12,6 +12,8 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
 
 	mdns "github.com/miekg/dns"
 )
@@ -26,6 +28,7 @@ type fake struct {
 	algo    string
 	frozen  bool
 	servers []*mdns.Server
+	ended   []chan error // how each ended
 }
 
 func (f *fake) prepare(s *Server) error {
@@ -60,27 +63,44 @@ func (f *fake) freeze(_ *Server, frozen bool) error {
 
 func (f *fake) serve(s *Server) error {
 	for _, network := range []string{"udp", "tcp"} {
-		started := make(chan struct{})
-		srv := &mdns.Server{Addr: s.Address, Net: network, Handler: f, TsigProvider: f,
-			MsgAcceptFunc:     func(mdns.Header) mdns.MsgAcceptAction { return mdns.MsgAccept },
-			NotifyStartedFunc: func() { close(started) }}
-		failed := make(chan error, 1)
-		go func() { failed <- srv.ListenAndServe() }()
-		select {
-		case <-started:
-		case err := <-failed:
+		var err error
+		// A process that is being started may still hold the socket of before.
+		for deadline := time.Now().Add(5 * time.Second); ; <-time.After(5 * time.Millisecond) {
+			if err = f.listen(s.Address, network); !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+				break
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("serve %s: %w", network, err)
 		}
-		f.servers = append(f.servers, srv)
 	}
 	return nil
+}
+
+func (f *fake) listen(address, network string) error {
+	started := make(chan struct{})
+	srv := &mdns.Server{Addr: address, Net: network, Handler: f, TsigProvider: f,
+		MsgAcceptFunc:     func(mdns.Header) mdns.MsgAcceptAction { return mdns.MsgAccept },
+		NotifyStartedFunc: func() { close(started) }}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.ListenAndServe() }()
+	select {
+	case <-started:
+		f.servers, f.ended = append(f.servers, srv), append(f.ended, ended)
+		return nil
+	case err := <-ended:
+		return err
+	}
 }
 
 func (f *fake) close() {
 	for _, srv := range f.servers {
 		_ = srv.Shutdown()
 	}
-	f.servers = nil
+	for _, ended := range f.ended {
+		<-ended // its socket is closed only then
+	}
+	f.servers, f.ended = nil, nil
 }
 
 // Generate and Verify make it a TsigProvider with the keys of now.

@@ -1,6 +1,7 @@
 package nameserver
 
 import (
+	"flag"
 	"strings"
 	"testing"
 	"time"
@@ -9,7 +10,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets more tests run at once than there are processors: they wait
+// most of their time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // update sends a signed update that sets a name's address, and returns the
 // answer's rcode, or why there is none.

@@ -3,6 +3,7 @@ package nameserver
 import (
 	"bytes"
 	"embed"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -196,20 +197,19 @@ func (k Kind) address(t testing.TB) string {
 }
 
 // freeOn finds a port below those that the kernel gives to clients, so that
-// none of them takes it before the server does.
+// none of them takes it before the server does. It asks for it by connecting: a
+// socket that listened there, if only for a moment, could be held open by
+// whatever process is being started just then.
 func freeOn(t testing.TB, host string) string {
 	t.Helper()
 	for range 50 {
 		address := net.JoinHostPort(host, strconv.Itoa(20000+rand.IntN(12000)))
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			continue
-		}
-		u, err := net.ListenPacket("udp", address)
-		_ = l.Close()
-		if err == nil {
-			_ = u.Close()
+		c, err := net.DialTimeout("tcp", address, time.Second)
+		if errors.Is(err, syscall.ECONNREFUSED) {
 			return address
+		}
+		if err == nil {
+			_ = c.Close()
 		}
 	}
 	t.Fatalf("no port of %s is free", host)

@@ -190,7 +190,7 @@ func TestUnsignedSuccessDoesNotCount(t *testing.T) {
 	t.Parallel()
 	s := nameserver.Start(t, nameserver.Fake, nameserver.Options{})
 	r := nameserver.NewRelay(t, s.Address)
-	e := effect(t, s, r.Address, func(c *Config) { c.Timeout, c.Wait = 100*time.Millisecond, 100*time.Millisecond })
+	e := effect(t, s, r.Address, func(c *Config) { c.Timeout, c.Wait = 100*time.Millisecond, 5*time.Second })
 	for _, fate := range []nameserver.Fate{nameserver.Nothing, nameserver.Moved} {
 		r.SetRule(nameserver.Updates(fate))
 		if err := do(t, e, op(1, 0)); !errors.Is(err, ErrUnanswered) || !strings.Contains(err.Error(), "signature") {
