@@ -6,6 +6,9 @@ import (
 	"reflect"
 	"testing"
 
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/draasd/draas"
 )
 
@@ -70,6 +73,20 @@ func FuzzSegment(f *testing.F) {
 func FuzzSnapshotFile(f *testing.F) {
 	meta := ClusterMeta{ClusterID: ClusterID{1}, Self: "a", Members: []draas.MemberID{"a", "b", "c"}}
 	start := appendHeader(nil, magicSnapshot, meta, 3)
+	snap := firstSnapshot(meta.Members)
+	snap.Metadata.Index, snap.Metadata.Term = new(uint64(3)), new(uint64(2))
+	snap.Data = append(snap.Data, "state"...)
+	for _, conf := range []*raftpb.ConfState{
+		{Voters: []uint64{1, 2, 3}}, {Voters: []uint64{1, 2}, VotersOutgoing: []uint64{1, 3}, LearnersNext: []uint64{3}},
+		{Voters: []uint64{1, 1}}, {Voters: []uint64{1}, Learners: []uint64{9}}, {Voters: []uint64{1}, Learners: []uint64{2}, VotersOutgoing: []uint64{2}}, {},
+	} {
+		snap.Metadata.ConfState = conf
+		payload, err := proto.Marshal(snap)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add([]byte{}, payload)
+	}
 	f.Add([]byte{}, []byte{})
 	f.Add(appendRecord(start[:len(start):len(start)], 3, recordSnapshot, []byte{1}), []byte{0x12, 0x04, 0x10, 0x03, 0x18, 0x02})
 	f.Fuzz(func(t *testing.T, raw, payload []byte) {
