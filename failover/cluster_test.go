@@ -149,6 +149,9 @@ func (c *cluster) round() {
 		for ; c.applied[id] < len(c.log); c.applied[id]++ {
 			c.actions = append(c.actions, a.Apply(c.log[c.applied[id]], c.reading())...)
 		}
+		if s := a.State(); s.Validate() != nil {
+			c.t.Fatalf("at %v a log leads to a state that would be refused: %v", c.now, s.Validate())
+		}
 		cmds := a.Tick(c.reading())
 		for _, e := range cmds.Propose {
 			if e.Kind == EventHello && c.old[id] {

@@ -353,3 +353,24 @@ func TestSurvivorAloneChangesTheFile(t *testing.T) {
 		t.Errorf("%s", text)
 	}
 }
+
+// A state that nothing can go on from is refused, all of it at once.
+func TestStateThatNoLogLeadsTo(t *testing.T) {
+	s := State{
+		Members: map[draas.MemberID]*MemberState{"dr": nil},
+		Services: map[draas.ServiceID]*ServiceState{
+			"none":  nil,
+			"stuck": {Phase: PhaseFencing},
+			"shop":  {Phase: PhaseNormal, Timers: map[string]Timer{timerPause: {}}},
+		},
+	}
+	err := s.Validate()
+	for _, want := range []string{`member "dr"`, `service "none"`, `service "stuck" is fencing and has no move`, `service "shop" measures a pause`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not tell of %s", err, want)
+		}
+	}
+	if err := active(t, nil).state().Validate(); err != nil {
+		t.Error(err)
+	}
+}

@@ -12,6 +12,8 @@
 package failover
 
 import (
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -226,6 +228,30 @@ func (s *ServiceState) clone() *ServiceState {
 		c.Move = &m
 	}
 	return &c
+}
+
+// Validate reports a state that no log can have led to and that the decision
+// could not go on from: one read from elsewhere is looked at before it counts.
+func (s *State) Validate() error {
+	var errs []error
+	for id, m := range s.Members {
+		if m == nil {
+			errs = append(errs, fmt.Errorf("member %q has no state", id))
+		}
+	}
+	for id, sv := range s.Services {
+		if sv == nil {
+			errs = append(errs, fmt.Errorf("service %q has no state", id))
+			continue
+		}
+		if sv.Phase.Moving() && sv.Move == nil {
+			errs = append(errs, fmt.Errorf("service %q is %s and has no move", id, sv.Phase))
+		}
+		if _, set := sv.Timers[timerPause]; set && sv.Pause == nil {
+			errs = append(errs, fmt.Errorf("service %q measures a pause that is none", id))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // ServiceIDs lists the units of the policy in force, in a fixed order. The

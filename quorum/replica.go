@@ -96,6 +96,9 @@ func (r *Replica) Restore(data []byte) error {
 		if err := json.Unmarshal(data, &s); err != nil {
 			return fmt.Errorf("read state: %w", err)
 		}
+		if err := s.Validate(); err != nil {
+			return fmt.Errorf("read state: %w", err)
+		}
 	}
 	r.agent.Restore(s, r.now)
 	r.index = s.Index

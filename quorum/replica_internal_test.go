@@ -160,3 +160,17 @@ func TestLearnerRenewsNothing(t *testing.T) {
 	one.core.conf = was
 	turn(t, step, holds)
 }
+
+// A snapshot that the decision could not go on from stops the member when it is
+// read, not in the middle of something.
+func TestRestoreRefusesNonsense(t *testing.T) {
+	r := &Replica{agent: failover.NewAgent(failover.AgentConfig{Self: "dr"}, draas.Reading{})}
+	for _, data := range []string{`{"services":{"shop":null}}`, `{"services":{"shop":{"phase":"fencing"}}}`, `{"members":{"dr":null}}`} {
+		if err := r.Restore([]byte(data)); err == nil {
+			t.Errorf("%s is taken", data)
+		}
+	}
+	if err := r.Restore([]byte(`{"services":{"shop":{"phase":"normal"}},"index":7}`)); err != nil || r.index != 7 {
+		t.Errorf("%v, index %d", err, r.index)
+	}
+}

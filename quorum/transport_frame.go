@@ -143,7 +143,7 @@ func decodeHello(b []byte) (hello, error) {
 		if len(b) == 0 || len(b) < 1+int(b[0]) {
 			return h, errFrame
 		}
-		*name, b = draas.MemberID(b[1:1+b[0]]), b[1+int(b[0]):]
+		*name, b = draas.MemberID(b[1:1+int(b[0])]), b[1+int(b[0]):]
 	}
 	if h.Incarnation == 0 {
 		return h, errFrame

@@ -167,6 +167,7 @@ func FuzzHello(f *testing.F) {
 	f.Add(hello{protocolVersion, lowestVersion, ClusterID{1}, 2, "dr", "primary"}.encode())
 	f.Add(append(hello{protocolVersion + 1, protocolVersion, ClusterID{1}, 2, "dr", "primary"}.encode(), "more"...))
 	f.Add(hello{protocolVersion + 1, protocolVersion + 1, ClusterID{1}, 2, "dr", "primary"}.encode())
+	f.Add(hello{protocolVersion, lowestVersion, ClusterID{1}, 2, draas.MemberID(strings.Repeat("a", 255)), "primary"}.encode())
 	f.Add(encodeRefusal(ErrDuplicate))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if err := decodeRefusal(data); err == nil {
