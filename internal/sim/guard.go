@@ -57,13 +57,13 @@ func (g *guard) open(m *member, p *part) bool {
 // the guard does not answer, the daemon asks again; what was under way when
 // the daemon died may still arrive.
 func (g *guard) request(m *member, delay time.Duration, do func()) {
-	w, run := m.w, m.run
+	w, run, boot := m.w, m.run, m.boot
 	if g.slowUntil > w.now {
 		delay += w.between(0, g.slow)
 	}
 	w.after(delay, func() {
 		switch {
-		case m.off:
+		case m.off || m.boot != boot: // it went with the machine
 		case g.down:
 			if m.run == run {
 				g.request(m, 50*ms, do)
