@@ -30,6 +30,9 @@ func (bind) configure(s *Server) error {
 	if err := s.write("draas.key", s.Key.File()); err != nil {
 		return err
 	}
+	if err := s.write("transfer.key", s.Transfer.File()); err != nil {
+		return err
+	}
 	text := fmt.Sprintf(`options {
 	directory "%s";
 	listen-on port %s { %s; };
@@ -48,8 +51,7 @@ func (bind) configure(s *Server) error {
 };
 include "%[1]srndc.key";
 controls { inet %[5]s port %[6]s allow { any; } keys { rndc; }; };
-%[7]s
-`, s.dir, port, host, s.run, chost, cport, s.Transfer.File())
+`, s.dir, port, host, s.run, chost, cport)
 	if s.Primary == "" {
 		own, err := s.text("bind.conf")
 		if err != nil {
@@ -61,15 +63,16 @@ controls { inet %[5]s port %[6]s allow { any; } keys { rndc; }; };
 	if err != nil {
 		return err
 	}
-	return s.write("named.conf", text+fmt.Sprintf(`zone "%s" {
+	return s.write("named.conf", text+fmt.Sprintf(`include "%[5]stransfer.key";
+zone "%[1]s" {
 	type secondary;
-	file "%[1]ssecondary";
-	primaries { %s port %s key %s; };
+	file "%[5]ssecondary";
+	primaries { %[2]s port %[3]s key %[4]s; };
 	allow-notify { any; };
 	min-refresh-time 1;
 	min-retry-time 1;
 };
-`, s.Zone, phost, pport, s.Transfer.Name))
+`, s.Zone, phost, pport, s.Transfer.Name, s.dir))
 }
 
 func (bind) argv(s *Server) []string {

@@ -16,7 +16,7 @@ import (
 
 // Bounds of how often a secondary that is behind is asked again.
 const (
-	firstPoll = 25 * time.Millisecond // doubled
+	firstPoll = 5 * time.Millisecond // doubled
 	lastPoll  = 250 * time.Millisecond
 )
 
