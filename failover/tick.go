@@ -429,10 +429,16 @@ func (a *Agent) forgetSent(now draas.Reading) {
 	}
 }
 
+// idle is how long an agent may be left alone that waits for nothing.
+const idle = time.Minute
+
 // Next says how long the caller may wait until the next Tick, if nothing
 // else happens before.
 func (a *Agent) Next(now draas.Reading) time.Duration {
-	next := a.cfg.Resend
+	next := idle
+	if len(a.pending) > 0 {
+		next = a.cfg.Resend
+	}
 	at := func(t time.Duration) { next = min(next, max(t-now.Boot, 0)) }
 	if a.serveAfter > now.Boot {
 		at(a.serveAfter)
