@@ -124,7 +124,11 @@ func TestNewRefuses(t *testing.T) {
 		"another zone":   func(c *Config) { c.Zone = "example.net." },
 		"no target":      func(c *Config) { c.Names[0].Targets = nil },
 		"two names":      func(c *Config) { c.Names = append(c.Names, c.Names[0]) },
-		"an apex CNAME":  func(c *Config) { c.Names = []dns.Name{cname} },
+		"one name for two": func(c *Config) {
+			c.Names = append(c.Names, atName("SHOP."+zone))
+			c.Names[1].Service = "other"
+		},
+		"an apex CNAME": func(c *Config) { c.Names = []dns.Name{cname} },
 	} {
 		c := good()
 		change(&c)

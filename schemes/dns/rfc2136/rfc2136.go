@@ -109,8 +109,15 @@ func New(cfg Config) (*Effect, error) {
 	if e.names, err = dns.NewBook(cfg.Names); err != nil {
 		errs = append(errs, err)
 	}
+	taken := make(map[string]bool)
 	for _, n := range cfg.Names {
 		errs = append(errs, inZone(cfg.Zone, n))
+		// The epochs of two services would take turns in one record.
+		if name := mdns.CanonicalName(n.Name); taken[name] {
+			errs = append(errs, fmt.Errorf("two services at the name %s", n.Name))
+		} else {
+			taken[name] = true
+		}
 	}
 	if _, err := ReadKey(cfg.KeyFile); err != nil {
 		errs = append(errs, err)
