@@ -272,6 +272,14 @@ func (k *Kernel) ask(do func(*nftables.Conn) error) error {
 	return err
 }
 
+// LetGo closes the fence's sockets. The rules stay, and so does what they
+// close; whatever is asked of the fence afterwards opens them again.
+func (k *Kernel) LetGo() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.hangUp()
+}
+
 func (k *Kernel) hangUp() {
 	if k.conn != nil {
 		_ = k.conn.CloseLasting() // nothing is under way

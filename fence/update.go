@@ -48,6 +48,11 @@ func (g *Guard) Update(ctx context.Context, services []Entry) error {
 	}
 	retiring.Wait()
 	gone := map[draas.ServiceID]*keeper{}
+	defer func() {
+		for _, k := range gone {
+			k.letGo()
+		}
+	}()
 	for i, k := range leaving {
 		if errs[i] != nil {
 			delete(wanted, k.Service)
@@ -107,6 +112,14 @@ func (k *keeper) retire(ctx context.Context) error {
 		return fmt.Errorf("close fence of %s: %w", k.Service, k.problem())
 	}
 	return nil
+}
+
+// letGo has the fence give back what it holds open, once nobody uses it any
+// more.
+func (k *keeper) letGo() {
+	if f, ok := k.Fence.(interface{ LetGo() }); ok {
+		f.LetGo()
+	}
 }
 
 // succeed takes away what the fence before this one left behind where it is of
