@@ -229,6 +229,7 @@ func FuzzAnswers(f *testing.F) {
 	}
 	add(mdns.RcodeSuccess, name+` 5 TXT "epoch=7 " "site=dr"`)
 	add(mdns.RcodeSuccess, name+" 5 CNAME x.example.org.", `x.example.org. 5 TXT "epoch=7 site=dr"`)
+	add(mdns.RcodeSuccess, name+` 5 TXT "epoch=7 site=dr rev=9223372036854775808"`)
 	add(mdns.RcodeNameError)
 	add(mdns.RcodeServerFailure)
 	f.Fuzz(func(t *testing.T, wire []byte) {
@@ -260,7 +261,10 @@ func FuzzAnswers(f *testing.F) {
 			t.Fatalf("%v read of %v", h.decision, m)
 		}
 		// What was read can be required, word for word.
-		u := message(zone, atName(shop), dns.Target{Addresses: addrs("192.0.2.1")}, dns.Decision{Token: runbook.Token{Epoch: 9}, Site: "dr"}, h, nil)
+		u := message(zone, atName(shop), dns.Target{Addresses: addrs("192.0.2.1")}, h.decision, h)
+		if again := (held{set: []mdns.RR{u.Ns[1]}, decision: h.decision}).text(); again == h.text() {
+			t.Fatalf("%q replaces itself", again)
+		}
 		if packed, err := u.Pack(); err == nil {
 			back := new(mdns.Msg)
 			if err := back.Unpack(packed); err != nil || len(back.Answer) != 1 || !mdns.IsDuplicate(back.Answer[0], h.set[0]) {

@@ -34,17 +34,12 @@ func header(name string, qtype uint16) mdns.RR {
 }
 
 // message is the update that replaces the name's records and its epoch, if the
-// epoch is still what was read, and the records too where they are given.
-func message(zone string, n dns.Name, target dns.Target, to dns.Decision, was held, records map[uint16][]mdns.RR) *mdns.Msg {
+// epoch's record is still what was read.
+func message(zone string, n dns.Name, target dns.Target, to dns.Decision, was held) *mdns.Msg {
 	m := new(mdns.Msg)
 	m.SetUpdate(zone)
 	epochName := dns.EpochName(n.Name)
 	prerequisites(m, epochName, mdns.TypeTXT, was.set)
-	if records != nil {
-		for _, qtype := range moves {
-			prerequisites(m, n.Name, qtype, records[qtype])
-		}
-	}
 	if target.CNAME != "" {
 		for _, qtype := range barred {
 			prerequisites(m, n.Name, qtype, nil)
@@ -53,7 +48,7 @@ func message(zone string, n dns.Name, target dns.Target, to dns.Decision, was he
 	ttl := uint32(n.TTL / time.Second)
 	m.RemoveRRset([]mdns.RR{header(epochName, mdns.TypeTXT)})
 	m.Insert([]mdns.RR{&mdns.TXT{
-		Hdr: mdns.RR_Header{Name: epochName, Rrtype: mdns.TypeTXT, Ttl: ttl}, Txt: []string{dns.EpochText(to)}}})
+		Hdr: mdns.RR_Header{Name: epochName, Rrtype: mdns.TypeTXT, Ttl: ttl}, Txt: []string{was.next(to)}}})
 	// What is there goes before what comes: an address and a CNAME are never
 	// at one name, and the server takes it in this order.
 	for _, qtype := range moves {

@@ -68,16 +68,16 @@ func (w *writer) try(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, w.stop(errors.Join(err, w.last))
 	}
-	var records map[uint16][]mdns.RR
 	switch c := h.decision.Token.Compare(w.op.Token); {
 	case c > 0:
 		return false, fmt.Errorf("the primary is at %v: %w", h.decision.Token, draas.ErrStaleEpoch)
 	case c == 0 && h.decision.Site != w.op.To:
 		return false, w.stop(fmt.Errorf("%v was given to %s, not to %s", w.op.Token, h.decision.Site, w.op.To))
 	case c == 0:
-		// Somebody edited the records by hand, or the target changed in the
-		// file since: within one epoch the records guard themselves.
-		if records, err = w.readRecords(ctx, w.name); err != nil {
+		// If they differ, somebody edited the records by hand, or the target
+		// changed in the file since.
+		records, err := w.readRecords(ctx, w.name)
+		if err != nil {
 			return false, w.stop(errors.Join(err, w.last))
 		}
 		if matches(records, w.name, w.target) {
@@ -92,7 +92,7 @@ func (w *writer) try(ctx context.Context) (done bool, err error) {
 			return false, w.stop(err)
 		}
 	}
-	err = w.write(ctx, h, records)
+	err = w.write(ctx, h)
 	if err == nil {
 		return true, nil
 	}
@@ -134,13 +134,13 @@ func (w *writer) stop(err error) error {
 }
 
 // write sends the update once.
-func (w *writer) write(ctx context.Context, was held, records map[uint16][]mdns.RR) error {
+func (w *writer) write(ctx context.Context, was held) error {
 	k, err := ReadKey(w.cfg.KeyFile)
 	if err != nil {
 		return err
 	}
 	w.key = k
-	m := message(w.cfg.Zone, w.name, w.target, dns.Decision{Token: w.op.Token, Site: w.op.To}, was, records)
+	m := message(w.cfg.Zone, w.name, w.target, dns.Decision{Token: w.op.Token, Site: w.op.To}, was)
 	if w.tcp || signedSize(m, k) > mdns.MinMsgSize {
 		return w.send(ctx, m, k, "tcp", w.cfg.Wait)
 	}
