@@ -164,8 +164,10 @@ func TestClonedMember(t *testing.T) {
 			t.Fatalf("the clone moved the service: %+v", sv)
 		}
 	}
-	if l.answer("primary") != "primary" {
-		t.Fatal("the service is not served any more")
+	// On a machine that stalls a permit may run out, and comes back.
+	l.await("the service is served", 5*time.Second, func() bool { return l.answer("primary") == "primary" })
+	if sv := l.service("witness"); sv == nil || sv.Epoch != epoch {
+		t.Fatalf("the clone moved the service: %+v", sv)
 	}
 }
 
