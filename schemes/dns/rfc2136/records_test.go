@@ -177,11 +177,21 @@ func TestLargeUpdatesGoByTCP(t *testing.T) {
 		s := nameserver.Start(t, kind, nameserver.Options{})
 		r := nameserver.NewRelay(t, s.Address)
 		e := effect(t, s, r.Address, setTargets(map[draas.SiteID]dns.Target{
-			"primary": {Addresses: addrs("192.0.2.10")}, "dr": {Addresses: addrs(many...)}}))
+			"primary": {Addresses: addrs("192.0.2.10")}, "dr": {Addresses: addrs(many...)}}),
+			func(c *Config) { c.Timeout = 5 * time.Second })
 		mustDo(t, e, op(1, 0))
 		mustDo(t, e, op(2, 1))
 		mustDo(t, e, op(3, 0))
 		if got := r.Networks(); !slices.Equal(got, []string{"udp", "tcp", "udp"}) {
+			t.Errorf("updates went by %v", got)
+		}
+		// One that finds no answer is not tried by UDP, nor by TCP again.
+		r.SetRule(nameserver.Updates(nameserver.Lose))
+		e.cfg.Wait = 100 * time.Millisecond
+		if err := do(t, e, op(4, 1)); !errors.Is(err, ErrUnanswered) {
+			t.Errorf("Do: %v", err)
+		}
+		if got := r.Networks(); !slices.Equal(got, []string{"udp", "tcp", "udp", "tcp"}) {
 			t.Errorf("updates went by %v", got)
 		}
 	})

@@ -84,8 +84,8 @@ func (w *writer) try(ctx context.Context) (done bool, err error) {
 			return true, nil
 		}
 	}
-	if again, err := w.again(h); err != nil || !again {
-		return false, err
+	if err := w.again(h); err != nil {
+		return false, w.stop(err)
 	}
 	if w.target.CNAME != "" {
 		if err := w.roomForCNAME(ctx, w.name); err != nil {
@@ -101,8 +101,8 @@ func (w *writer) try(ctx context.Context) (done bool, err error) {
 }
 
 // again decides, by how the try before ended and what is read now, whether
-// another is worth it.
-func (w *writer) again(h held) (bool, error) {
+// another is worth it. If not it says why.
+func (w *writer) again(h held) error {
 	same := w.was == h.text()
 	w.was = h.text()
 	switch {
@@ -111,22 +111,22 @@ func (w *writer) again(h held) (bool, error) {
 		if !same {
 			w.same = 0
 		} else if w.same++; w.same >= maxSame {
-			return false, w.stop(fmt.Errorf("the server says that %s is not %q, and answers that it is (is it the primary? does %s have records of other types?): %w",
-				dns.EpochName(w.name.Name), h.text(), w.name.Name, w.last))
+			return fmt.Errorf("the server says that %s is not %q, and answers that it is (is it the primary? does %s have records of other types?): %w",
+				dns.EpochName(w.name.Name), h.text(), w.name.Name, w.last)
 		}
 	case errors.Is(w.last, ErrServer):
 		if w.failures++; w.failures >= maxFailures {
-			return false, w.stop(w.last)
+			return w.last
 		}
 	case errors.Is(w.last, ErrUnanswered) && !w.tcp:
 		w.tcp = true // UDP may be lost or blocked
 	default:
 		// The key may have been changed between reading and using it.
 		if k, err := ReadKey(w.cfg.KeyFile); err != nil || k == w.key {
-			return false, w.stop(errors.Join(w.last, err))
+			return errors.Join(w.last, err)
 		}
 	}
-	return true, nil
+	return nil
 }
 
 func (w *writer) stop(err error) error {
@@ -141,7 +141,8 @@ func (w *writer) write(ctx context.Context, was held) error {
 	}
 	w.key = k
 	m := message(w.cfg.Zone, w.name, w.target, dns.Decision{Token: w.op.Token, Site: w.op.To}, was)
-	if w.tcp || signedSize(m, k) > mdns.MinMsgSize {
+	w.tcp = w.tcp || signedSize(m, k) > mdns.MinMsgSize
+	if w.tcp {
 		return w.send(ctx, m, k, "tcp", w.cfg.Wait)
 	}
 	return w.send(ctx, m, k, "udp", w.cfg.Timeout)
