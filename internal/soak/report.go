@@ -37,6 +37,7 @@ type Result struct {
 	Outages     map[string]string
 	Settled     []time.Duration
 	Chores      int            // done without anybody's notice
+	Unjudged    int            // noticed each time, on a machine that let nobody run
 	Lull        time.Duration  // for which users outside waited longest meanwhile
 	Operations  map[string]int // of the register that were checked
 	Processes   string         // table
@@ -135,7 +136,8 @@ func (res Result) String() string {
 		line("  settled:   %v in the middle, %v at most, after the last fault of a round (bound %v)",
 			sorted[n/2].Round(10*time.Millisecond), sorted[n-1].Round(10*time.Millisecond), settleLimit)
 	}
-	line("  upkeep:    %d chores on which no permit was lost; users outside waited %v at most (bound %v)", res.Chores, res.Lull.Round(time.Millisecond), lullLimit)
+	line("  upkeep:    %d chores on which no permit was lost; users outside waited %v at most (bound %v); %d more not judged, as the machine let nobody run",
+		res.Chores, res.Lull.Round(time.Millisecond), lullLimit, res.Unjudged)
 	line("  register:  %s operations, linearizable unless said below", counts(res.Operations))
 	line("  processes, calm moments farthest apart in one run of each (%s was never killed):", res.Spared)
 	b.WriteString(res.Processes)

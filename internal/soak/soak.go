@@ -47,7 +47,8 @@ type soak struct {
 	ledger  *ledger
 	dual    map[string]int // stretches reported, by service
 	renewed int            // certificates issued in upkeep
-	known   instant        // until when it is known what was decided
+	calm    calm
+	known   instant // until when it is known what was decided
 }
 
 // Run soaks. The error says that it could not be done; what was wrong with the
@@ -94,6 +95,7 @@ func (r *soak) soak(ctx context.Context) error {
 	}
 	watchers.Go(func() { r.operators.read(ctx, rand.New(rand.NewPCG(r.Seed, 1))) })
 	watchers.Go(func() { r.watch(ctx) })
+	watchers.Go(func() { r.calm.watch(ctx) })
 	if err := r.open(ctx); err != nil {
 		return r.interrupted(ctx, err)
 	}

@@ -18,6 +18,7 @@ import (
 type chore struct {
 	name   string
 	do     func(context.Context) error
+	file   int  // that it brings, unless that of before
 	closes bool // the fences are made anew, and shut until the next renewal
 }
 
@@ -74,25 +75,86 @@ func (r *soak) chores() []chore {
 		{name: "a member leaves and comes back", do: r.comeBack},
 	}
 	for file := 1; file < len(files); file++ {
-		all = append(all, chore{name: fmt.Sprintf("file %d", file), closes: file >= sameFences,
+		all = append(all, chore{name: fmt.Sprintf("file %d", file), file: file, closes: file >= sameFences,
 			do: func(ctx context.Context) error { return r.otherFile(ctx, file, file >= sameFences) }})
 	}
 	return all
 }
 
-// unnoticed does a chore and finds out who noticed.
+// choreTries is how often a chore is done that somebody noticed on a machine
+// which let nobody run: that proves nothing.
+const choreTries = 3
+
+// unnoticed does a chore that nobody may notice.
 func (r *soak) unnoticed(ctx context.Context, c chore) error {
+	for try := 1; ; try++ {
+		r.calm.mark()
+		noticed, err := r.attempt(ctx, c)
+		upset := r.calm.upset()
+		switch {
+		case err != nil:
+			return err
+		case len(noticed) == 0:
+			r.result.Chores++
+			return nil
+		case upset == "":
+			for _, what := range noticed {
+				r.book.violate("upkeep: %s: %s", c.name, what)
+			}
+			return nil
+		case try == choreTries:
+			r.result.Unjudged++
+			r.book.note("upkeep: %s: not judged: %s: %s", c.name, upset, strings.Join(noticed, "; "))
+			return nil
+		}
+		r.book.note("upkeep: %s: once more: %s: %s", c.name, upset, strings.Join(noticed, "; "))
+		if err := r.again(ctx, c); err != nil {
+			return err
+		}
+	}
+}
+
+// again makes things as they were before the chore.
+func (r *soak) again(ctx context.Context, c chore) error {
+	if c.file > 0 {
+		if err := r.switchTo(ctx, 0); err != nil {
+			return err
+		}
+	}
+	return r.settle(ctx)
+}
+
+// switchTo gives everybody another file, and waits until all daemons go by it.
+func (r *soak) switchTo(ctx context.Context, file int) error {
+	before, err := r.operators.policy(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.reload(file); err != nil {
+		return err
+	}
+	return await(ctx, settleLimit, func(ctx context.Context) error {
+		now, err := r.operators.policy(ctx)
+		if err == nil && now == before {
+			err = errors.New("the file from before is in force")
+		}
+		return err
+	})
+}
+
+// attempt does a chore and finds out who noticed.
+func (r *soak) attempt(ctx context.Context, c chore) (noticed []string, err error) {
 	r.book.note("upkeep: %s", c.name)
 	if err := r.grown(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	before, err := r.operators.reigns(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	said, err := r.listen()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.book.mark()
 	err = c.do(ctx)
@@ -106,15 +168,15 @@ func (r *soak) unnoticed(ctx context.Context, c chore) error {
 		if ctx.Err() == nil {
 			r.book.violate("upkeep: %s: %v", c.name, err)
 		}
-		return err
+		return nil, err
 	}
 	after, err := r.operators.reigns(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, s := range fenced {
 		if before[s] != after[s] {
-			r.book.violate("upkeep: %s: %s was active as %+v and is as %+v", c.name, s, before[s], after[s])
+			noticed = append(noticed, fmt.Sprintf("%s was active as %+v and is as %+v", s, before[s], after[s]))
 		}
 		d, most := r.book.lull(s), lullLimit
 		if c.closes {
@@ -122,23 +184,21 @@ func (r *soak) unnoticed(ctx context.Context, c chore) error {
 		}
 		r.book.note("upkeep: %s: users of %s waited %v", c.name, s, d.Round(time.Millisecond))
 		if d > most {
-			r.book.violate("upkeep: %s: users of %s had no good answer for %v", c.name, s, d)
-		}
-		if !c.closes {
+			noticed = append(noticed, fmt.Sprintf("users of %s had no good answer for %v", s, d))
+		} else if !c.closes {
 			r.result.Lull = max(r.result.Lull, d)
 		}
 	}
 	words, err := said()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, s := range fenced {
 		if line := closing(words[before[s].site], s); !c.closes && line != "" {
-			r.book.violate("upkeep: %s: the permit of %s was lost: %s", c.name, s, line)
+			noticed = append(noticed, fmt.Sprintf("the permit of %s was lost: %s", s, line))
 		}
 	}
-	r.result.Chores++
-	return nil
+	return noticed, nil
 }
 
 // closing is the line in which a guard says that it closed a service's fence.
@@ -212,24 +272,11 @@ func (r *soak) otherFile(ctx context.Context, file int, closes bool) error {
 			}
 		}
 	}
-	before, err := r.operators.policy(ctx)
-	if err != nil {
-		return err
-	}
 	said, err := r.listen()
 	if err != nil {
 		return err
 	}
-	if err := r.reload(file); err != nil {
-		return err
-	}
-	err = await(ctx, settleLimit, func(ctx context.Context) error {
-		now, err := r.operators.policy(ctx)
-		if err == nil && now == before {
-			err = errors.New("the file from before is in force")
-		}
-		return err
-	})
+	err = r.switchTo(ctx, file)
 	err = errors.Join(err, guardsSay(ctx, said, "file read again, the fences follow it"))
 	if err != nil || !closes {
 		return err
