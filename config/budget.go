@@ -109,9 +109,7 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 	ttl := Term{"ttl", s.DNS.TTL, s.DNS.TTL / 2, at + ".dns.ttl"}
 	// Who keeps an answer for longer than its TTL does so in place of it.
 	kept := max(s.DNS.Floor, s.DNS.TTL)
-	// What the zone's other servers answer until they have followed.
-	lag := c.DNS[s.DNS.Zone].Update.Lag
-	secondaries := Term{"secondaries", lag, lag / 2, join("dns", s.DNS.Zone) + ".secondary_lag"}
+	follow, quarantine := c.followers(s)
 	floor := Term{"resolver floor", kept - ttl.Worst, kept/2 - ttl.Typical, at + ".dns.resolver_floor"}
 
 	lost := detectLost(s, at)
@@ -136,7 +134,7 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 	case c.TwoSite: // both are begun at the decision
 		device.Worst, device.Typical = max(0, off-lease.Worst), max(0, off/2-lease.Typical)
 	}
-	site := RTO{Disaster: "site lost", Terms: []Term{lost, elect, patience, lease, device, c.act(3), secondaries, ttl, floor}}
+	site := RTO{Disaster: "site lost", Terms: []Term{lost, elect, patience, lease, device, quarantine.behind(lease, device), c.act(3), follow, ttl, floor}}
 
 	patience = s.Timing.patience(policy, true)
 	margin := l.Margin // in a group the slowest fence of all
@@ -148,8 +146,33 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 	if onlyDevices {
 		device.Worst, device.Typical = off, off/2 // it cannot stop serving by itself
 	}
-	dead := RTO{Disaster: "service dead", Terms: []Term{detectDead(s, at), patience, fence, device, c.act(4), secondaries, ttl, floor}}
+	dead := RTO{Disaster: "service dead", Terms: []Term{detectDead(s, at), patience, fence, device, quarantine.behind(fence, device), c.act(4), follow, ttl, floor}}
 	return []RTO{site, dead}
+}
+
+// followers are the terms of the servers of a name's zones: what they answer
+// until they have followed, and how long a service that compares nothing is
+// left alone before it is told.
+func (c *Config) followers(s *Service) (follow, quarantine Term) {
+	follow, quarantine = Term{Name: "secondaries"}, Term{Name: "quarantine"}
+	for _, id := range s.DNS.Zones() {
+		z := c.DNS[id]
+		if lag, sets := z.Lag(); lag > follow.Worst {
+			follow = Term{"secondaries", lag, lag / 2, sets}
+		}
+		if q := c.quarantine(z); q > quarantine.Worst {
+			quarantine = Term{"quarantine", q, q, join("dns", id) + ".late"}
+		}
+	}
+	return follow, quarantine
+}
+
+// behind is what is left of a time when others, which begin no later, are over.
+func (t Term) behind(others ...Term) Term {
+	for _, o := range others {
+		t.Worst, t.Typical = max(0, t.Worst-o.Worst), max(0, t.Typical-o.Typical)
+	}
+	return t
 }
 
 // parts lists a service with all that move with it.

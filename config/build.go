@@ -127,15 +127,21 @@ func (d *decoder) update(at string) Update {
 func (d *decoder) zone(root map[string]any, name string) Zone {
 	at := join("dns", name)
 	z := Zone{ID: name, Provider: get(d, at+".provider", ""), Name: get(d, at+".zone", "")}
+	z.Moves = int(get(d, at+".moves_per_hour", int64(0)))
 	d.need(at+".provider", `write provider = "embedded", or "rfc2136" for a name server of your own`)
-	if z.Provider == ProviderRFC2136 {
+	switch {
+	case z.Provider == ProviderRFC2136:
 		z.Update = d.update(at)
+		return z
+	case z.IsHosted():
+		z.Hosted = d.hosted(at, z.Provider)
 		return z
 	}
 	z = Zone{
 		ID:          z.ID,
 		Provider:    z.Provider,
 		Name:        z.Name,
+		Moves:       z.Moves,
 		NS:          byName[draas.SiteID, string](d, at+".ns", below(root, "dns", name, "ns")),
 		NSAddress:   byName[draas.SiteID, []netip.Addr](d, at+".ns_address", below(root, "dns", name, "ns_address")),
 		NegativeTTL: get(d, at+".negative_ttl", 5*time.Second),
@@ -170,6 +176,7 @@ func (d *decoder) service(c *Config, root map[string]any, name string) Service {
 		CNAME:     byName[draas.SiteID, string](d, at+".cname", names("cname")),
 		DNS: ServiceDNS{
 			Zone:  get(d, at+".dns.use", ""),
+			Also:  get[[]string](d, at+".dns.also", nil),
 			Name:  get(d, at+".dns.name", ""),
 			TTL:   get(d, at+".dns.ttl", 5*time.Second),
 			Floor: get(d, at+".dns.resolver_floor", time.Duration(0)),

@@ -25,15 +25,25 @@ func (d *decoder) addressOfType(path, rtype, value string) {
 
 func (d *decoder) checkZone(c *Config, z Zone) {
 	at := join("dns", z.ID)
-	embedded, update := []string{ProviderEmbedded}, []string{ProviderRFC2136}
+	embedded, update, hosted := []string{ProviderEmbedded}, []string{ProviderRFC2136}, hostedProviders()
+	ids := []string{ProviderDesignate, ProviderRoute53, ProviderCloudflare}
 	if d.clean(at + ".provider") {
 		d.onlyFor(at, "provider", z.Provider, map[string][]string{
 			"contact": embedded, "ns": embedded, "ns_address": embedded, "negative_ttl": embedded, "stale": embedded, "record": embedded,
-			"primary": update, "domain": update, "key_file": update, "secondaries": update, "secondary_lag": update, "tcp": update,
+			"primary": update, "domain": {ProviderRFC2136, ProviderDesignate}, "key_file": update, "secondaries": update, "secondary_lag": update, "tcp": update,
+			"credentials_file": hosted, "authorities": hosted, "lag": hosted, "ca": hosted, "endpoint": hosted, "zone_id": ids,
+			"cloud": {ProviderDesignate}, "region": {ProviderDesignate, ProviderRoute53},
+			"late": {ProviderDynDNS2, ProviderDesignate, ProviderCloudflare},
 		})
 	}
-	if z.Provider == ProviderRFC2136 {
+	switch {
+	case z.Provider == ProviderRFC2136:
 		d.checkUpdate(c, z, at)
+		return
+	case z.IsHosted():
+		if z.Hosted.Domain != "" {
+			d.checkDomain(c, z, "the service", z.Hosted.Domain, at)
+		}
 		return
 	}
 	if z.Name != "" && len("hostmaster.")+len(z.Name) > 254 && !d.has(at+".contact") {
@@ -64,8 +74,7 @@ func (d *decoder) checkZone(c *Config, z Zone) {
 	}
 }
 
-// checkUpdate checks that the server which takes updates outlives a site: when
-// it is lost with the site, nobody can be moved.
+// checkUpdate checks the servers of a zone that is changed by updates.
 func (d *decoder) checkUpdate(c *Config, z Zone, at string) {
 	if slices.Contains(z.Update.Secondaries, z.Update.Primary) && z.Update.Primary != "" {
 		d.report(at+".secondaries", z.Update.Primary+" is the primary", "list the zone's other servers only")
@@ -73,18 +82,7 @@ func (d *decoder) checkUpdate(c *Config, z Zone, at string) {
 	if len(z.Update.Secondaries) == 0 && d.has(at+".secondary_lag") && d.clean(at+".secondaries") {
 		d.report(at+".secondary_lag", "there are no secondaries that could lag", "list them, or remove this")
 	}
-	for _, s := range c.Services {
-		if s.DNS.Zone != z.ID || !s.Automatic {
-			continue
-		}
-		for _, site := range s.Sites() {
-			if m, _ := c.Member(site.Member()); m.Domain == z.Update.Domain && m.ID != "" && d.clean(at+".domain") {
-				d.report(at+".domain", fmt.Sprintf("the primary stands in the failure domain of %q: when that is lost, %s cannot be moved by itself", site, s.ID),
-					"let a server outside of both sites take the updates, or set automatic = false")
-				return
-			}
-		}
-	}
+	d.checkDomain(c, z, "the primary", z.Update.Domain, at)
 }
 
 // nameServers checks that the zone is answered at two sites: the authority
@@ -171,6 +169,13 @@ func (d *decoder) users(c *Config, s *Service) {
 		d.report(at+".use", fmt.Sprintf("there is no [dns.%s]", s.DNS.Zone), right)
 		return
 	}
+	d.alsoAt(c, s)
+	for _, id := range s.DNS.Zones() {
+		if c.DNS[id].Provider == ProviderDynDNS2 {
+			d.fitsDynDNS2(s)
+			break
+		}
+	}
 	if s.DNS.Name == "" || z.Name == "" {
 		return
 	}
@@ -187,7 +192,8 @@ func (d *decoder) users(c *Config, s *Service) {
 	}
 }
 
-// zonesApart refuses two tables for one zone.
+// zonesApart refuses two tables for one zone, unless both are of servers that
+// are not ours: a zone may be at two DNS services at once.
 func (d *decoder) zonesApart(c *Config) {
 	owner := map[string]string{}
 	for _, id := range inOrder(d, sortedKeys(c.DNS), func(id string) string { return join("dns", id) }) {
@@ -196,6 +202,9 @@ func (d *decoder) zonesApart(c *Config) {
 			continue
 		}
 		if first, taken := owner[name]; taken {
+			if c.DNS[id].Provider != ProviderEmbedded && c.DNS[first].Provider != ProviderEmbedded {
+				continue
+			}
 			d.report(join("dns", id)+".zone", fmt.Sprintf("%s is the zone of [dns.%s] too", name, first), "keep one of the tables")
 			continue
 		}

@@ -90,6 +90,11 @@ type Member struct {
 const (
 	ProviderEmbedded = "embedded" // both sites' own servers
 	ProviderRFC2136  = "rfc2136"  // the operator's own, by dynamic updates
+	// DNS services, by their interface.
+	ProviderDynDNS2    = "dyndns2"
+	ProviderDesignate  = "designate"
+	ProviderRoute53    = "route53"
+	ProviderCloudflare = "cloudflare"
 )
 
 // Zone is a DNS zone and its provider.
@@ -98,6 +103,8 @@ type Zone struct {
 	Provider string
 	Name     string // fully qualified, lower case, with the final dot, as all DNS names here
 	Update   Update // provider rfc2136
+	Hosted   Hosted // a DNS service
+	Moves    int    // at most so many of one name in an hour; 0: no bound
 
 	// Of the embedded provider.
 	Contact     string // SOA rname
@@ -188,13 +195,17 @@ type Check struct {
 
 // ServiceDNS says under which name users find the service.
 type ServiceDNS struct {
-	Zone string // key of Config.DNS
+	Zone string   // key of Config.DNS
+	Also []string // further keys: the same zone at other providers
 	Name string
 	TTL  time.Duration
 	// Floor is the least time for which the users' resolvers or browsers keep
 	// an answer, whatever its TTL; 0: they obey it.
 	Floor time.Duration
 }
+
+// Zones lists the keys of Config.DNS in which the name is changed.
+func (s ServiceDNS) Zones() []string { return append([]string{s.Zone}, s.Also...) }
 
 // Fence is what stops serving when the permit ends.
 type Fence struct {
@@ -304,6 +315,7 @@ func (c *Config) At(dir string) *Config {
 	r.DNS = maps.Clone(c.DNS)
 	for id, z := range r.DNS {
 		z.Update.KeyFile = abs(z.Update.KeyFile)
+		z.Hosted.Credentials, z.Hosted.CA = abs(z.Hosted.Credentials), abs(z.Hosted.CA)
 		r.DNS[id] = z
 	}
 	r.Services = slices.Clone(c.Services)

@@ -93,6 +93,12 @@ func (c *conversion) want() string {
 		return `write a list: the absolute path of the program, then its arguments, such as ["/usr/lib/shop/stop", "-q"]`
 	case kindUnit:
 		return `write a unit of systemd, such as "shop.service"`
+	case kindURL:
+		return `write an https URL, such as "https://dns.example.org/nic/update"`
+	case kindID:
+		return "write the id as the service shows it: letters, digits, and - _ . /"
+	case kindZones:
+		return `write a list of zones, such as ["backup"]`
 	case kindNames:
 		return `write a list of services, such as ["shop", "billing"]`
 	case kindLinks:
@@ -131,7 +137,7 @@ func (c *conversion) convert(v any) (any, bool) {
 		case float64:
 			return c.fraction(n)
 		}
-	case kindAddrs, kindDials, kindStatus, kindPorts, kindTexts, kindCommand, kindNames, kindLinks:
+	case kindAddrs, kindDials, kindStatus, kindPorts, kindTexts, kindCommand, kindNames, kindZones, kindLinks:
 		if list, ok := v.([]any); ok {
 			return c.list(list)
 		}
@@ -207,6 +213,13 @@ func (c *conversion) text(s string) (any, bool) {
 			return c.fail("is not a user name", c.want())
 		}
 		return s, true
+	case kindURL:
+		return c.endpoint(s)
+	case kindID:
+		if !serviceID.MatchString(s) {
+			return c.fail(show(s)+" is not an id", c.want())
+		}
+		return s, true
 	case kindUnit:
 		if !unitName.MatchString(s) {
 			return c.fail(show(s)+" is not a unit", c.want())
@@ -219,6 +232,9 @@ func (c *conversion) text(s string) (any, bool) {
 // unitName is systemd.unit(5)'s description of a valid name, for the types
 // that can be stopped to stop serving.
 var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\-][A-Za-z0-9:_.\\@-]{0,240}\.(service|target|socket|slice|scope)$`)
+
+// serviceID is an id of a DNS service.
+var serviceID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
 
 // userName is what IPMI 2.0, section 22.28, has room for.
 var userName = regexp.MustCompile(`^[!-~]{1,16}$`)

@@ -19,6 +19,7 @@ func normalize(c *Config) {
 			return strings.Compare(a.Name+" "+a.Type, b.Name+" "+b.Type)
 		})
 		slices.Sort(z.Update.Secondaries)
+		slices.Sort(z.Hosted.Authorities)
 		for _, r := range z.Records {
 			slices.Sort(r.Value)
 		}
@@ -27,6 +28,7 @@ func normalize(c *Config) {
 		slices.Sort(g.Services)
 	}
 	for _, s := range c.Services {
+		slices.Sort(s.DNS.Also)
 		slices.SortStableFunc(s.Fence.Devices, func(a, b Device) int { return cmp.Compare(a.Site, b.Site) })
 		slices.Sort(s.Fence.XDP)
 		slices.Sort(s.Fence.Ports)

@@ -31,6 +31,8 @@ func (c *conversion) list(list []any) (any, bool) {
 		})
 	case kindNames:
 		return each(c, list, (*conversion).service)
+	case kindZones:
+		return each(c, list, (*conversion).zone)
 	case kindLinks:
 		return each(c, list, (*conversion).link)
 	case kindCommand:
@@ -113,6 +115,17 @@ func (c *conversion) service(v any) (draas.ServiceID, string) {
 		}
 	}
 	return draas.ServiceID(s), why
+}
+
+// zone accepts the name of a table of [dns].
+func (c *conversion) zone(v any) (string, string) {
+	s, why := c.argument(v)
+	if why == "" {
+		if why = badName(s); why != "" {
+			why = show(s) + " " + why
+		}
+	}
+	return s, why
 }
 
 // link accepts the name of a network interface: dev_valid_name in the kernel,

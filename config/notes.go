@@ -30,6 +30,9 @@ func (c *Config) Notes() []string {
 // zoneNotes say what the place of a zone's servers endangers.
 func (c *Config) zoneNotes(z Zone) []string {
 	var notes []string
+	if z.IsHosted() {
+		return c.hostedNotes(z)
+	}
 	if z.Provider != ProviderRFC2136 {
 		return nil
 	}

@@ -26,6 +26,9 @@ const (
 	kindDials    kind = "list of IP:port"   //
 	kindTarget   kind = "host:port"         // where a probe or relay connects to
 	kindAddrs    kind = "list of IPs"       //
+	kindURL      kind = "https URL"         //
+	kindID       kind = "id"                // as a DNS service gave it
+	kindZones    kind = "list of zones"     // the names of [dns.*] tables
 	kindDomain   kind = "DNS name"          // fully qualified, with the final dot
 	kindHost     kind = "host"              // a DNS name without the final dot, or an IP
 	kindURLPath  kind = "URL path"          //
@@ -63,7 +66,6 @@ const perProfile = "by profile"
 
 // schema lists every key there is.
 func schema() []key {
-	later := "embedded and rfc2136 work today"
 	return slices.Concat([]key{
 		{path: "cluster", kind: kindName, def: "required"},
 		{path: "profile", kind: kindChoice, def: "cautious", oneOf: profileNames()},
@@ -88,15 +90,24 @@ func schema() []key {
 		{path: "member.*.dns", kind: kindListen, def: "-"},
 		{path: "member.*.peer_from.*", kind: kindDial, def: "peer"},
 
-		{path: "dns.*.provider", kind: kindChoice, def: "required", oneOf: []string{ProviderEmbedded, ProviderRFC2136}, later: map[string]string{
-			"dyndns2": later, "designate": later, "route53": later, "cloudflare": later}},
+		{path: "dns.*.provider", kind: kindChoice, def: "required", oneOf: append([]string{ProviderEmbedded, ProviderRFC2136}, hostedProviders()...)},
 		{path: "dns.*.zone", kind: kindDomain, def: "required"},
 		{path: "dns.*.primary", kind: kindDial, def: "required for rfc2136"},
-		{path: "dns.*.domain", kind: kindName, def: "required for rfc2136"},
+		{path: "dns.*.domain", kind: kindName, def: "required for rfc2136 and designate"},
 		{path: "dns.*.key_file", kind: kindKeyFile, def: "required for rfc2136"},
 		{path: "dns.*.secondaries", kind: kindDials, def: "-"},
 		dur("dns.*.secondary_lag", "5s with secondaries", 10*time.Millisecond, 10*time.Minute),
 		{path: "dns.*.tcp", kind: kindBool, def: "false"},
+		{path: "dns.*.moves_per_hour", kind: kindCount, def: "30", low: 1, high: 100000},
+		{path: "dns.*.credentials_file", kind: kindKeyFile, def: "required for a DNS service"},
+		{path: "dns.*.zone_id", kind: kindID, def: "required for route53 and cloudflare"},
+		{path: "dns.*.endpoint", kind: kindURL, def: "required for dyndns2"},
+		{path: "dns.*.ca", kind: kindFile, def: "the system's roots"},
+		{path: "dns.*.cloud", kind: kindID, def: "required for designate"},
+		{path: "dns.*.region", kind: kindID, def: "the cloud's, or us-east-1"},
+		{path: "dns.*.authorities", kind: kindDials, def: "required for a DNS service"},
+		dur("dns.*.lag", "cloudflare 10s, designate 30s, else 1m", 10*time.Millisecond, time.Hour),
+		dur("dns.*.late", "5s", 0, 10*time.Minute),
 		{path: "dns.*.contact", kind: kindDomain, def: "hostmaster in zone"},
 		{path: "dns.*.ns.*", kind: kindDomain, def: "required for embedded"},
 		{path: "dns.*.ns_address.*", kind: kindAddrs, def: "required for ns names in the zone"},
@@ -161,6 +172,7 @@ func serviceKeys() []key {
 		{path: "service.*.check[].jitter", kind: kindPart, def: "0.1"},
 
 		{path: "service.*.dns.use", kind: kindZone, def: "required"},
+		{path: "service.*.dns.also", kind: kindZones, def: "-"},
 		{path: "service.*.dns.name", kind: kindDomain, def: "required"},
 		{path: "service.*.dns.ttl", kind: kindTTL, def: "5s", min: time.Second, max: 24 * time.Hour},
 		dur("service.*.dns.resolver_floor", "0s", 0, 24*time.Hour),

@@ -1,0 +1,78 @@
+package config_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/config"
+)
+
+func TestHosted(t *testing.T) {
+	c := loadGood(t, "testdata/good/hosted.toml")
+	for id, want := range map[string]config.Hosted{
+		"aws": {Credentials: "/srv/aws.credentials", ZoneID: "/hostedzone/Z1D633PJN98FT9", Authorities: []string{"192.0.2.60:53", "192.0.2.61:53"}, Lag: time.Minute},
+		"cf": {Credentials: "/etc/draas/cf.credentials", ZoneID: "023e105f4ecef8ad9ca31a8372d0c353", Authorities: []string{"192.0.2.62:53"},
+			Lag: 10 * time.Second, Late: 8 * time.Second},
+		"dyn": {Credentials: "/srv/dyn.credentials", Endpoint: "https://dynupdate.example.net:8443/nic/update", CA: "/srv/dyn-ca.crt",
+			Authorities: []string{"[2001:db8::53]:53"}, Lag: 90 * time.Second, Late: 5 * time.Second},
+		"os": {Credentials: "/srv/clouds.yaml", Cloud: "Acme_DNS", Region: "RegionOne", Domain: "elsewhere", Authorities: []string{"192.0.2.63:53"},
+			Lag: 30 * time.Second, Late: 5 * time.Second},
+	} {
+		z := c.At("/srv").DNS[id]
+		if fmt.Sprintf("%+v", z.Hosted) != fmt.Sprintf("%+v", want) || !z.IsHosted() || z.Compares() != (id == "aws") {
+			t.Errorf("%s: %+v, want %+v", id, z.Hosted, want)
+		}
+	}
+	if n, d := c.DNS["aws"].MovesPerHour(), c.DNS["cf"].MovesPerHour(); n != 6 || d != config.DefaultMoves {
+		t.Errorf("%d and %d moves an hour", n, d)
+	}
+	shop, _ := c.Service("shop")
+	if got := shop.DNS.Zones(); !slices.Equal(got, []string{"aws", "cf"}) {
+		t.Errorf("shop is in %v", got)
+	}
+	wantNotes := []string{"dns.cf: cloudflare compares nothing", "dns.dyn: dyndns2 compares nothing and keeps no epoch", "dns.os: designate compares nothing"}
+	notes := c.Notes()
+	for _, w := range wantNotes {
+		if !slices.ContainsFunc(notes, func(n string) bool { return strings.HasPrefix(n, w) }) {
+			t.Errorf("no note %q in\n%s", w, strings.Join(notes, "\n"))
+		}
+	}
+	near := parse(t, strings.NewReplacer("\"elsewhere\"", "\"a\"", "automatic = true\n", "").Replace(read(t, "testdata/good/hosted.toml")))
+	want := "dns.os: the service stands in the failure domain of a: when that is lost, no name of os.example.org. can be moved"
+	if !slices.Contains(near.Notes(), want) {
+		t.Errorf("no note %q in\n%s", want, strings.Join(near.Notes(), "\n"))
+	}
+}
+
+// A service that compares nothing is left alone for a while, at the same time
+// as a lost site's lease runs out; the slower of two providers counts.
+func TestRTOAtDNSServices(t *testing.T) {
+	c := loadGood(t, "testdata/good/hosted.toml")
+	term := func(id draas.ServiceID, disaster, name string) config.Term {
+		t.Helper()
+		for _, r := range c.RTO(id) {
+			for _, term := range r.Terms {
+				if r.Disaster == disaster && term.Name == name {
+					return term
+				}
+			}
+		}
+		t.Fatalf("%s: no term %s", id, name)
+		return config.Term{}
+	}
+	whole := c.ActWindow() + 5*time.Second + 8*time.Second // cf's late
+	for disaster, beside := range map[string]string{"site lost": "lease", "service dead": "fence"} {
+		other := term("shop", disaster, beside)
+		got := term("shop", disaster, "quarantine")
+		if got.Worst != whole-other.Worst || got.Typical != whole-other.Typical || got.Sets != "dns.cf.late" || other.Worst == 0 {
+			t.Errorf("%s: quarantine %+v beside %+v, want %v in all", disaster, got, other, whole)
+		}
+		if got := term("shop", disaster, "secondaries"); got.Worst != time.Minute || got.Sets != "dns.aws.lag" {
+			t.Errorf("%s: %+v", disaster, got)
+		}
+	}
+}
