@@ -60,7 +60,14 @@ type Sample struct {
 	Epoch draas.Epoch   // epoch stamped on the answer, zero when none
 	Site  Site
 	Class Class
+	// User numbers the users of a stream, from 0. Addr says where the request
+	// went, or NoAddr.
+	User uint16
+	Addr uint16
 }
+
+// NoAddr is the Addr of a request that found no address.
+const NoAddr uint16 = 0
 
 // Good reports whether the client got a good answer.
 func (s Sample) Good() bool { return s.Class == Good }
