@@ -127,7 +127,7 @@ func (d *decoder) update(at string) Update {
 func (d *decoder) zone(root map[string]any, name string) Zone {
 	at := join("dns", name)
 	z := Zone{ID: name, Provider: get(d, at+".provider", ""), Name: get(d, at+".zone", "")}
-	z.Moves = int(get(d, at+".moves_per_hour", int64(0)))
+	z.Moves = get(d, at+".moves_per_hour", 0)
 	d.need(at+".provider", `write provider = "embedded", or "rfc2136" for a name server of your own`)
 	switch {
 	case z.Provider == ProviderRFC2136:

@@ -234,7 +234,7 @@ func (c *conversion) text(s string) (any, bool) {
 var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\-][A-Za-z0-9:_.\\@-]{0,240}\.(service|target|socket|slice|scope)$`)
 
 // serviceID is an id of a DNS service.
-var serviceID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$`)
+var serviceID = regexp.MustCompile(`^[A-Za-z0-9/][A-Za-z0-9._/-]{0,127}$`)
 
 // userName is what IPMI 2.0, section 22.28, has room for.
 var userName = regexp.MustCompile(`^[!-~]{1,16}$`)
