@@ -15,7 +15,7 @@ import (
 //
 // Version 1 is that of issue 2's daemons. Version 2 knows all that stands
 // behind ServicePolicy.HoldMax, and the events offer, version, lag, fenced and
-// generation.
+// generation; and the steps of its plans are due at once.
 const Version = 2
 
 // MaxEvent bounds one encoded event in bytes. A policy of a hundred services

@@ -14,7 +14,7 @@ func (s *step) startMove(id draas.ServiceID, m Move) {
 	sv := s.service(id)
 	s.giveUp(sv)
 	m.From, m.Epoch = sv.Active, s.s.next(id)
-	m.plan(id, s.s.Policy.Services[id].Steps)
+	m.plan(id, s.s.Policy.Services[id].Steps, s.s.Version)
 	sv.Times.Decided = s.e.At
 	sv.Revoked, sv.Released, sv.Fenced = sv.Active != "", sv.Active == "", false
 	sv.Move = &m
@@ -92,7 +92,7 @@ func (s *step) turnBack(id draas.ServiceID) {
 	was, proven := sv.Move, s.s.proven(id)
 	sv.Move = &Move{Kind: MoveUndo, From: was.From, To: to, Epoch: was.Epoch, Operator: was.Operator, Reasons: reasons,
 		Reason: string(was.To) + " did not take over"}
-	sv.Move.plan(id, s.s.Policy.Services[id].Steps)
+	sv.Move.plan(id, s.s.Policy.Services[id].Steps, s.s.Version)
 	switch {
 	case was.Kind.Planned() && !sv.Released:
 		sv.Move.Reason = string(was.From) + " did not hand over in time"

@@ -20,14 +20,15 @@ type Leftover struct {
 	Journal runbook.Journal `json:"journal,omitempty"`
 }
 
-// plan makes the runbook of a move: the policy's steps, one after the other,
-// carried out by the new site's member.
-func (m *Move) plan(id draas.ServiceID, steps []runbook.Step) {
+// plan makes the runbook of a move: the policy's steps, carried out by the new
+// site's member at once, so that one that fails holds no other up. Version 1
+// has one after the other.
+func (m *Move) plan(id draas.ServiceID, steps []runbook.Step, version int) {
 	m.Plan = runbook.Plan{Service: id, Move: runbook.Token{Epoch: m.Epoch}, Kind: m.Kind, From: m.From, To: m.To}
 	m.Journal = nil
 	for i, s := range steps {
 		s.Member = m.To.Member()
-		if i > 0 {
+		if i > 0 && version < 2 {
 			s.After = []string{steps[i-1].Name}
 		}
 		m.Plan.Steps = append(m.Plan.Steps, s)
@@ -45,7 +46,7 @@ func (p *Policy) Validate() error {
 			continue
 		}
 		m := Move{Kind: MoveFailover, From: s.Sites[0], To: s.Sites[1], Epoch: 1}
-		m.plan(id, s.Steps)
+		m.plan(id, s.Steps, Version)
 		if err := m.Plan.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("plan of %s: %w", id, err))
 		}

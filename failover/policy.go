@@ -68,8 +68,8 @@ type ServicePolicy struct {
 	// Start is how long a site may take after its activation until it
 	// answers; before that, its failure does not undo the move.
 	Start time.Duration `json:"start"`
-	// Steps are the effects that move the users, in order; who carries them
-	// out follows from the move.
+	// Steps are the effects that move the users, as they are shown; who
+	// carries them out follows from the move.
 	Steps []runbook.Step `json:"steps"`
 }
 

@@ -230,7 +230,7 @@ func (s *step) redirectMove(id draas.ServiceID, to draas.SiteID, reasons []Reaso
 	was := sv.Move
 	sv.Move = &Move{Kind: MoveFailover, From: was.From, To: to, Epoch: was.Epoch, Operator: operator(s.e.Request),
 		Reason: s.e.Request.Reason, Reasons: reasons, Vouched: s.vouched(s.e.Request)}
-	sv.Move.plan(id, s.s.Policy.Services[id].Steps)
+	sv.Move.plan(id, s.s.Policy.Services[id].Steps, s.s.Version)
 	delete(sv.Timers, timerRetarget)
 	s.record(Record{Kind: RecordDecision, Service: id, Phase: sv.Phase, Epoch: was.Epoch, Text: describe(id, *sv.Move), Reasons: reasons})
 }
