@@ -41,7 +41,9 @@ type client struct {
 // newClient makes a client of the kind for the URL. as, if not nil, is the
 // URL whose host is asked for: a site is asked at its own address for the
 // service's name.
-func newClient(kind Kind, u, as *url.URL, r resolver, c Config) (*client, error) {
+//
+// share is that of a first answer's life for which the client still keeps it.
+func newClient(kind Kind, u, as *url.URL, r resolver, c Config, share float64) (*client, error) {
 	req, err := http.NewRequest(http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
@@ -51,19 +53,20 @@ func newClient(kind Kind, u, as *url.URL, r resolver, c Config) (*client, error)
 		name, req.Host = as.Hostname(), as.Host
 	}
 	req.Header.Set("User-Agent", "rtotest")
-	req.Close = kind != KeepAlive
+	keeps := kind == KeepAlive || kind == JVM || kind == Browser
+	req.Close = !keeps
 	var b bytes.Buffer
 	if err := req.Write(&b); err != nil {
 		return nil, fmt.Errorf("write request: %w", err)
 	}
 	cl := &client{
-		book:    newBook(kind, r, u.Hostname()),
+		book:    newBook(kind, r, u.Hostname(), share),
 		port:    u.Port(),
 		request: b.Bytes(),
 		body:    c.ExpectBody,
 		timeout: c.Timeout,
 	}
-	if kind == KeepAlive {
+	if keeps {
 		cl.idle = make(chan *conn, 1)
 	}
 	if u.Scheme == "https" {
@@ -107,9 +110,11 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// answer is what a good answer says of itself.
+// answer is what a good answer says of itself. Where the request went is
+// known of a failed one too.
 type answer struct {
-	remote netip.AddrPort
+	remote netip.AddrPort // the last that was tried; not valid when none was
+	left   time.Duration  // of the record's life when the connection was made, or UnknownTTL
 	site   draas.SiteID
 	epoch  draas.Epoch
 	stamp  time.Time // zero when unstamped
@@ -127,11 +132,13 @@ func (c *client) ask(ctx context.Context) (answer, error) {
 		// The server had closed the kept connection: every client asks again
 		// on a new one (RFC 9112, section 9.3.1).
 	}
-	fresh, err := c.connect(ctx)
+	fresh, tried, err := c.connect(ctx)
 	if err != nil {
-		return answer{}, err
+		return tried, err
 	}
-	return c.exchange(ctx, fresh)
+	a, err := c.exchange(ctx, fresh)
+	a.left = tried.left
+	return a, err
 }
 
 // take takes the kept connection, if there is one.
@@ -161,27 +168,34 @@ func (c *client) close() {
 }
 
 // connect looks the name up and tries its addresses in turn, each with an
-// equal share of the time that is left.
-func (c *client) connect(ctx context.Context) (*conn, error) {
-	addrs, err := c.book.addresses(ctx)
+// equal share of the time that is left. It also says which it tried last.
+func (c *client) connect(ctx context.Context) (*conn, answer, error) {
+	tried := answer{left: UnknownTTL}
+	addrs, left, err := c.book.addresses(ctx)
 	if err != nil {
-		return nil, err
+		return nil, tried, err
 	}
+	tried.left = left
 	var errs []error
 	for i, a := range addrs {
+		to := net.JoinHostPort(a.String(), c.port)
+		if at, err := netip.ParseAddrPort(to); err == nil {
+			tried.remote = at
+		}
 		share := c.timeout
 		if deadline, ok := ctx.Deadline(); ok {
 			share = time.Until(deadline) / time.Duration(len(addrs)-i)
 		}
 		d := net.Dialer{Timeout: max(share, time.Nanosecond)}
-		raw, err := d.DialContext(ctx, "tcp", net.JoinHostPort(a.String(), c.port))
+		raw, err := d.DialContext(ctx, "tcp", to)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		return c.prepare(ctx, raw)
+		ready, err := c.prepare(ctx, raw)
+		return ready, tried, err
 	}
-	return nil, errors.Join(errs...)
+	return nil, tried, errors.Join(errs...)
 }
 
 // prepare makes the TLS handshake, if any.
@@ -206,6 +220,7 @@ func (c *client) prepare(ctx context.Context, raw net.Conn) (*conn, error) {
 // exchange sends the request and reads the answer. The connection is kept or
 // closed.
 func (c *client) exchange(ctx context.Context, on *conn) (answer, error) {
+	a := answer{remote: on.remote, left: UnknownTTL}
 	keep := false
 	defer func() {
 		if keep {
@@ -216,14 +231,14 @@ func (c *client) exchange(ctx context.Context, on *conn) (answer, error) {
 	}()
 	deadline, _ := ctx.Deadline()
 	if err := on.SetDeadline(deadline); err != nil {
-		return answer{}, fmt.Errorf("set deadline: %w", err)
+		return a, fmt.Errorf("set deadline: %w", err)
 	}
 	on.source.left = maxAnswer
 	if _, err := on.Write(c.request); err != nil {
-		return answer{}, fmt.Errorf("%w: send request: %w", errUnanswered, err)
+		return a, fmt.Errorf("%w: send request: %w", errUnanswered, err)
 	}
 	if _, err := on.reader.Peek(1); err != nil {
-		return answer{}, fmt.Errorf("%w: read answer: %w", errUnanswered, err)
+		return a, fmt.Errorf("%w: read answer: %w", errUnanswered, err)
 	}
 	resp, err := readResponse(on.reader)
 	if err != nil {
@@ -231,16 +246,16 @@ func (c *client) exchange(ctx context.Context, on *conn) (answer, error) {
 		if cut := on.source.err; cut != nil && on.reader.Buffered() == 0 {
 			err = cut
 		}
-		return answer{}, fmt.Errorf("read answer: %w", err)
+		return a, fmt.Errorf("read answer: %w", err)
 	}
 	defer resp.Body.Close()
 	whole, err := c.readBody(resp)
 	if err != nil {
-		return answer{}, err
+		return a, err
 	}
 	keep = c.idle != nil && whole && !resp.Close && on.reader.Buffered() == 0
-	a := readStamp(resp.Header)
-	a.remote = on.remote
+	stamp := readStamp(resp.Header)
+	a.site, a.epoch, a.stamp = stamp.site, stamp.epoch, stamp.stamp
 	return a, nil
 }
 

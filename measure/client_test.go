@@ -73,7 +73,7 @@ func clientFor(t *testing.T, kind Kind, at string, c Config) *client {
 	if len(c.Resolvers) > 0 {
 		r = &direct{servers: c.Resolvers, hedge: never}
 	}
-	cl, err := newClient(kind, u, nil, r, c)
+	cl, err := newClient(kind, u, nil, r, c, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestSiteHost(t *testing.T) {
 		{strings.Replace(s.url(), "127.0.0.2", "east.example", 1), "east.example:" + s.port()},
 	} {
 		u, _ := url.Parse(c.site)
-		cl, err := newClient(Fresh, u, service, &fakeResolver{addrs: addrs("127.0.0.2")}, Config{Timeout: 5 * time.Second})
+		cl, err := newClient(Fresh, u, service, &fakeResolver{addrs: addrs("127.0.0.2")}, Config{Timeout: 5 * time.Second}, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,15 +247,17 @@ func TestBooks(t *testing.T) {
 			{KeepAlive, "shop.example", []int{1, 2, 3, 4, 5}, 2},
 			{TTL, "shop.example", []int{1, 1, 2, 2, 3}, 2},
 			{Pinned, "shop.example", []int{1, 1, 1, 1, 1}, 1},
+			{JVM, "shop.example", []int{1, 1, 1, 1, 1}, 2},
+			{Browser, "shop.example", []int{1, 1, 1, 1, 2}, 2},
 			{Fresh, "192.0.2.7", []int{0, 0, 0, 0, 0}, 1},
 		} {
 			r := &fakeResolver{addrs: two, ttl: 5 * time.Second}
-			book := newBook(c.kind, r, c.host)
+			book := newBook(c.kind, r, c.host, 1)
 			var asked []int
 			for _, pause := range []time.Duration{0, 4900, 100, 4900, 50100} {
 				timer := time.NewTimer(pause * time.Millisecond)
 				<-timer.C
-				got, err := book.addresses(t.Context())
+				got, _, err := book.addresses(t.Context())
 				if err != nil || len(got) != c.n {
 					t.Errorf("%s: %v, %v", c.kind, got, err)
 				}
@@ -268,25 +270,78 @@ func TestBooks(t *testing.T) {
 	})
 }
 
+// TestLeft: what is left of a record's life is known at each use, beyond its
+// end too; the second of four users has looked up earlier by three quarters of
+// that life, and only once.
+func TestLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			kind  Kind
+			share float64
+			left  []int // seconds, at 0, 30 and 61 s; the record lives for 40 s
+			asked int
+		}{
+			{TTL, 1, []int{40, 10, 40}, 2},
+			{TTL, 0.5, []int{40, 40, 9}, 2},
+			{Browser, 1, []int{40, 10, 40}, 2},
+			{JVM, 0.5, []int{40, 10, -21}, 1},
+		} {
+			r := &fakeResolver{addrs: addrs("192.0.2.1"), ttl: 40 * time.Second}
+			book := newBook(c.kind, r, "shop.example", c.share)
+			for i, pause := range []int{0, 30, 31} {
+				timer := time.NewTimer(time.Duration(pause) * time.Second)
+				<-timer.C
+				if _, left, err := book.addresses(t.Context()); err != nil || left != time.Duration(c.left[i])*time.Second {
+					t.Errorf("%s, share %v, use %d: %v left, %v; want %d s", c.kind, c.share, i, left, err, c.left[i])
+				}
+			}
+			if r.asked != c.asked {
+				t.Errorf("%s, share %v: %d lookups, want %d", c.kind, c.share, r.asked, c.asked)
+			}
+		}
+	})
+}
+
+// TestNegative: a JVM keeps for 10 s that a name did not resolve; others ask
+// again.
+func TestNegative(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for kind, asked := range map[Kind]int{JVM: 2, Browser: 3, Pinned: 3} {
+			r := &fakeResolver{err: errors.New("SERVFAIL")}
+			book := newBook(kind, r, "shop.example", 1)
+			for _, pause := range []time.Duration{0, 9 * time.Second, time.Second} {
+				timer := time.NewTimer(pause)
+				<-timer.C
+				if _, _, err := book.addresses(t.Context()); classify(err) != rto.DNS {
+					t.Errorf("%s: %v", kind, err)
+				}
+			}
+			if r.asked != asked {
+				t.Errorf("%s: %d lookups, want %d", kind, r.asked, asked)
+			}
+		}
+	})
+}
+
 // TestWaitingForALookup: of two requests one looks up and the other waits for
 // it, no longer than its own time; after a failure the next looks up again.
 func TestWaitingForALookup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &fakeResolver{}
-		book := newBook(TTL, r, "shop.example")
+		book := newBook(TTL, r, "shop.example", 1)
 		long, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		var asking sync.WaitGroup
 		asking.Go(func() {
-			if _, err := book.addresses(long); classify(err) != rto.DNS {
+			if _, _, err := book.addresses(long); classify(err) != rto.DNS {
 				t.Errorf("the one that looks up: %v", err)
 			}
 		})
 		synctest.Wait()
 		started := time.Now()
-		if _, err := book.addresses(short); classify(err) != rto.DNS || !errors.Is(err, context.DeadlineExceeded) {
+		if _, _, err := book.addresses(short); classify(err) != rto.DNS || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("the one that waits: %v", err)
 		}
 		if waited := time.Since(started); waited != 100*time.Millisecond {
@@ -294,7 +349,7 @@ func TestWaitingForALookup(t *testing.T) {
 		}
 		asking.Wait()
 		r.addrs = addrs("192.0.2.1")
-		if got, err := book.addresses(t.Context()); err != nil || len(got) != 1 || r.asked != 2 {
+		if got, _, err := book.addresses(t.Context()); err != nil || len(got) != 1 || r.asked != 2 {
 			t.Errorf("afterwards: %v, %v, %d lookups", got, err, r.asked)
 		}
 	})

@@ -35,10 +35,16 @@ const (
 	TTL       Kind = "ttl"       // a lookup per lifetime of the record, a connection for every request
 	KeepAlive Kind = "keepalive" // one connection kept; a lookup when it must be made anew
 	Pinned    Kind = "pinned"    // the first address for ever, a connection for every request
+	JVM       Kind = "jvm"       // one lookup for ever, all its addresses; one connection kept
+	Browser   Kind = "browser"   // a lookup per lifetime of the record, but at most one a minute; one connection kept
 )
 
 // Kinds lists the kinds of client.
-func Kinds() []Kind { return []Kind{Fresh, TTL, KeepAlive, Pinned} }
+func Kinds() []Kind { return []Kind{Fresh, TTL, KeepAlive, Browser, JVM, Pinned} }
+
+// LooksAgain reports whether clients of the kind ever look a name up anew. The
+// others do not come back where the service moves by DNS alone.
+func (k Kind) LooksAgain() bool { return k != Pinned && k != JVM }
 
 // SiteURL is where one site can be asked directly.
 type SiteURL struct {
@@ -62,6 +68,10 @@ type Config struct {
 	// Clients are the kinds of client, each asking at Rate: fresh. The first
 	// is the one whose outage is the report's.
 	Clients []Kind
+	// Users is how many users of each kind take turns, each with a cache and a
+	// connection of its own: 1. The first answer that each keeps is as old as
+	// if they had looked up one after the other: that of one user is new.
+	Users int
 	// Sites are asked directly, each at Rate, to see which are active.
 	Sites []SiteURL
 	// Resolvers are DNS servers, HOST:PORT or HOST, asked in place of the
@@ -88,7 +98,9 @@ type Event struct {
 	Start  time.Time
 	Sample rto.Sample // instants since Start
 	Site   draas.SiteID
-	Err    error // of a failure
+	Addr   string        // that was asked, HOST:PORT; empty when none was found
+	TTL    time.Duration // left of the address's when it was asked, or UnknownTTL
+	Err    error         // of a failure
 }
 
 // Arrived is when the outcome was known.
@@ -96,6 +108,9 @@ func (e Event) Arrived() time.Time { return e.Start.Add(e.Sample.Done) }
 
 // maxRate keeps the schedule's period well above the timers' resolution.
 const maxRate = 20_000
+
+// maxUsers is what Sample.User can number, with room to spare.
+const maxUsers = 10_000
 
 // complete returns the configuration with its defaults, or all that is wrong
 // with it.
@@ -112,6 +127,9 @@ func (c Config) complete() (Config, error) {
 	if len(c.Clients) == 0 {
 		c.Clients = []Kind{Fresh}
 	}
+	if c.Users == 0 {
+		c.Users = 1
+	}
 	var errs []error
 	wrong := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
 	if math.IsNaN(c.Rate) || c.Rate < 0.1 || c.Rate > maxRate {
@@ -119,6 +137,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Timeout < 0 || c.Settle < 0 || c.Duration < 0 {
 		wrong("timeout, settle and duration must be positive")
+	}
+	if c.Users < 0 || c.Users > maxUsers {
+		wrong("users %d is not within 1 to %d", c.Users, maxUsers)
 	}
 	u, err := parseURL(c.URL)
 	if err != nil {

@@ -170,7 +170,7 @@ func (r *Report) Check(maxRTO time.Duration) error {
 
 // report works the outcome out.
 func (r *run) report(fault *time.Time, end time.Duration) *Report {
-	t := &rto.Timeline{Sites: r.sites, End: end}
+	t := &rto.Timeline{Sites: r.sites, Addrs: r.addrs, End: end}
 	for _, s := range r.streams {
 		t.Streams = append(t.Streams, rto.Stream{Name: s.name, Direct: s.site != "", Samples: s.samples})
 	}

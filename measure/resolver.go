@@ -25,12 +25,12 @@ type system struct{}
 func (system) lookup(ctx context.Context, host string) ([]netip.Addr, time.Duration, error) {
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		return nil, 0, err
+		return nil, UnknownTTL, err
 	}
 	for i, a := range addrs {
 		addrs[i] = a.Unmap()
 	}
-	return addrs, 0, nil
+	return addrs, UnknownTTL, nil
 }
 
 // hedgeAfter is how long one server may think before the next is asked too.

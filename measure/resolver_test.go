@@ -190,10 +190,14 @@ type fakeResolver struct {
 	addrs []netip.Addr
 	ttl   time.Duration
 	asked int
+	err   error
 }
 
 func (f *fakeResolver) lookup(ctx context.Context, _ string) ([]netip.Addr, time.Duration, error) {
 	f.asked++
+	if f.err != nil {
+		return nil, 0, f.err
+	}
 	if len(f.addrs) == 0 {
 		<-ctx.Done()
 		return nil, 0, ctx.Err()

@@ -20,8 +20,8 @@ import (
 // stream is one asker: a kind of client, or the prober of one site.
 type stream struct {
 	name    string
-	site    draas.SiteID // asked directly; empty for a client of users' kind
-	client  *client
+	site    draas.SiteID  // asked directly; empty for a client of users' kind
+	users   []*client     // they take turns
 	phase   time.Duration // streams take turns within a period
 	ended   time.Duration // when its schedule ended
 	samples []rto.Sample
@@ -47,7 +47,9 @@ type run struct {
 	sites    []draas.SiteID // by rto.Site
 	index    map[draas.SiteID]rto.Site
 	located  map[netip.AddrPort]draas.SiteID // by the address that answered
-	lateness *hdrhistogram.Histogram         // microseconds
+	addrs    []string                        // by rto.Sample.Addr
+	addr     map[netip.AddrPort]uint16
+	lateness *hdrhistogram.Histogram // microseconds
 }
 
 // Run measures until the duration is over or the context ends, waits for the
@@ -73,6 +75,8 @@ func newRun(c Config) (*run, error) {
 		sites:    []draas.SiteID{""},
 		index:    map[draas.SiteID]rto.Site{"": rto.NoSite},
 		located:  make(map[netip.AddrPort]draas.SiteID),
+		addrs:    []string{""},
+		addr:     make(map[netip.AddrPort]uint16),
 		lateness: histogram(),
 	}
 	u, err := parseURL(c.URL)
@@ -84,22 +88,26 @@ func newRun(c Config) (*run, error) {
 		res = &direct{servers: c.Resolvers, hedge: hedgeAfter}
 	}
 	for _, kind := range c.Clients {
-		cl, err := newClient(kind, u, nil, res, c)
-		if err != nil {
-			return nil, fmt.Errorf("prepare client %s: %w", kind, err)
+		s := &stream{name: string(kind), latency: histogram()}
+		for i := range c.Users {
+			cl, err := newClient(kind, u, nil, res, c, float64(i+1)/float64(c.Users))
+			if err != nil {
+				return nil, fmt.Errorf("prepare client %s: %w", kind, err)
+			}
+			s.users = append(s.users, cl)
 		}
-		r.streams = append(r.streams, &stream{name: string(kind), client: cl, latency: histogram()})
+		r.streams = append(r.streams, s)
 	}
 	for _, s := range c.Sites {
 		at, err := parseURL(s.URL)
 		if err != nil {
 			return nil, err
 		}
-		cl, err := newClient(Fresh, at, u, res, c)
+		cl, err := newClient(Fresh, at, u, res, c, 1)
 		if err != nil {
 			return nil, fmt.Errorf("prepare prober of site %s: %w", s.Name, err)
 		}
-		r.streams = append(r.streams, &stream{name: string(s.Name), site: s.Name, client: cl, latency: histogram()})
+		r.streams = append(r.streams, &stream{name: string(s.Name), site: s.Name, users: []*client{cl}, latency: histogram()})
 		r.locate(at, cl.port, s.Name)
 	}
 	for i, s := range r.streams {
@@ -166,7 +174,9 @@ func (r *run) measure(ctx context.Context) (fault *time.Time, end time.Duration)
 	close(done)
 	marking.Wait()
 	for _, s := range r.streams {
-		s.client.close()
+		for _, cl := range s.users {
+			cl.close()
+		}
 	}
 	return fault, end
 }
@@ -228,15 +238,15 @@ func (r *run) ask(ctx context.Context, s *stream) {
 			defer func() { <-slots }()
 			// The end of the run must not make failures: what was asked is
 			// answered or times out.
-			r.request(context.WithoutCancel(ctx), s, at)
+			r.request(context.WithoutCancel(ctx), s, k%len(s.users), at)
 		})
 	}
 }
 
 // request makes one request and hands its outcome to the collector.
-func (r *run) request(ctx context.Context, s *stream, at time.Duration) {
+func (r *run) request(ctx context.Context, s *stream, user int, at time.Duration) {
 	sent := time.Now()
-	a, err := s.client.ask(ctx)
+	a, err := s.users[user].ask(ctx)
 	done := time.Now()
 	sample := rto.Sample{
 		At:    at,
@@ -244,6 +254,7 @@ func (r *run) request(ctx context.Context, s *stream, at time.Duration) {
 		Done:  done.Sub(r.start),
 		Stamp: rto.Unstamped,
 		Class: classify(err),
+		User:  uint16(user),
 	}
 	if err == nil {
 		sample.Epoch = a.epoch
@@ -272,10 +283,11 @@ func (r *run) collect() {
 			site = r.whose(o)
 			o.sample.Site = r.intern(site)
 		}
+		o.sample.Addr = r.number(o.answer.remote)
 		s.samples = append(s.samples, o.sample)
 		if r.config.Observe != nil {
 			r.config.Observe(Event{Client: s.name, Direct: s.site != "", Start: r.start,
-				Sample: o.sample, Site: r.sites[o.sample.Site], Err: o.err})
+				Sample: o.sample, Site: r.sites[o.sample.Site], Addr: r.addrs[o.sample.Addr], TTL: o.answer.left, Err: o.err})
 		}
 	}
 	for _, s := range r.streams {
@@ -308,6 +320,27 @@ func (r *run) intern(site draas.SiteID) rto.Site {
 		i = rto.Site(len(r.sites))
 		r.sites = append(r.sites, site)
 		r.index[site] = i
+	}
+	return i
+}
+
+// maxAddrs bounds the addresses that name servers can make us remember.
+const maxAddrs = 10_000
+
+// number gives an address its index; NoAddr when there are too many.
+func (r *run) number(at netip.AddrPort) uint16 {
+	if !at.IsValid() {
+		return rto.NoAddr
+	}
+	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	i, ok := r.addr[at]
+	if !ok {
+		if len(r.addrs) >= maxAddrs {
+			return rto.NoAddr
+		}
+		i = uint16(len(r.addrs))
+		r.addrs = append(r.addrs, at.String())
+		r.addr[at] = i
 	}
 	return i
 }

@@ -99,6 +99,8 @@ type Timeline struct {
 	Streams []Stream
 	// Sites are the names of the sites; element NoSite is "".
 	Sites []draas.SiteID
+	// Addrs are where requests went, HOST:PORT; element NoAddr is "".
+	Addrs []string
 	// End is when the schedule ended; answers may come in until later.
 	End time.Duration
 }
