@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/rto"
@@ -82,6 +83,8 @@ type Config struct {
 	// ExpectSites is the order in which sites should be active, for services
 	// that do not stamp epochs; an outage ends only at the last of them.
 	ExpectSites []draas.SiteID
+	// Write says what to write and read back, nil for nothing.
+	Write *WriteConfig
 	// TLS is used for https; its ServerName is filled in.
 	TLS *tls.Config
 	// Fault delivers the instant of the fault; the first counts.
@@ -171,6 +174,13 @@ func (c Config) complete() (Config, error) {
 			wrong("%q is not a site's name", s)
 		}
 	}
+	if c.Write != nil {
+		write, err := c.Write.complete()
+		if err != nil {
+			wrong("write: %w", err)
+		}
+		c.Write = &write
+	}
 	c.Resolvers = slices.Clone(c.Resolvers)
 	for i, r := range c.Resolvers {
 		if net.ParseIP(r) != nil {
@@ -199,6 +209,19 @@ func validSite(s string) bool {
 	return s != "" && len(s) <= 63 && strings.IndexFunc(s, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
 	}) < 0
+}
+
+// maxText bounds what is kept of a text from elsewhere, in bytes.
+const maxText = 1 << 10
+
+// clean makes a text from elsewhere fit for a terminal.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s[:min(len(s), maxText)])
 }
 
 // minJoin keeps a site's answers together at high rates, where the machine's

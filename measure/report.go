@@ -68,6 +68,18 @@ type Report struct {
 	Clients map[Kind]*Outcome        `json:"clients"`
 	Sites   map[draas.SiteID]*Counts `json:"sites,omitempty"` // asked directly
 
+	// Number is the run's in a series, Inject and Restore the commands of it.
+	Number  int     `json:"run,omitempty"`
+	Inject  *Action `json:"inject,omitempty"`
+	Restore *Action `json:"restore,omitempty"`
+
+	Writes *Writes `json:"writes,omitempty"`
+	Daemon *Daemon `json:"daemon,omitempty"`
+	Tool   *Tool   `json:"tool,omitempty"`
+	// StaleFrom is when the tails of Outcome.Stale begin: at the fault, or at
+	// the first failure. Null when the service did not move.
+	StaleFrom *time.Time `json:"stale_from,omitempty"`
+
 	// Timeline is what it was worked out from; End and all instants in it
 	// count from Started.
 	Timeline *rto.Timeline `json:"-"`
@@ -101,6 +113,11 @@ type Outcome struct {
 
 	Outages []Outage `json:"outages"`
 	Wrong   int      `json:"wrong_site"` // as Report.WrongSite, of this client
+
+	// Parts divide the first outage by the daemon's move, when it is known.
+	Parts []Part `json:"parts,omitempty"`
+	// Stale follows how many of the kind's users are sent to the old site.
+	Stale []Stale `json:"stale,omitempty"`
 }
 
 // Latency is of good answers, counted from their scheduled time.
@@ -168,6 +185,25 @@ func (r *Report) Check(maxRTO time.Duration) error {
 	return nil
 }
 
+// CheckLoss judges the lost writes; nil allows any. It returns an ErrVoid when
+// they are not known, and an ErrExceeded when more of the past was lost.
+func (r *Report) CheckLoss(maxRPO *time.Duration) error {
+	switch w := r.Writes; {
+	case maxRPO == nil || w == nil:
+	case !w.Known:
+		return fmt.Errorf("%w: what was lost is not known: %s", ErrVoid, w.Unread)
+	case w.Lost > 0 && time.Duration(w.RPO) > *maxRPO:
+		return fmt.Errorf("%w: %d acknowledged writes of %v are lost, allowed are %v", ErrExceeded, w.Lost, w.RPO, *maxRPO)
+	}
+	return nil
+}
+
+// worse reports whether a finding outweighs another: one that proves something
+// outweighs a void.
+func worse(a, b error) bool { return a != nil && (b == nil || isVoid(b) && !isVoid(a)) }
+
+func isVoid(err error) bool { return errors.Is(err, ErrVoid) }
+
 // report works the outcome out.
 func (r *run) report(fault *time.Time, end time.Duration) *Report {
 	t := &rto.Timeline{Sites: r.sites, Addrs: r.addrs, End: end}
@@ -211,6 +247,7 @@ func (r *run) report(fault *time.Time, end time.Duration) *Report {
 		p.Clients[r.config.Clients[i]] = r.outcome(c, r.streams[i].latency)
 		p.WrongSite += c.Wrong
 	}
+	r.addStale(p, t, o, res)
 	p.Outcome = *p.Clients[p.Client]
 	if len(res.Direct) > 0 {
 		p.Sites = make(map[draas.SiteID]*Counts)
@@ -222,6 +259,46 @@ func (r *run) report(fault *time.Time, end time.Duration) *Report {
 		p.names = append(p.names, s.site)
 	}
 	return p
+}
+
+// addStale follows the users from the fault, or from the judged client's
+// first failure, or else from when another site answered it first.
+func (r *run) addStale(p *Report, t *rto.Timeline, o rto.Options, res *rto.Result) {
+	judged := res.Clients[0]
+	from := o.Fault
+	switch {
+	case o.Marked:
+	case len(judged.Outages) > 0:
+		from = judged.Outages[0].From
+	case len(judged.Served) > 1:
+		from = judged.Served[1].First - 1
+	default:
+		return
+	}
+	tails, ok := staleTail(t, r.config.Clients, from)
+	if !ok {
+		return
+	}
+	at := r.wall(from)
+	p.StaleFrom = &at
+	for i, k := range r.config.Clients {
+		p.Clients[k].Stale = tails[i]
+	}
+}
+
+// order lists the kinds of client as they were given; in a report that was
+// read from JSON as Kinds does.
+func (r *Report) order() []Kind {
+	if r.kinds != nil {
+		return r.kinds
+	}
+	var kinds []Kind
+	for _, k := range Kinds() {
+		if r.Clients[k] != nil {
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds
 }
 
 // wall is the wall clock's time of an instant of the run, in UTC, as the

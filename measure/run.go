@@ -42,6 +42,7 @@ type run struct {
 	start    time.Time
 	streams  []*stream
 	outcomes chan outcome
+	writer   *writer // nil when nothing is to be written
 
 	// Owned by the collector until it ends.
 	sites    []draas.SiteID // by rto.Site
@@ -65,7 +66,12 @@ func Run(ctx context.Context, config Config) (*Report, error) {
 		return nil, err
 	}
 	fault, end := r.measure(ctx)
-	return r.report(fault, end), nil
+	report := r.report(fault, end)
+	if r.writer != nil {
+		// The end of the run is no reason not to know what it cost.
+		report.Writes = r.writer.report(context.WithoutCancel(ctx), r.wall)
+	}
+	return report, nil
 }
 
 func newRun(c Config) (*run, error) {
@@ -116,6 +122,11 @@ func newRun(c Config) (*run, error) {
 	for _, s := range c.ExpectSites {
 		r.intern(s)
 	}
+	if c.Write != nil {
+		if r.writer, err = newWriter(c, res); err != nil {
+			return nil, err
+		}
+	}
 	return r, nil
 }
 
@@ -161,6 +172,9 @@ func (r *run) measure(ctx context.Context) (fault *time.Time, end time.Duration)
 	marking.Go(func() { fault = r.mark(done) })
 	for _, s := range r.streams {
 		asking.Go(func() { r.ask(ctx, s) })
+	}
+	if r.writer != nil {
+		asking.Go(func() { r.writer.write(ctx, r.start, r.config.Duration) })
 	}
 	asking.Wait()
 	for _, s := range r.streams {

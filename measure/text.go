@@ -24,7 +24,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	if r.Fault != nil {
 		fmt.Fprintf(b, "  fault          %s\n", r.Fault.Format(Clock))
 	}
-	for _, k := range r.kinds {
+	for _, k := range r.order() {
 		fmt.Fprintf(b, "client %s\n", k)
 		r.Clients[k].write(b)
 	}

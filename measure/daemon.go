@@ -1,0 +1,145 @@
+package measure
+
+import (
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/rto"
+)
+
+// Daemon is what draasd says of the moves in a run, on the tester's clock.
+type Daemon struct {
+	Cluster string          `json:"cluster,omitempty"`
+	Service draas.ServiceID `json:"service,omitempty"`
+	// Problem says why the moves are not known, or not all of them.
+	Problem string        `json:"problem,omitempty"`
+	Members []MemberClock `json:"members"`
+	Moves   []Move        `json:"moves"` // in order of time
+}
+
+// MemberClock is how far a member's clock is from the tester's.
+type MemberClock struct {
+	Member draas.MemberID `json:"member"`
+	// Known says that it could be asked; else Problem why not.
+	Known   bool   `json:"known"`
+	Problem string `json:"problem,omitempty"`
+	// Offset is the member's clock minus the tester's, give or take Error:
+	// half of the shortest round trip.
+	Offset  Millis `json:"offset_ms"`
+	Error   Millis `json:"error_ms"`
+	Samples int    `json:"samples"`
+}
+
+// Move is one move of the service.
+type Move struct {
+	Kind     string       `json:"kind"`
+	From     draas.SiteID `json:"from,omitempty"`
+	To       draas.SiteID `json:"to"`
+	Epoch    draas.Epoch  `json:"epoch"`
+	Operator string       `json:"operator,omitempty"`
+	Reason   string       `json:"reason,omitempty"`
+	// Evidence is why the old site surely did not serve any more.
+	Evidence string `json:"evidence,omitempty"`
+	Complete bool   `json:"complete"`
+	Turns    []Turn `json:"turns"` // in the order in which they have to come
+	Steps    []Step `json:"steps,omitempty"`
+}
+
+// Turn is a turning point of a move.
+type Turn struct {
+	Name string `json:"name"` // suspected, failed, decided, released, activated, redirected, verified
+	// Part is the part of a downtime that ends there; empty for verified.
+	Part string    `json:"part,omitempty"`
+	At   time.Time `json:"at"` // on the tester's clock
+	// By is the member whose clock said so, and Error how far that may be off.
+	// When its clock is not known, Shifted is false and At is its own.
+	By      draas.MemberID `json:"by,omitempty"`
+	Shifted bool           `json:"shifted"`
+	Error   Millis         `json:"error_ms"`
+}
+
+// Step is what became of one step of a move.
+type Step struct {
+	Name     string `json:"name"`
+	Outcome  string `json:"outcome"`
+	Attempts int    `json:"attempts"`
+	Evidence string `json:"evidence,omitempty"`
+}
+
+// Part is a part of a downtime. They follow each other and add up.
+type Part struct {
+	Name   string    `json:"part"` // detect, agree, confirm, fence, release, activate, act, propagate
+	From   time.Time `json:"from"`
+	Length Millis    `json:"length_ms"`
+}
+
+// Propagate is the last part of a downtime: users are being sent to the new
+// site, and have not all got there.
+const Propagate = "propagate"
+
+// Join puts the daemon's moves beside what clients saw: each client's first
+// outage is divided by the move that it fell into.
+func (r *Report) Join(d *Daemon) {
+	r.Daemon = d
+	for _, k := range r.order() {
+		o := r.Clients[k]
+		o.Parts = nil
+		if len(o.Outages) == 0 {
+			continue
+		}
+		if m := moveOf(d.Moves, o.Outages[0]); m != nil {
+			o.Parts = partsOf(o.Outages[0], m)
+		}
+	}
+	if o := r.Clients[r.Client]; o != nil {
+		r.Parts = o.Parts
+	}
+}
+
+// moveOf is the move that an outage fell into: the first that was decided
+// before its end and had activated the site that ended it, else the first that
+// was under way in it.
+func moveOf(moves []Move, o Outage) *Move {
+	var first *Move
+	for i := range moves {
+		m := &moves[i]
+		begun, ended := m.span()
+		if begun.IsZero() || begun.After(o.To) || m.Complete && ended.Before(o.From) {
+			continue
+		}
+		if m.To == o.Site && o.Recovered {
+			return m
+		}
+		if first == nil {
+			first = m
+		}
+	}
+	return first
+}
+
+// span is from the first to the last turning point.
+func (m *Move) span() (from, to time.Time) {
+	for _, t := range m.Turns {
+		if from.IsZero() || t.At.Before(from) {
+			from = t.At
+		}
+		if t.At.After(to) {
+			to = t.At
+		}
+	}
+	return from, to
+}
+
+func partsOf(o Outage, m *Move) []Part {
+	var turns []rto.Turn
+	for _, t := range m.Turns {
+		if t.Part != "" {
+			turns = append(turns, rto.Turn{Part: t.Part, At: t.At.Sub(o.From)})
+		}
+	}
+	var out []Part
+	for _, p := range rto.Divide(rto.Span{To: o.To.Sub(o.From)}, turns, Propagate) {
+		out = append(out, Part{Name: p.Name, From: o.From.Add(p.From), Length: Millis(p.Len())})
+	}
+	return out
+}
