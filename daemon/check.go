@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/api/connect"
 	"github.com/draasd/draas/config"
 	"github.com/draasd/draas/quorum"
 	"github.com/draasd/draas/schemes/dns/rfc2136"
@@ -107,7 +108,7 @@ func checkCertificates(c *config.Config, self config.Member) (life string, err e
 	if info, err := os.Stat(c.TLS.Key); err == nil && info.Mode().Perm()&0o077 != 0 {
 		return "", fmt.Errorf("tls.key: %s can be read by others (mode %04o): chmod 600", c.TLS.Key, info.Mode().Perm())
 	}
-	roots, err := loadRoots(c.TLS.CA)
+	roots, err := connect.Roots(c.TLS.CA)
 	if err != nil {
 		return "", err
 	}
@@ -121,18 +122,6 @@ func checkCertificates(c *config.Config, self config.Member) (life string, err e
 		return life, fmt.Errorf("tls.cert: %s of %s ends in %d days, and tls.warn is %d: renew it", c.TLS.Cert, self.ID, int(left.Hours()/24), int(c.TLS.Warn.Hours()/24))
 	}
 	return life, nil
-}
-
-func loadRoots(path string) (*x509.CertPool, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("tls.ca: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(data) {
-		return nil, fmt.Errorf("tls.ca: %s holds no PEM certificate", path)
-	}
-	return roots, nil
 }
 
 func checkData(c *config.Config, self config.Member) error {

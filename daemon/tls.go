@@ -7,6 +7,7 @@ import (
 	"net"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/api/connect"
 	"github.com/draasd/draas/config"
 )
 
@@ -32,7 +33,7 @@ func serverTLS(c *config.Config) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load own certificate: %w", err)
 	}
-	roots, err := loadRoots(c.TLS.CA)
+	roots, err := connect.Roots(c.TLS.CA)
 	if err != nil {
 		return nil, err
 	}
@@ -43,16 +44,5 @@ func serverTLS(c *config.Config) (*tls.Config, error) {
 // ClientTLS is how a member, or an operator with the file's certificate, asks
 // the API of another: by its name, whatever its address.
 func ClientTLS(c *config.Config, member draas.MemberID) (*tls.Config, error) {
-	roots, err := loadRoots(c.TLS.CA)
-	if err != nil {
-		return nil, err
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: string(member),
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
-			if err != nil {
-				return nil, fmt.Errorf("load own certificate: %w", err)
-			}
-			return &pair, nil
-		}}, nil
+	return connect.ClientTLS(c.TLS, member)
 }
