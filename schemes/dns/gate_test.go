@@ -355,11 +355,28 @@ func TestGateAfterACut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		var wg sync.WaitGroup
+		cutAt := time.Now().Add(gateRequest)
+		var wg sync.WaitGroup
+		wg.Go(func() { // it came while the request was under way
+			p, err := g.Enter(t.Context(), gateOp("shop", 1))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer p.Leave()
+			if took, want := time.Since(cutAt), g.cfg.stretch(gateLate); took != want {
+				t.Errorf("who waited for the slot entered %v after the cut, want %v", took, want)
+			}
+		})
+		synctest.Wait()
 		err = p.Send(t.Context(), func(ctx context.Context) (bool, error) { <-ctx.Done(); return false, ctx.Err() })
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Send = %v", err)
 		}
-		cutAt := time.Now()
+		if !time.Now().Equal(cutAt) {
+			t.Errorf("cut off %v late", time.Since(cutAt))
+		}
 		if err := p.Send(t.Context(), answered); err == nil || errors.Is(err, ErrNoLease) {
 			t.Errorf("a second request beside one that was cut off: %v", err)
 		}
@@ -373,6 +390,11 @@ func TestGateAfterACut(t *testing.T) {
 		}
 		if took, want := time.Since(cutAt), g.cfg.stretch(gateLate); took != want {
 			t.Errorf("entered %v after the cut, want %v", took, want)
+		}
+		p.Leave()
+		wg.Wait()
+		if p, err = g.Enter(t.Context(), gateOp("shop", 1)); err != nil {
+			t.Fatal(err)
 		}
 		// A panic is a cut too.
 		func() {
@@ -410,7 +432,7 @@ func twoExecutors(t *testing.T, rates [2]float64, after time.Duration, known boo
 	var applied, read time.Time
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for i := 1; ; i++ {
+		for i := 1; i < 100; i++ {
 			p, err := ga.Enter(t.Context(), gateOp("shop", 1))
 			if err != nil {
 				t.Error(err)
