@@ -357,7 +357,6 @@ func TestGateAfterACut(t *testing.T) {
 		}
 		var wg sync.WaitGroup
 		cutAt := time.Now().Add(gateRequest)
-		var wg sync.WaitGroup
 		wg.Go(func() { // it came while the request was under way
 			p, err := g.Enter(t.Context(), gateOp("shop", 1))
 			if err != nil {
