@@ -160,7 +160,7 @@ func (c *Config) followers(s *Service) (follow, quarantine Term) {
 		if lag, sets := z.Lag(); lag > follow.Worst {
 			follow = Term{"secondaries", lag, lag / 2, sets}
 		}
-		if q := c.quarantine(z); q > quarantine.Worst {
+		if q := c.Quarantine(z); q > quarantine.Worst {
 			quarantine = Term{"quarantine", q, q, join("dns", id) + ".late"}
 		}
 	}

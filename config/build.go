@@ -134,6 +134,7 @@ func (d *decoder) zone(root map[string]any, name string) Zone {
 		z.Update = d.update(at)
 		return z
 	case z.IsHosted():
+		z.Contact = get(d, at+".contact", "")
 		z.Hosted = d.hosted(at, z.Provider)
 		return z
 	}

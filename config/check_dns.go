@@ -29,7 +29,7 @@ func (d *decoder) checkZone(c *Config, z Zone) {
 	ids := []string{ProviderDesignate, ProviderRoute53, ProviderCloudflare}
 	if d.clean(at + ".provider") {
 		d.onlyFor(at, "provider", z.Provider, map[string][]string{
-			"contact": embedded, "ns": embedded, "ns_address": embedded, "negative_ttl": embedded, "stale": embedded, "record": embedded,
+			"contact": {ProviderEmbedded, ProviderDynDNS2}, "ns": embedded, "ns_address": embedded, "negative_ttl": embedded, "stale": embedded, "record": embedded,
 			"primary": update, "domain": {ProviderRFC2136, ProviderDesignate}, "key_file": update, "secondaries": update, "secondary_lag": update, "tcp": update,
 			"credentials_file": hosted, "authorities": hosted, "lag": hosted, "ca": hosted, "endpoint": hosted, "zone_id": ids,
 			"cloud": {ProviderDesignate}, "region": {ProviderDesignate, ProviderRoute53},

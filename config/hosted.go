@@ -68,17 +68,23 @@ func (z Zone) Lag() (lag time.Duration, sets string) {
 // RequestLimit bounds one request to a DNS service that compares nothing.
 const RequestLimit = 5 * time.Second
 
-// ActWindow is how long after its last touch with the quorum a member may
-// still begin a request to a receiver that compares nothing.
-func (c *Config) ActWindow() time.Duration { return 2 * c.Raft.Election }
+// ActWindow is for how long after its last touch with the leader a member may
+// still begin a request to a receiver that compares nothing, and how long after
+// the last touch with the quorum that is at most: a leader that was cut off
+// stays one for an election time, in which its followers hear it.
+func (c *Config) ActWindow() (may, window time.Duration) {
+	return 2 * c.Raft.Election, 4 * c.Raft.Election
+}
 
-// quarantine is how long after a decision the zone's service is left alone,
+// Quarantine is how long after a decision the zone's service is left alone,
 // until nothing late can come any more.
-func (c *Config) quarantine(z Zone) time.Duration {
+func (c *Config) Quarantine(z Zone) time.Duration {
 	if z.Compares() {
 		return 0
 	}
-	return c.ActWindow() + RequestLimit + z.Hosted.Late
+	_, window := c.ActWindow()
+	// By the slowest of clocks, as dns.GateConfig has it.
+	return time.Duration(float64(window+RequestLimit+z.Hosted.Late) * (1 + Drift) / (1 - Drift))
 }
 
 // hostedLag is how long each service takes by its own account, or by ours.
@@ -99,6 +105,7 @@ func (d *decoder) hosted(at, provider string) Hosted {
 	d.need(at+".authorities", `list the zone's servers as users' resolvers reach them, such as authorities = ["192.0.2.53:53", "198.51.100.53:53"]`)
 	switch provider {
 	case ProviderDynDNS2:
+		d.need(at+".contact", `give a mail address, with a dot for the @, such as contact = "hostmaster.example.org.": services block clients without one`)
 		d.need(at+".endpoint", `write the URL of updates, such as endpoint = "https://dynupdate.no-ip.com/nic/update"`)
 	case ProviderRoute53, ProviderCloudflare:
 		d.need(at+".zone_id", "write the id that the service gave to the zone")

@@ -106,7 +106,7 @@ func schema() []key {
 		{path: "dns.*.cloud", kind: kindID, def: "required for designate"},
 		{path: "dns.*.region", kind: kindID, def: "the cloud's, or us-east-1"},
 		{path: "dns.*.authorities", kind: kindDials, def: "required for a DNS service"},
-		dur("dns.*.lag", "cloudflare 10s, designate 30s, else 1m", 10*time.Millisecond, time.Hour),
+		dur("dns.*.lag", "cloudflare 10s, designate 30s, else 1m", 10*time.Millisecond, 30*time.Minute),
 		dur("dns.*.late", "5s", 0, 10*time.Minute),
 		{path: "dns.*.contact", kind: kindDomain, def: "hostmaster in zone"},
 		{path: "dns.*.ns.*", kind: kindDomain, def: "required for embedded"},

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/config"
@@ -15,7 +15,6 @@ import (
 	"github.com/draasd/draas/runbook"
 	"github.com/draasd/draas/schemes/dns"
 	"github.com/draasd/draas/schemes/dns/authority"
-	"github.com/draasd/draas/schemes/dns/rfc2136"
 )
 
 // answers is the embedded DNS authority of a site, fed from the decision.
@@ -23,7 +22,10 @@ type answers struct {
 	authority *authority.Authority
 	listener  *authority.Listener
 	log       *slog.Logger
-	inTouch   bool // of the main loop: told that this run has caught up
+	// Of the main loop.
+	inTouch bool              // told that this run has caught up
+	held    []draas.ServiceID // names that a brake holds where they were
+	heldAt  time.Duration     // boot time at which they were last looked at
 }
 
 // openAnswers prepares the authority; a witness never answers.
@@ -88,14 +90,24 @@ func (a *answers) run(ctx context.Context) error {
 }
 
 // publish answers from the state. A state is never older than the one before.
-func (a *answers) publish(s failover.State) {
+// A run that catches up has no moves to make: they were made long ago.
+func (d *Daemon) publish(s failover.State) {
+	a, c, now := d.answers, d.now().cfg, d.clock.Now()
+	a.held, a.heldAt = nil, now.Boot
 	v := authority.View{Services: make(map[draas.ServiceID]dns.Decision)}
 	for unit, sv := range s.Services {
 		if sv.Epoch == 0 {
 			continue
 		}
+		token := runbook.Token{Epoch: sv.Epoch}
 		for _, id := range s.Policy.PartsOf(unit) {
-			v.Services[id] = dns.Decision{Token: runbook.Token{Epoch: sv.Epoch}, Site: sv.Active}
+			svc, _ := c.Service(id)
+			z := c.DNS[svc.DNS.Zone]
+			if a.inTouch && z.Provider == config.ProviderEmbedded && d.acts.held(z, id, token, now) != nil {
+				a.held = append(a.held, id) // it is answered as before
+				continue
+			}
+			v.Services[id] = dns.Decision{Token: token, Site: sv.Active}
 		}
 	}
 	if err := a.authority.Publish(v); err != nil {
@@ -103,14 +115,26 @@ func (a *answers) publish(s failover.State) {
 	}
 }
 
-// touched tells the authority that this member was in touch with the quorum
+// letGo looks again at names that a brake holds.
+func (d *Daemon) letGo(now draas.Reading) {
+	if a := d.answers; len(a.held) > 0 && now.Boot-a.heldAt >= time.Second {
+		d.publish(d.loop.replica.State())
+	}
+}
+
+// touched tells what acts for this member that it was in touch with the quorum
 // and had nothing left to apply.
 func (d *Daemon) touched(s quorum.CoreStatus, now draas.Reading) {
-	if d.answers == nil || s.Contact == 0 || s.Applied < s.Commit || !d.loop.replica.Greeted() {
+	if s.Contact == 0 || s.Applied < s.Commit || !d.loop.replica.Greeted() {
 		return
 	}
 	ago := now.Boot - s.Contact
 	at := draas.Reading{Boot: s.Contact, Wall: now.Wall - ago}
+	d.acts.touched(at)
+	if d.answers == nil {
+		return
+	}
+	d.letGo(now)
 	if !d.answers.inTouch {
 		d.answers.inTouch = true
 		if err := d.answers.authority.Publish(authority.View{InTouch: true, At: at}); err != nil {
@@ -151,111 +175,4 @@ func (d *Daemon) waitFor(ctx context.Context, id draas.ServiceID, token runbook.
 		return dns.Decision{}, fmt.Errorf("nothing answers DNS here: add dns = \"ADDRESS:53\" to [member.%s] and restart", d.self)
 	}
 	return d.answers.authority.WaitFor(ctx, id, token)
-}
-
-// waiting is what waitFor is.
-type waiting func(context.Context, draas.ServiceID, runbook.Token) (dns.Decision, error)
-
-// effectsOf are what moves the users of each unit, by the names that its
-// plan's steps have.
-func effectsOf(w *wiring, applied waiting) (map[draas.ServiceID]map[string]runbook.Effect, error) {
-	moves := make(map[draas.ServiceID]runbook.Effect) // by service
-	for _, key := range slices.Sorted(maps.Keys(w.cfg.DNS)) {
-		var names []dns.Name
-		for _, s := range w.cfg.Services {
-			if s.DNS.Zone == key {
-				names = append(names, nameOf(w.cfg, s))
-			}
-		}
-		effect, err := provider(w, w.cfg.DNS[key], names, applied)
-		if err != nil {
-			return nil, fmt.Errorf("dns.%s: %w", key, err)
-		}
-		for _, n := range names {
-			moves[n.Service] = effect
-		}
-	}
-	out := make(map[draas.ServiceID]map[string]runbook.Effect)
-	for unit, parts := range w.units {
-		out[unit] = make(map[string]runbook.Effect)
-		for _, id := range parts {
-			if effect := moves[id]; effect != nil {
-				out[unit][stepName(unit, id)] = &partEffect{part: id, Effect: effect}
-			}
-		}
-	}
-	return out, nil
-}
-
-// provider is the effect that moves the names of a zone.
-func provider(w *wiring, z config.Zone, names []dns.Name, applied waiting) (runbook.Effect, error) {
-	if z.Provider == config.ProviderRFC2136 {
-		return rfc2136.New(updateOf(z, names))
-	}
-	conf := dns.EmbeddedConfig{Names: names, Applied: applied}
-	for _, m := range w.cfg.Members {
-		if m.Role == draas.RoleSite && m.DNS != "" {
-			conf.Servers = append(conf.Servers, dns.Server{Site: m.ID.Site(), Address: authorityOf(z, m, w.self.ID)})
-		}
-	}
-	return dns.NewEmbedded(conf)
-}
-
-func updateOf(z config.Zone, names []dns.Name) rfc2136.Config {
-	conf := rfc2136.Config{Zone: z.Name, Names: names, Primary: dns.Server{Address: z.Update.Primary},
-		KeyFile: z.Update.KeyFile, TCP: z.Update.TCP, Lag: z.Update.Lag}
-	for _, s := range z.Update.Secondaries {
-		conf.Secondaries = append(conf.Secondaries, dns.Server{Address: s})
-	}
-	return conf
-}
-
-// partEffect makes an effect on one service of the unit that a plan moves.
-type partEffect struct {
-	runbook.Effect
-	part draas.ServiceID
-}
-
-// Done implements runbook.Effect.
-func (p *partEffect) Done(ctx context.Context, op runbook.Op) (runbook.Answer, string, error) {
-	op.Service = p.part
-	return p.Effect.Done(ctx, op)
-}
-
-// Do implements runbook.Effect.
-func (p *partEffect) Do(ctx context.Context, op runbook.Op) error {
-	op.Service = p.part
-	return p.Effect.Do(ctx, op)
-}
-
-// Release implements runbook.Effect.
-func (p *partEffect) Release(ctx context.Context, op runbook.Op) error {
-	op.Service = p.part
-	return p.Effect.Release(ctx, op)
-}
-
-// authorityOf is where a site's authority is asked: our own where it listens,
-// another site's where the zone says that resolvers find it, so that what is
-// observed is what they see.
-func authorityOf(z config.Zone, m config.Member, self draas.MemberID) string {
-	if addrs := z.NSAddress[m.ID.Site()]; m.ID != self && len(addrs) > 0 {
-		if at, err := netip.ParseAddrPort(m.DNS); err == nil {
-			return netip.AddrPortFrom(addrs[0], at.Port()).String()
-		}
-	}
-	return reachable(m.DNS)
-}
-
-// reachable is where to ask a server that listens on the address: one that
-// listens on all addresses of this machine answers on loopback.
-func reachable(listen string) string {
-	at, err := netip.ParseAddrPort(listen)
-	if err != nil || !at.Addr().IsUnspecified() {
-		return listen
-	}
-	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	if at.Addr().Is6() {
-		loopback = netip.IPv6Loopback()
-	}
-	return netip.AddrPortFrom(loopback, at.Port()).String()
 }

@@ -57,6 +57,7 @@ type Daemon struct {
 	devices    *deviceLink
 	lags       *lagWatch // nil at a witness
 	answers    *answers  // nil at a witness
+	acts       *acting
 	files      files
 	leaving    bool    // of the main loop: this member has asked to be let go
 	startedBy  *wiring // what this run was started with
@@ -74,7 +75,7 @@ func New(o Options) (*Daemon, error) {
 	if o.Notify == nil {
 		o.Notify = SystemdNotifier{}
 	}
-	d := &Daemon{path: o.ConfigPath, log: o.Log, clock: o.Clock, notify: o.Notify, hangup: o.Hangup}
+	d := &Daemon{path: o.ConfigPath, log: o.Log, clock: o.Clock, notify: o.Notify, hangup: o.Hangup, acts: newActing()}
 	w, err := d.load()
 	if err != nil {
 		return nil, err
@@ -143,6 +144,7 @@ func (d *Daemon) run(ctx context.Context, stop <-chan struct{}) (err error) {
 	defer cancel()
 	d.leaving = false
 	d.stopping = make(chan struct{})
+	d.acts.restart()
 	var undo cleanups
 	defer func() { err = errors.Join(err, undo.run()) }()
 
@@ -266,13 +268,16 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
 	d.loop.leased = func(now draas.Reading) { d.leased(d.loop, now) }
 	d.loop.alive = d.watchdog()
 	// The state replayed from disk has to be followed at once.
-	d.loop.post(func(l *loop) { l.changed(l.replica.State()) })
+	d.loop.post(func(l *loop) {
+		d.acts.decided(l.replica.State(), d.clock.Now())
+		l.changed(l.replica.State())
+	})
 }
 
 // stateChanged follows the decision: what is looked at and what is answered.
 func (d *Daemon) stateChanged(s failover.State) {
 	if d.answers != nil {
-		d.answers.publish(s)
+		d.publish(s)
 	}
 	moved, err := d.lookout.follow(s)
 	if err != nil {

@@ -10,12 +10,14 @@ import (
 )
 
 // stepDNS is the effect that moves the users of scheme dns, stepTimeout what
-// one attempt at it may take, and updateTimeout that of one on another name
-// server, on top of what its secondaries take: each provider promises less.
+// one attempt at it may take, updateTimeout that of one on another name server,
+// on top of what its secondaries take, and serviceTimeout that of one at a DNS
+// service, on top of its lag and quarantine: each provider promises less.
 const (
-	stepDNS       = "dns"
-	stepTimeout   = 5 * time.Second
-	updateTimeout = 20 * time.Second
+	stepDNS        = "dns"
+	stepTimeout    = 5 * time.Second
+	updateTimeout  = 20 * time.Second
+	serviceTimeout = time.Minute
 )
 
 // startWarm and startCold are how long a site may take to answer after its
@@ -114,22 +116,31 @@ func guarded(s *config.Service) bool {
 func steps(c *config.Config, u *config.Unit) []runbook.Step {
 	var out []runbook.Step
 	for i := range u.Parts {
-		name, timeout := stepName(u.ID, u.Parts[i].ID), stepTimeout
-		if z := c.DNS[u.Parts[i].DNS.Zone]; z.Provider == config.ProviderRFC2136 {
-			timeout = updateTimeout + z.Update.Lag
+		for _, key := range u.Parts[i].DNS.Zones() {
+			z, name, timeout := c.DNS[key], stepName(u.ID, &u.Parts[i], key), stepTimeout
+			switch {
+			case z.Provider == config.ProviderRFC2136:
+				timeout = updateTimeout + z.Update.Lag
+			case z.IsHosted():
+				timeout = serviceTimeout + z.Hosted.Lag + c.Quarantine(z)
+			}
+			out = append(out, runbook.Step{Name: name, Effect: name, Timeout: timeout})
 		}
-		out = append(out, runbook.Step{Name: name, Effect: name, Timeout: timeout})
 	}
 	return out
 }
 
 // stepName is dns for a service that is decided on by itself, and tells the
-// parts of a group apart.
-func stepName(unit, part draas.ServiceID) string {
-	if unit == part {
-		return stepDNS
+// parts of a group apart, and the zones of a name that has several.
+func stepName(unit draas.ServiceID, part *config.Service, zone string) string {
+	name := stepDNS
+	if unit != part.ID {
+		name += ":" + string(part.ID)
 	}
-	return stepDNS + ":" + string(part)
+	if zone != part.DNS.Zone {
+		name += "@" + zone
+	}
+	return name
 }
 
 // warm reports whether the service runs at a standby site too, behind its

@@ -141,6 +141,7 @@ func homeless(s failover.State, w *wiring) error {
 // decided switches to the file that the log has put in force, before anything
 // else follows from the new state. It is called by the main loop.
 func (d *Daemon) decided(s failover.State) {
+	d.acts.decided(s, d.clock.Now())
 	if s.Policy.Digest == d.now().policy.Digest {
 		return
 	}

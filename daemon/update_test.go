@@ -136,7 +136,7 @@ func TestStepsAreAsLongAsPromised(t *testing.T) {
 		}
 		w := &wiring{cfg: c.At(filepath.Join(l.dir, "dr")), policy: policyOf(c)}
 		w.units = unitsOf(&w.policy)
-		effects, err := effectsOf(w, nil)
+		effects, err := effectsOf(w, means{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -49,7 +49,7 @@ func (d *Daemon) newWiring(c *config.Config) (*wiring, error) {
 		if err := authority.CheckZones(w.zones); err != nil {
 			return nil, err
 		}
-		if w.effects, err = effectsOf(w, d.waitFor); err != nil {
+		if w.effects, err = effectsOf(w, means{d.acts, d.clock.Now, d.waitFor}); err != nil {
 			return nil, err
 		}
 		for i := range c.Services {
