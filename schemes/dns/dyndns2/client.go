@@ -22,8 +22,8 @@ import (
 	mdns "github.com/miekg/dns"
 )
 
-// maxRedirects: one that moves the path on the same host is in order.
-const maxRedirects = 3
+// maxRedirects: a service may move the path on its host. Each is a request.
+const maxRedirects = 1
 
 // client makes the requests. It keeps no connection: a request on an old one
 // might be sent twice by the library, and moves are rare.

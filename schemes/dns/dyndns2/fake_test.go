@@ -26,6 +26,8 @@ import (
 	"time"
 
 	mdns "github.com/miekg/dns"
+
+	"github.com/draasd/draas/internal/lab/nameserver"
 )
 
 // service is a dyndns2 service with its rules, in memory: it keeps one address
@@ -233,11 +235,11 @@ func newFront(t testing.TB, s *service, authority *ca, names ...string) *front {
 	web.StartTLS()
 	f.url = web.URL + "/nic/update"
 	var stops []func()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	f.dns = nameserver.Address(t)
+	pc, err := net.ListenPacket("udp", f.dns)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.dns = pc.LocalAddr().String()
 	l, err := net.Listen("tcp", f.dns)
 	if err != nil {
 		t.Fatal(err)

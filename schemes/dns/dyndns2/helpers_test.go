@@ -2,6 +2,7 @@ package dyndns2
 
 import (
 	"context"
+	"flag"
 	"net/http"
 	"net/netip"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	mdns "github.com/miekg/dns"
 	"go.uber.org/goleak"
 
 	"github.com/draasd/draas"
@@ -18,7 +20,15 @@ import (
 	"github.com/draasd/draas/schemes/dns"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain lets more tests run at once than there are processors: they wait
+// most of their time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const shop = "shop.example.org."
 
@@ -69,7 +79,7 @@ func reading() draas.Reading {
 // gateConfig is a gate at which nothing has to be waited for: the member has
 // seen the end of all tokens long ago, and may always act.
 func gateConfig() dns.GateConfig {
-	return dns.GateConfig{Window: 20 * time.Millisecond, Drift: 0.1, Request: 300 * time.Millisecond, Late: 30 * time.Millisecond, Now: reading,
+	return dns.GateConfig{Window: 20 * time.Millisecond, Drift: 0.1, Request: 3 * time.Second, Late: 30 * time.Millisecond, Now: reading,
 		Current: func(draas.ServiceID, runbook.Token) (draas.Deadline, bool) {
 			return draas.DeadlineAt(reading(), time.Hour), true
 		},
@@ -94,6 +104,15 @@ func writeFile(t testing.TB, text string) string {
 	return file
 }
 
+// hasty is for tests in which somebody does not answer.
+func hasty(t testing.TB) func(*Config) {
+	return func(c *Config) {
+		g := gateConfig()
+		g.Request = 300 * time.Millisecond
+		c.Gate, c.Timeout = newGate(t, g), 200*time.Millisecond
+	}
+}
+
 // bench is a service, a way to it, and an executor.
 type bench struct {
 	*front
@@ -106,7 +125,7 @@ type bench struct {
 
 func (b *bench) config() Config {
 	return Config{URL: b.url, Names: []dns.Name{atName(shop)}, Authorities: []dns.Server{{Address: b.dns}}, CredentialsFile: b.login,
-		CAFile: b.ca.file, Contact: "ops@example.org", Version: "1.2", Gate: newGate(b.t, gateConfig()), Timeout: 150 * time.Millisecond,
+		CAFile: b.ca.file, Contact: "ops@example.org", Version: "1.2", Gate: newGate(b.t, gateConfig()), Timeout: 2 * time.Second,
 		Lag: 250 * time.Millisecond, Now: b.clock.now}
 }
 
@@ -177,6 +196,7 @@ func (b *bench) stands() string {
 }
 
 func TestContract(t *testing.T) {
+	t.Parallel()
 	authority := newCA(t)
 	effecttest.Run(t, func(t testing.TB) effecttest.Harness {
 		b := &bench{t: t, clock: newClock(), ca: authority, login: writeFile(t, account+"\n"+secret)}
@@ -187,18 +207,33 @@ func TestContract(t *testing.T) {
 			Effect: b.Effect, Second: second.executor(), Op: effecttest.SampleOp, Snapshot: b.stands, Short: 600 * time.Millisecond,
 			Inject: func(f effecttest.Fault) func() {
 				b.front.set(func() {
-					b.mute = f == effecttest.LoseRequest || f == effecttest.Blind
+					if f == effecttest.LoseRequest || f == effecttest.Blind {
+						b.rcode = mdns.RcodeServerFailure
+					}
 					b.answer = map[effecttest.Fault]func(http.ResponseWriter, *http.Request) bool{
 						effecttest.LoseRequest: hang, effecttest.LoseAnswer: b.carryOutAndHang, effecttest.ApplyLate: b.hold,
 						effecttest.Refuse: say(http.StatusServiceUnavailable, "busy"),
 					}[f]
 				})
 				return func() {
-					b.front.set(func() { b.mute, b.answer = false, nil })
+					b.front.set(func() { b.rcode, b.answer = mdns.RcodeSuccess, nil })
 					b.deliver()
 				}
 			},
 			Faults: []effecttest.Fault{effecttest.LoseRequest, effecttest.LoseAnswer, effecttest.ApplyLate, effecttest.Refuse, effecttest.Blind},
 		}
 	})
+}
+
+func records(t testing.TB, texts ...string) []mdns.RR {
+	t.Helper()
+	var out []mdns.RR
+	for _, text := range texts {
+		rr, err := mdns.NewRR(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, rr)
+	}
+	return out
 }
