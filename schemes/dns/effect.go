@@ -40,6 +40,32 @@ func NewBook(names []Name) (Book, error) {
 	return b, errors.Join(errs...)
 }
 
+// NewZoneBook validates names that share a zone with others' records, where
+// each has an epoch's record of its own.
+func NewZoneBook(zone string, names []Name) (Book, error) {
+	b, err := NewBook(names)
+	errs := []error{err}
+	taken := make(map[string]bool)
+	for _, n := range names {
+		if !mdns.IsSubDomain(zone, n.Name) {
+			errs = append(errs, fmt.Errorf("name %s is not in zone %s", n.Name, zone))
+		}
+		apex := mdns.CanonicalName(zone) == mdns.CanonicalName(n.Name)
+		for site, t := range n.Targets {
+			if t.CNAME != "" && apex {
+				errs = append(errs, fmt.Errorf("name %s, site %s: a zone's own name cannot be a CNAME", n.Name, site))
+			}
+		}
+		// The epochs of two services would take turns in one record.
+		if name := mdns.CanonicalName(n.Name); taken[name] {
+			errs = append(errs, fmt.Errorf("two services at the name %s", n.Name))
+		} else {
+			taken[name] = true
+		}
+	}
+	return b, errors.Join(errs...)
+}
+
 // Target is where the operation's service leads at the operation's site.
 func (b Book) Target(op runbook.Op) (Target, error) {
 	n, ok := b[op.Service]

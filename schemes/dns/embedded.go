@@ -124,7 +124,7 @@ func (e *Embedded) Done(ctx context.Context, op runbook.Op) (runbook.Answer, str
 	if err != nil {
 		return runbook.Unknown, "", err
 	}
-	looks := make([]look, len(e.cfg.Servers))
+	looks := make([]Look, len(e.cfg.Servers))
 	var wg sync.WaitGroup
 	for i, s := range e.cfg.Servers {
 		wg.Go(func() { looks[i] = e.ask(ctx, s, op, target) })
@@ -134,11 +134,11 @@ func (e *Embedded) Done(ctx context.Context, op runbook.Op) (runbook.Answer, str
 	own, against := false, false
 	for i, l := range looks {
 		s := e.cfg.Servers[i]
-		parts = append(parts, fmt.Sprintf("%s %s: %s", s.Site, s.Address, l.text))
-		own = own || l.state == agrees && s.Site == op.To
+		parts = append(parts, fmt.Sprintf("%s %s: %s", s.Site, s.Address, l.Text))
+		own = own || l.State == Agrees && s.Site == op.To
 		// The target's own authority is to lead there: when it answers
 		// SERVFAIL, it is seen not to.
-		against = against || l.state == differs || l.state == fails && s.Site == op.To
+		against = against || l.State == Differs || l.State == Fails && s.Site == op.To
 	}
 	evidence := strings.Join(parts, "; ")
 	switch {
@@ -152,61 +152,46 @@ func (e *Embedded) Done(ctx context.Context, op runbook.Op) (runbook.Answer, str
 	return runbook.Yes, evidence, nil
 }
 
-// look is what one authority said.
-type look struct {
-	state lookState
-	text  string
-}
-
-type lookState int
-
-const (
-	silent  lookState = iota // cannot be reached
-	fails                    // answers SERVFAIL
-	differs                  // answers something else, older or newer
-	agrees
-)
-
-func (e *Embedded) ask(ctx context.Context, s Server, op runbook.Op, target Target) look {
+func (e *Embedded) ask(ctx context.Context, s Server, op runbook.Op, target Target) Look {
 	name := e.names[op.Service].Name
 	texts, l := e.records(ctx, s, EpochName(name), mdns.TypeTXT)
-	if l.state != agrees {
+	if l.State != Agrees {
 		return l
 	}
 	if len(texts) != 1 {
-		return look{differs, fmt.Sprintf("%d epoch records", len(texts))}
+		return Look{State: Differs, Text: fmt.Sprintf("%d epoch records", len(texts))}
 	}
 	d, err := ParseEpochText(texts[0])
 	if err != nil {
-		return look{differs, err.Error()}
+		return Look{State: Differs, Text: err.Error()}
 	}
 	if d.Token != op.Token || d.Site != op.To {
-		return look{differs, texts[0]}
+		return Look{State: Differs, Text: texts[0]}
 	}
 	said := texts[0]
 	for _, qtype := range target.Types() {
 		got, l := e.records(ctx, s, name, qtype)
-		if l.state != agrees {
-			return look{l.state, said + ", then " + l.text}
+		if l.State != Agrees {
+			return Look{State: l.State, Text: said + ", then " + l.Text}
 		}
 		said += fmt.Sprintf(" %s %s", mdns.TypeToString[qtype], strings.Join(got, ","))
 		if !slices.Equal(got, target.Values(qtype)) {
-			return look{differs, said}
+			return Look{State: Differs, Text: said}
 		}
 	}
-	return look{agrees, said}
+	return Look{State: Agrees, Text: said}
 }
 
 // records asks one authority for one record set, and returns its data sorted.
-func (e *Embedded) records(ctx context.Context, s Server, name string, qtype uint16) ([]string, look) {
+func (e *Embedded) records(ctx context.Context, s Server, name string, qtype uint16) ([]string, Look) {
 	resp, err := Query(ctx, s.Address, name, qtype, e.cfg.Timeout)
 	switch {
 	case err != nil:
-		return nil, look{silent, err.Error()}
+		return nil, Look{State: Silent, Text: err.Error()}
 	case resp.Rcode == mdns.RcodeServerFailure:
-		return nil, look{fails, "SERVFAIL"}
+		return nil, Look{State: Fails, Text: "SERVFAIL"}
 	case resp.Rcode != mdns.RcodeSuccess || !resp.Authoritative:
-		return nil, look{differs, fmt.Sprintf("%s, authoritative %t, for %s", mdns.RcodeToString[resp.Rcode], resp.Authoritative, name)}
+		return nil, Look{State: Differs, Text: fmt.Sprintf("%s, authoritative %t, for %s", mdns.RcodeToString[resp.Rcode], resp.Authoritative, name)}
 	}
-	return Observed(resp.Answer, name, qtype), look{state: agrees}
+	return Observed(resp.Answer, name, qtype), Look{State: Agrees}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -28,24 +27,6 @@ func (h held) text() string {
 		return "no epoch"
 	}
 	return strings.Join(dns.Observed(h.set, h.set[0].Header().Name, mdns.TypeTXT), " | ")
-}
-
-// next is the text that replaces it. Where the decision stays and only the
-// records are set right, a revision grows: no text ever stands twice, so an
-// update that was recorded finds what it requires at most once.
-func (h held) next(to dns.Decision) string {
-	if h.decision != to {
-		return dns.EpochText(to)
-	}
-	revision := uint64(0)
-	for field := range strings.FieldsSeq(h.text()) {
-		if value, ok := strings.CutPrefix(field, "rev="); ok {
-			if n, err := strconv.ParseUint(value, 10, 63); err == nil { // else not ours: begin anew
-				revision = n
-			}
-		}
-	}
-	return fmt.Sprintf("%s rev=%d", dns.EpochText(to), revision+1)
 }
 
 // readEpoch asks the primary for the epoch. An error is never taken for

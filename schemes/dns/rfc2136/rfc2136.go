@@ -12,12 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
-	mdns "github.com/miekg/dns"
-
-	"github.com/draasd/draas"
 	"github.com/draasd/draas/runbook"
 	"github.com/draasd/draas/schemes/dns"
 )
@@ -62,15 +58,8 @@ type Effect struct {
 	cfg      Config
 	names    dns.Book
 	released dns.Releases
-
-	mu sync.Mutex
-	// since is when this executor first saw the primary at a token.
-	since map[draas.ServiceID]sighting
-}
-
-type sighting struct {
-	token runbook.Token
-	at    time.Time
+	// sightings are of the primary.
+	sightings dns.Sightings
 }
 
 var _ runbook.Effect = (*Effect)(nil)
@@ -87,7 +76,7 @@ func New(cfg Config) (*Effect, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	e := &Effect{cfg: cfg, since: make(map[draas.ServiceID]sighting)}
+	e := &Effect{cfg: cfg}
 	var errs []error
 	if err := dns.ValidName(cfg.Zone); err != nil {
 		errs = append(errs, fmt.Errorf("zone: %w", err))
@@ -106,18 +95,8 @@ func New(cfg Config) (*Effect, error) {
 		seen[s.Address] = true
 	}
 	var err error
-	if e.names, err = dns.NewBook(cfg.Names); err != nil {
+	if e.names, err = dns.NewZoneBook(cfg.Zone, cfg.Names); err != nil {
 		errs = append(errs, err)
-	}
-	taken := make(map[string]bool)
-	for _, n := range cfg.Names {
-		errs = append(errs, inZone(cfg.Zone, n))
-		// The epochs of two services would take turns in one record.
-		if name := mdns.CanonicalName(n.Name); taken[name] {
-			errs = append(errs, fmt.Errorf("two services at the name %s", n.Name))
-		} else {
-			taken[name] = true
-		}
 	}
 	if _, err := ReadKey(cfg.KeyFile); err != nil {
 		errs = append(errs, err)
@@ -126,18 +105,6 @@ func New(cfg Config) (*Effect, error) {
 		return nil, fmt.Errorf("dns update effect: %w", err)
 	}
 	return e, nil
-}
-
-func inZone(zone string, n dns.Name) error {
-	if !mdns.IsSubDomain(zone, n.Name) {
-		return fmt.Errorf("name %s is not in zone %s", n.Name, zone)
-	}
-	for site, t := range n.Targets {
-		if t.CNAME != "" && mdns.CanonicalName(zone) == mdns.CanonicalName(n.Name) {
-			return fmt.Errorf("name %s, site %s: a zone's own name cannot be a CNAME", n.Name, site)
-		}
-	}
-	return nil
 }
 
 // authorities lists all servers, the primary first.

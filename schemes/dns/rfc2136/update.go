@@ -48,7 +48,7 @@ func message(zone string, n dns.Name, target dns.Target, to dns.Decision, was he
 	ttl := uint32(n.TTL / time.Second)
 	m.RemoveRRset([]mdns.RR{header(epochName, mdns.TypeTXT)})
 	m.Insert([]mdns.RR{&mdns.TXT{
-		Hdr: mdns.RR_Header{Name: epochName, Rrtype: mdns.TypeTXT, Ttl: ttl}, Txt: []string{was.next(to)}}})
+		Hdr: mdns.RR_Header{Name: epochName, Rrtype: mdns.TypeTXT, Ttl: ttl}, Txt: []string{dns.NextEpochText(was.text(), to)}}})
 	// What is there goes before what comes: an address and a CNAME are never
 	// at one name, and the server takes it in this order.
 	for _, qtype := range moves {
