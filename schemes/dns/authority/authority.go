@@ -68,17 +68,15 @@ type Authority struct {
 	table atomic.Pointer[table]         // nil until the first publication
 	touch atomic.Pointer[draas.Reading] // nil until the first one in touch
 	stale atomic.Bool                   // being out of touch was logged
-	// leases bound the answers that lead to this member's own site, by name
-	// in wire form.
-	leases atomic.Pointer[map[string]draas.Deadline]
+	// leases bound the answers that lead to this member's own site.
+	leases atomic.Pointer[map[draas.ServiceID]draas.Deadline]
 
 	mu       sync.Mutex
-	zones    []*zone
-	until    map[draas.ServiceID]draas.Deadline // as Lease was told last
-	decided  map[draas.ServiceID]dns.Decision   // answered now
-	seen     map[draas.ServiceID]runbook.Token  // highest token published
-	refusals map[string]string                  // name to reason, as logged
-	changed  chan struct{}                      // closed at each publication
+	layout   *layout
+	decided  map[draas.ServiceID]dns.Decision  // answered now
+	seen     map[draas.ServiceID]runbook.Token // highest token published
+	refusals map[string]string                 // name to reason, as logged
+	changed  chan struct{}                     // closed at each publication
 }
 
 // New validates the configuration and returns an authority that answers
@@ -105,17 +103,18 @@ func New(cfg Config) (*Authority, error) {
 	if cfg.Workers < 0 || cfg.MaxConns < 0 || cfg.IdleTimeout < 0 {
 		errs = append(errs, errors.New("negative Workers, MaxConns or IdleTimeout"))
 	}
-	zones, err := newZones(cfg.Zones)
+	var err error
+	a.layout, err = newZones(cfg.Zones)
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, fmt.Errorf("dns authority: %w", err)
 	}
-	a.zones = zones
 	a.warnOfGaps()
 	return a, nil
 }
 
-// newZones validates zones each by itself and against each other.
-func newZones(configs []Zone) ([]*zone, error) {
+// newZones validates zones each by itself and against each other, and packs
+// all that they say.
+func newZones(configs []Zone) (*layout, error) {
 	var zones []*zone
 	var errs []error
 	seen := make(map[string]bool)
@@ -131,46 +130,55 @@ func newZones(configs []Zone) ([]*zone, error) {
 		seen[z.name] = true
 		zones = append(zones, z)
 	}
-	if len(errs) == 0 {
-		errs = append(errs, misplaced(zones), tryAll(zones))
+	if err := errors.Join(append(errs, misplaced(zones))...); err != nil {
+		return nil, err
 	}
-	return zones, errors.Join(errs...)
+	return newLayout(zones)
+}
+
+// Compiled is zones that were found valid, packed. With 100,000 records that
+// takes a second, which whoever waits for decisions must not spend.
+type Compiled struct{ layout *layout }
+
+// Compile validates and packs zones for Use.
+func Compile(zones []Zone) (*Compiled, error) {
+	l, err := newZones(zones)
+	if err != nil {
+		return nil, fmt.Errorf("dns authority: %w", err)
+	}
+	return &Compiled{l}, nil
 }
 
 // CheckZones reports whether SetZones would take these zones.
 func CheckZones(zones []Zone) error {
-	if _, err := newZones(zones); err != nil {
-		return fmt.Errorf("dns authority: %w", err)
-	}
-	return nil
+	_, err := Compile(zones)
+	return err
 }
 
-// SetZones replaces the zones while queries are answered: what was published
-// before is answered from the new ones at once. If a zone is not valid nothing
-// changes.
-func (a *Authority) SetZones(configs []Zone) error {
-	zones, err := newZones(configs)
+// SetZones is Compile and Use.
+func (a *Authority) SetZones(zones []Zone) error {
+	c, err := Compile(zones)
 	if err != nil {
-		return fmt.Errorf("dns authority: %w", err)
+		return err
 	}
+	return a.Use(c)
+}
+
+// Use replaces the zones while queries are answered: what was published before
+// is answered from the new ones at once. If it fails nothing changes.
+func (a *Authority) Use(c *Compiled) error {
+	l := c.layout
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.table.Load() != nil {
-		t, err := buildTable(zones, a.decided)
+		t, err := newTable(l, nil, a.decided, l.serviceIDs())
 		if err != nil {
 			return fmt.Errorf("dns authority: %w", err)
 		}
-		// The bounds of new names stand before the names do.
-		before := a.zones
-		a.zones = append(slices.Clone(before), zones...)
-		if err := a.bound(); err != nil {
-			a.zones = before
-			return fmt.Errorf("dns authority: %w", err)
-		}
 		a.table.Store(t)
-		a.logRefusals(t.refusals)
+		a.logRefusals(t.refusals())
 	}
-	a.zones = zones
+	a.layout = l
 	a.warnOfGaps()
 	return nil
 }
@@ -190,37 +198,11 @@ func misplaced(zones []*zone) error {
 	return errors.Join(errs...)
 }
 
-// tryAll packs every answer for every site once, so that publishing cannot
-// fail for the data's sake.
-func tryAll(zones []*zone) error {
-	sites := map[draas.SiteID]bool{}
-	for _, z := range zones {
-		for _, n := range z.services {
-			for site := range n.Targets {
-				sites[site] = true
-			}
-		}
-	}
-	for _, site := range slices.Sorted(maps.Keys(sites)) {
-		all := make(map[draas.ServiceID]dns.Decision)
-		for _, z := range zones {
-			for _, n := range z.services {
-				all[n.Service] = dns.Decision{Token: runbook.Token{Epoch: 1 << 63}, Site: site}
-			}
-		}
-		if _, err := buildTable(zones, all); err != nil {
-			return fmt.Errorf("with all services at %s: %w", site, err)
-		}
-	}
-	_, err := buildTable(zones, nil)
-	return err
-}
-
 // warnOfGaps says which names will fail for a type because one site has it
 // and another has not.
 func (a *Authority) warnOfGaps() {
-	for _, z := range a.zones {
-		for _, n := range z.services {
+	for _, z := range a.layout.zones {
+		for _, n := range z.zone.services {
 			for _, site := range slices.Sorted(maps.Keys(n.Targets)) {
 				for qtype := range missingTypes(n, site) {
 					a.log.Warn("dns name has a record type at one site only: while the other site is active it is answered SERVFAIL",
@@ -239,6 +221,7 @@ func (a *Authority) Publish(v View) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	decided := maps.Clone(a.decided)
+	var changed []draas.ServiceID
 	for _, id := range slices.Sorted(maps.Keys(v.Services)) {
 		d := v.Services[id]
 		if seen := a.seen[id]; d.Token.Compare(seen) < 0 {
@@ -250,15 +233,22 @@ func (a *Authority) Publish(v View) error {
 		if old := decided[id]; old.Token == d.Token && old.Site != d.Site {
 			return fmt.Errorf("publish %s at %v: given to %s, and to %s before", id, d.Token, d.Site, old.Site)
 		}
-		decided[id] = d
+		if decided[id] != d {
+			decided[id] = d
+			changed = append(changed, id)
+		}
 	}
-	if a.table.Load() == nil || !maps.Equal(decided, a.decided) {
-		t, err := buildTable(a.zones, decided)
+	before := a.table.Load()
+	if before == nil {
+		changed = a.layout.serviceIDs()
+	}
+	if before == nil || len(changed) > 0 {
+		t, err := newTable(a.layout, before, decided, changed)
 		if err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
 		a.table.Store(t)
-		a.logRefusals(t.refusals)
+		a.logRefusals(t.refusals())
 	}
 	a.decided = decided
 	for id, d := range v.Services {
@@ -294,13 +284,13 @@ func (a *Authority) touched(at draas.Reading) {
 }
 
 // fresh reports whether answers that depend on a decision may be given for
-// the stale bound.
-func (a *Authority) fresh(bound time.Duration) bool {
+// the stale bound at the reading.
+func (a *Authority) fresh(bound time.Duration, now draas.Reading) bool {
 	last := a.touch.Load()
 	if last == nil {
 		return false
 	}
-	if !draas.DeadlineAt(*last, bound).Passed(a.cfg.Clock()) {
+	if !draas.DeadlineAt(*last, bound).Passed(now) {
 		return true
 	}
 	if a.stale.CompareAndSwap(false, true) {

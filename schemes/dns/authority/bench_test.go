@@ -28,9 +28,10 @@ func BenchmarkAnswer(b *testing.B) {
 		b.Run(bb.name, func(b *testing.B) {
 			wire, _ := bb.m.Pack()
 			out := make([]byte, 0, udpSize)
+			c := client{now: &moment{clock: f.clock.Now}}
 			b.ReportAllocs()
 			for b.Loop() {
-				out = f.respond(out[:0], wire, false)
+				out = f.Authority.respond(out[:0], wire, c)
 			}
 		})
 	}
@@ -60,24 +61,52 @@ func BenchmarkUDP(b *testing.B) {
 	}
 }
 
-// BenchmarkPublish is the cost of one decision with many services.
+// BenchmarkPublish is the cost of one decision with many services, and beside
+// many static names.
 func BenchmarkPublish(b *testing.B) {
-	for _, services := range []int{10, 1000} {
-		b.Run(fmt.Sprint(services), func(b *testing.B) {
-			z := Zone{Name: "example.org.", Servers: []NameServer{{Site: "primary", Host: "ns.elsewhere.net."}}}
-			for i := range services {
-				z.Services = append(z.Services, dns.Name{
-					Name: fmt.Sprintf("s%d.example.org.", i), Service: draas.ServiceID(fmt.Sprint("s", i)),
-					Targets: map[draas.SiteID]dns.Target{"primary": {Addresses: addrs("192.0.2.1")}, "dr": {Addresses: addrs("192.0.2.2")}},
-				})
+	for _, size := range []struct{ services, names int }{{10, 10}, {10, 100_000}, {1000, 10}} {
+		b.Run(fmt.Sprintf("%d-services-%d-names", size.services, size.names), func(b *testing.B) {
+			f := newFixture(b, largeZone(size.services, size.names))
+			for i := range size.services {
+				f.publish(b, 1, "primary", draas.ServiceID(fmt.Sprint("s", i)))
 			}
-			f := newFixture(b, z)
 			b.ReportAllocs()
-			epoch := draas.Epoch(0)
+			epoch := draas.Epoch(1)
 			for b.Loop() {
 				epoch++
 				f.publish(b, epoch, "dr", "s1")
 			}
 		})
 	}
+}
+
+// BenchmarkSetZones is the cost of a reload.
+func BenchmarkSetZones(b *testing.B) {
+	z := largeZone(10, 100_000)
+	f := newFixture(b, z)
+	f.publish(b, 1, "primary", "s1")
+	for b.Loop() {
+		if err := f.SetZones([]Zone{z}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// largeZone has many services and static names.
+func largeZone(services, names int) Zone {
+	z := Zone{Name: "example.org.", Servers: []NameServer{{Site: "primary", Host: "ns.elsewhere.net."}}}
+	for i := range services {
+		z.Services = append(z.Services, dns.Name{
+			Name: fmt.Sprintf("s%d.example.org.", i), Service: draas.ServiceID(fmt.Sprint("s", i)),
+			Targets: map[draas.SiteID]dns.Target{"primary": {Addresses: addrs("192.0.2.1")}, "dr": {Addresses: addrs("192.0.2.2")}},
+		})
+	}
+	for i := range names {
+		r := Record{Name: fmt.Sprintf("host%d.example.org.", i), Type: "A", Value: []string{fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255)}, TTL: time.Hour}
+		if i%10 == 9 { // a tenth leads to services
+			r.Type, r.Value = "CNAME", []string{fmt.Sprintf("s%d.example.org.", i%services)}
+		}
+		z.Records = append(z.Records, r)
+	}
+	return z
 }

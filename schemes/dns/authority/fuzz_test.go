@@ -159,13 +159,14 @@ func FuzzZone(f *testing.F) {
 		if err != nil {
 			return
 		}
-		(&fixture{Authority: a, clock: clock}).allAt(t, 3, "primary")
+		fix := &fixture{Authority: a, clock: clock}
+		fix.allAt(t, 3, "primary")
 		wire, err := question(name, mdns.StringToType[kind]).SetEdns0(1232, false).Pack()
 		if err != nil {
 			t.Fatalf("took a name that cannot be asked for: %v", err)
 		}
 		r := new(mdns.Msg)
-		if err := r.Unpack(a.respond(nil, wire, true)); err != nil || r.Rcode != mdns.RcodeSuccess {
+		if err := r.Unpack(fix.respond(nil, wire, true)); err != nil || r.Rcode != mdns.RcodeSuccess {
 			t.Fatalf("%s %s %q: %v, %v", name, kind, value, r, err)
 		}
 		if kind == "NS" && mdns.CanonicalName(name) != "example.org." {

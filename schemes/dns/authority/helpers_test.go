@@ -158,6 +158,11 @@ func (f *fixture) allAt(t testing.TB, epoch draas.Epoch, site draas.SiteID) {
 	f.publish(t, epoch, site, "shop", "dual", "alias", "apex")
 }
 
+// respond answers one message.
+func (f *fixture) respond(dst, msg []byte, tcp bool) []byte {
+	return f.Authority.respond(dst, msg, client{tcp: tcp, now: &moment{clock: f.clock.Now}})
+}
+
 // ask sends one message through the UDP handler.
 func (f *fixture) ask(t testing.TB, m *mdns.Msg) *mdns.Msg {
 	t.Helper()

@@ -47,7 +47,7 @@ type query struct {
 
 // respond appends the response to a message, or nothing when the message
 // deserves none. It never retains msg.
-func (a *Authority) respond(dst, msg []byte, tcp bool) []byte {
+func (a *Authority) respond(dst, msg []byte, c client) []byte {
 	// Too short for an id, or itself a response: to answer could make two
 	// servers talk for ever.
 	if len(msg) < headerLen || msg[2]&bitQR != 0 {
@@ -55,153 +55,89 @@ func (a *Authority) respond(dst, msg []byte, tcp bool) []byte {
 		return dst
 	}
 	a.stats.queries.Add(1)
-	q := query{size: plainSize}
-	if tcp {
+	r := response{a: a, t: a.table.Load(), now: c.now, start: len(dst)}
+	q := &r.q
+	q.size = plainSize
+	if c.tcp {
 		q.tcp, q.size = true, maxMessage
 	}
-	if msg[2]&opcodeMask != 0 {
-		q.wire = msg[:headerLen]
-		return a.reply(dst, &q, notImpl)
-	}
-	if !q.parse(msg) {
-		q = query{wire: msg[:headerLen], size: plainSize}
-		return a.reply(dst, &q, formErr)
-	}
-	return a.reply(dst, &q, a.find(&q))
-}
-
-// Answers that carry no data.
-var (
-	notImpl  = &answer{rcode: mdns.RcodeNotImplemented}
-	refused  = &answer{rcode: mdns.RcodeRefused}
-	formErr  = &answer{rcode: mdns.RcodeFormatError}
-	badVers  = &answer{rcode: mdns.RcodeBadVers}
-	notReady = &answer{rcode: mdns.RcodeServerFailure, reason: "this member has not applied the log yet"}
-	outdated = &answer{rcode: mdns.RcodeServerFailure, reason: "this member is out of touch with the quorum"}
-)
-
-// find looks the answer up.
-func (a *Authority) find(q *query) *answer {
-	if q.edns && q.version != 0 {
-		return badVers // RFC 6891, section 6.1.3
-	}
-	if q.class != mdns.ClassINET {
-		return refused
-	}
-	switch q.qtype {
-	case mdns.TypeAXFR, mdns.TypeIXFR, mdns.TypeMAILA, mdns.TypeMAILB:
-		return refused
-	case mdns.TypeOPT, mdns.TypeTSIG, mdns.TypeTKEY, mdns.TypeNone:
-		return formErr // never asked for
-	}
-	t := a.table.Load()
-	if t == nil {
-		return notReady
-	}
-	ans, z := t.lookup(q.name[:q.n], q.qtype)
 	switch {
-	case !ans.decided:
-	case a.touch.Load() == nil:
-		return notReady
-	case !a.fresh(z.stale):
-		return outdated
-	case !a.leased(ans):
-		return lapsed
+	case msg[2]&opcodeMask != 0:
+		q.wire = msg[:headerLen]
+		r.rcode = mdns.RcodeNotImplemented
+	case !q.parse(msg):
+		*q = query{wire: msg[:headerLen], size: plainSize}
+		r.rcode = mdns.RcodeFormatError
 	}
-	return ans
+	r.msg = append(dst, q.wire...)
+	if len(q.wire) > headerLen {
+		r.answer()
+	}
+	return r.finish()
 }
 
-// lookup finds the answer to a question, and its zone.
-func (t *table) lookup(name []byte, qtype uint16) (*answer, *zone) {
-	if n := t.nodes[string(name)]; n != nil {
-		return n.answer(qtype), n.zone.zone
-	}
-	for len(name) > 1 { // up to the root, a label at a time
-		name = name[1+int(name[0]):]
-		n := t.nodes[string(name)]
-		if n == nil {
-			continue
-		}
-		if n.cut != nil {
-			return n.cut, n.zone.zone
-		}
-		return n.zone.nxdomain, n.zone.zone
-	}
-	return refused, nil
-}
-
-func (n *node) answer(qtype uint16) *answer {
-	// A delegation's DS is the parent's to give, and there is none (RFC
-	// 4035, section 3.1.4.1).
-	if n.cut != nil && (qtype != mdns.TypeDS || !n.atCut) {
-		return n.cut
-	}
-	if qtype == mdns.TypeANY {
-		return n.any
-	}
-	if ans := n.byType[qtype]; ans != nil {
-		return ans
-	}
-	return n.other
-}
-
-// reply appends the response.
-func (a *Authority) reply(dst []byte, q *query, ans *answer) []byte {
-	start := len(dst)
+// finish writes OPT and the header.
+func (r *response) finish() []byte {
+	q := &r.q
 	var opt [maxOPT]byte
 	optLen := 0
 	if q.edns {
-		optLen = q.putOPT(opt[:], ans)
+		optLen = q.putOPT(opt[:], r.rcode, r.reason)
 	}
-	dst = append(dst, q.wire...)
-	head := dst[start:]
-	head[2] = bitQR | q.wire[2]&(opcodeMask|bitRD)
-	if ans.aa {
-		head[2] |= bitAA
-	}
-	head[3] = ans.rcode & 0x0f
-	an, ns, ar := ans.an, ans.ns, ans.ar
-	if len(head)+len(ans.tail)+optLen > q.size {
+	truncated := byte(0)
+	switch {
+	case r.rcode == mdns.RcodeServerFailure:
+		r.clear() // what was written before it failed
+	case len(r.msg)-r.start+optLen > q.size:
 		// RFC 2181, section 9: nothing rather than a part that looks whole.
-		head[2] |= bitTC
-		an, ns, ar = 0, 0, 0
-		a.stats.truncated.Add(1)
-	} else {
-		dst = append(dst, ans.tail...)
+		r.clear()
+		truncated = bitTC
+		r.a.stats.truncated.Add(1)
 	}
 	if optLen > 0 {
-		dst = append(dst, opt[:optLen]...)
-		ar++
+		r.msg = append(r.msg, opt[:optLen]...)
+		r.ar++
 	}
+	head := r.msg[r.start:]
+	head[2] = bitQR | q.wire[2]&(opcodeMask|bitRD) | truncated
+	if r.aa {
+		head[2] |= bitAA
+	}
+	head[3] = r.rcode & 0x0f
 	qd := uint16(0)
 	if len(q.wire) > headerLen {
 		qd = 1
 	}
-	head = dst[start:]
 	binary.BigEndian.PutUint16(head[4:], qd)
-	binary.BigEndian.PutUint16(head[6:], an)
-	binary.BigEndian.PutUint16(head[8:], ns)
-	binary.BigEndian.PutUint16(head[10:], ar)
-	a.stats.rcode[ans.rcode].Add(1)
-	return dst
+	binary.BigEndian.PutUint16(head[6:], r.an)
+	binary.BigEndian.PutUint16(head[8:], r.ns)
+	binary.BigEndian.PutUint16(head[10:], r.ar)
+	r.a.stats.rcode[r.rcode].Add(1)
+	return r.msg
+}
+
+// clear takes back all that was written behind the question.
+func (r *response) clear() {
+	r.msg = r.msg[:r.start+len(r.q.wire)]
+	r.an, r.ns, r.ar = 0, 0, 0
 }
 
 // putOPT writes the response's OPT record (RFC 6891, section 6.1.2), for a
 // SERVFAIL with an extended error that says why (RFC 8914), and returns its
 // length.
-func (q *query) putOPT(b []byte, ans *answer) int {
+func (q *query) putOPT(b []byte, rcode uint8, reason string) int {
 	b[0] = 0 // root
 	binary.BigEndian.PutUint16(b[1:], mdns.TypeOPT)
 	binary.BigEndian.PutUint16(b[3:], udpSize)
-	b[5] = ans.rcode >> 4 // extended rcode
-	b[6] = 0              // version
+	b[5] = rcode >> 4 // extended rcode
+	b[6] = 0          // version
 	b[7], b[8] = 0, 0
 	if q.do {
 		b[7] = 0x80 // RFC 3225, section 3: copied
 	}
 	rdata := 0
-	if ans.reason != "" {
-		text := ans.reason[:min(len(ans.reason), maxOPT-11-4-2)]
+	if reason != "" {
+		text := reason[:min(len(reason), maxOPT-11-4-2)]
 		binary.BigEndian.PutUint16(b[11:], mdns.EDNS0EDE)
 		binary.BigEndian.PutUint16(b[13:], uint16(2+len(text)))
 		binary.BigEndian.PutUint16(b[15:], mdns.ExtendedErrorCodeNotReady)

@@ -67,7 +67,7 @@ func (a *Authority) serveConn(c net.Conn, conns *connSet) {
 		}
 		conns.used(c)
 		start := len(out)
-		out = a.respond(append(out, 0, 0), in, true)
+		out = a.respond(append(out, 0, 0), in, client{tcp: true, now: &moment{clock: a.cfg.Clock}})
 		last := len(out) == start+2 // no query: the client does not speak DNS
 		if last {
 			out = out[:start]

@@ -28,7 +28,10 @@ type Zone struct {
 	NegativeTTL time.Duration
 	// Stale is how long a member out of touch with the quorum goes on
 	// answering for services. Default 30 s.
-	Stale    time.Duration
+	Stale time.Duration
+	// Revision has to grow with each change of the zone's configuration if the
+	// zone has secondaries: the SOA's serial follows from it.
+	Revision uint16
 	Services []dns.Name
 	Records  []Record
 }
@@ -63,6 +66,7 @@ const (
 type zone struct {
 	name     string
 	soa      mdns.SOA // without its serial
+	revision uint16
 	stale    time.Duration
 	services []dns.Name
 	static   []mdns.RR // sets, grouped by nothing
@@ -75,7 +79,7 @@ func newZone(c Zone) (*zone, error) {
 	if err := dns.ValidName(c.Name); err != nil {
 		return nil, err
 	}
-	z := &zone{name: mdns.CanonicalName(c.Name), stale: c.Stale}
+	z := &zone{name: mdns.CanonicalName(c.Name), stale: c.Stale, revision: c.Revision}
 	if c.Contact == "" {
 		c.Contact = "hostmaster." + c.Name
 	}
@@ -99,7 +103,7 @@ func newZone(c Zone) (*zone, error) {
 		return nil, err
 	}
 	z.soa = mdns.SOA{
-		Hdr: z.header(z.name, mdns.TypeSOA, min(c.TTL, c.NegativeTTL)),
+		Hdr: header(z.name, mdns.TypeSOA, min(c.TTL, c.NegativeTTL)),
 		Ns:  z.primary(), Mbox: mdns.CanonicalName(c.Contact),
 		Refresh: seconds(soaRefresh), Retry: seconds(soaRetry), Expire: seconds(soaExpire),
 		Minttl: seconds(c.NegativeTTL),
@@ -115,7 +119,7 @@ func setDefault(d *time.Duration, v time.Duration) {
 
 func seconds(d time.Duration) uint32 { return uint32(d / time.Second) }
 
-func (z *zone) header(name string, qtype uint16, ttl time.Duration) mdns.RR_Header {
+func header(name string, qtype uint16, ttl time.Duration) mdns.RR_Header {
 	return mdns.RR_Header{Name: name, Rrtype: qtype, Class: mdns.ClassINET, Ttl: seconds(ttl)}
 }
 
@@ -141,7 +145,7 @@ func (z *zone) addServers(c Zone) (errs []error) {
 			continue
 		}
 		host := mdns.CanonicalName(s.Host)
-		z.static = append(z.static, &mdns.NS{Hdr: z.header(z.name, mdns.TypeNS, c.TTL), Ns: host})
+		z.static = append(z.static, &mdns.NS{Hdr: header(z.name, mdns.TypeNS, c.TTL), Ns: host})
 		inside := mdns.IsSubDomain(z.name, host)
 		if inside && len(s.Addresses) == 0 {
 			errs = append(errs, fmt.Errorf("server of site %s: %s is inside the zone and has no address", s.Site, host))
@@ -155,7 +159,7 @@ func (z *zone) addServers(c Zone) (errs []error) {
 				errs = append(errs, fmt.Errorf("server of site %s: %w", s.Site, err))
 				continue
 			}
-			z.static = append(z.static, addressRecord(z.header(host, 0, c.TTL), addr))
+			z.static = append(z.static, addressRecord(header(host, 0, c.TTL), addr))
 		}
 	}
 	return errs
@@ -208,19 +212,19 @@ func (z *zone) record(name string, r Record, value string) (mdns.RR, error) {
 		if addr.Unmap().Is4() != (r.Type == "A") {
 			return nil, fmt.Errorf("address %s is of the other family", value)
 		}
-		return addressRecord(z.header(name, 0, r.TTL), addr), nil
+		return addressRecord(header(name, 0, r.TTL), addr), nil
 	case "CNAME":
 		if err := dns.ValidName(value); err != nil {
 			return nil, err
 		}
-		return &mdns.CNAME{Hdr: z.header(name, mdns.TypeCNAME, r.TTL), Target: mdns.CanonicalName(value)}, nil
+		return &mdns.CNAME{Hdr: header(name, mdns.TypeCNAME, r.TTL), Target: mdns.CanonicalName(value)}, nil
 	case "NS":
 		if err := dns.ValidName(value); err != nil {
 			return nil, err
 		}
-		return &mdns.NS{Hdr: z.header(name, mdns.TypeNS, r.TTL), Ns: mdns.CanonicalName(value)}, nil
+		return &mdns.NS{Hdr: header(name, mdns.TypeNS, r.TTL), Ns: mdns.CanonicalName(value)}, nil
 	case "TXT":
-		return textRecord(z.header(name, mdns.TypeTXT, r.TTL), value)
+		return textRecord(header(name, mdns.TypeTXT, r.TTL), value)
 	}
 	return nil, fmt.Errorf("type %q, want A, AAAA, CNAME, TXT or NS", r.Type)
 }
@@ -288,6 +292,7 @@ func (z *zone) conflicts() error {
 		cut, service bool
 	}
 	uses := make(map[string]*use)
+	seen := make(map[string]bool, len(z.static))
 	at := func(name string) *use {
 		if uses[name] == nil {
 			uses[name] = &use{ttl: make(map[uint16]uint32)}
@@ -309,9 +314,11 @@ func (z *zone) conflicts() error {
 			errs = append(errs, fmt.Errorf("%s %s: two TTLs in one record set", h.Name, typeName(h.Rrtype)))
 		}
 		u.ttl[h.Rrtype] = h.Ttl
-		if slices.ContainsFunc(z.static, func(o mdns.RR) bool { return o != rr && mdns.IsDuplicate(o, rr) }) {
+		text := rr.String()
+		if seen[text] {
 			errs = append(errs, fmt.Errorf("%s %s: the same record twice", h.Name, typeName(h.Rrtype)))
 		}
+		seen[text] = true
 	}
 	for _, n := range z.services {
 		u := at(n.Name)
@@ -331,8 +338,8 @@ func (z *zone) conflicts() error {
 		if uses[dns.EpochName(n.Name)] != nil {
 			errs = append(errs, fmt.Errorf("%s is kept for the epoch of %s", dns.EpochName(n.Name), n.Name))
 		}
-		errs = append(errs, z.hidden(n.Name))
 	}
+	errs = append(errs, z.hidden())
 	for name, u := range uses {
 		if u.cname > 1 || u.cname == 1 && u.other > 0 {
 			errs = append(errs, fmt.Errorf("%s: a CNAME stands alone (RFC 1034, section 3.6.2)", name))
@@ -346,31 +353,39 @@ func (z *zone) conflicts() error {
 // glueless reports delegations to a server below themselves that has no
 // address here: nobody could ever ask it.
 func (z *zone) glueless() error {
+	addresses := make(map[string]bool)
+	for _, rr := range z.static {
+		if h := rr.Header(); h.Rrtype == mdns.TypeA || h.Rrtype == mdns.TypeAAAA {
+			addresses[h.Name] = true
+		}
+	}
 	var errs []error
 	for _, rr := range z.static {
 		ns, ok := rr.(*mdns.NS)
-		if !ok || ns.Hdr.Name == z.name || !mdns.IsSubDomain(ns.Hdr.Name, ns.Ns) {
-			continue
-		}
-		if !slices.ContainsFunc(z.static, func(o mdns.RR) bool {
-			h := o.Header()
-			return h.Name == ns.Ns && (h.Rrtype == mdns.TypeA || h.Rrtype == mdns.TypeAAAA)
-		}) {
+		if ok && ns.Hdr.Name != z.name && mdns.IsSubDomain(ns.Hdr.Name, ns.Ns) && !addresses[ns.Ns] {
 			errs = append(errs, fmt.Errorf("%s is delegated to %s below it, which has no address record", ns.Hdr.Name, ns.Ns))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// hidden reports a service at or below a delegation: others answer there.
-func (z *zone) hidden(name string) error {
+// hidden reports services at or below a delegation: others answer there.
+func (z *zone) hidden() error {
+	cuts := make(map[string]bool)
 	for _, rr := range z.static {
-		h := rr.Header()
-		if h.Rrtype == mdns.TypeNS && h.Name != z.name && mdns.IsSubDomain(h.Name, name) {
-			return fmt.Errorf("%s lies in %s, which is delegated", name, h.Name)
+		if h := rr.Header(); h.Rrtype == mdns.TypeNS && h.Name != z.name {
+			cuts[h.Name] = true
 		}
 	}
-	return nil
+	var errs []error
+	for _, n := range z.services {
+		for up := n.Name; up != z.name; _, up, _ = strings.Cut(up, ".") {
+			if cuts[up] {
+				errs = append(errs, fmt.Errorf("%s lies in %s, which is delegated", n.Name, up))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func isAlias(n dns.Name) bool {

@@ -1,0 +1,263 @@
+package authority
+
+import (
+	"encoding/binary"
+
+	mdns "github.com/miekg/dns"
+
+	"github.com/draasd/draas"
+)
+
+// client is who asks, and when.
+type client struct {
+	tcp bool
+	now *moment
+}
+
+// response is an answer while it is written.
+type response struct {
+	a   *Authority
+	q   query
+	t   *table
+	now *moment
+	// msg holds the answer from start on: header and question at first.
+	msg        []byte
+	start      int
+	rcode      uint8
+	aa         bool
+	an, ns, ar uint16 // records in the sections
+	reason     string // of a SERVFAIL
+}
+
+// moment is a reading of the clock that is taken when it is needed, once.
+type moment struct {
+	clock func() draas.Reading
+	at    draas.Reading
+	taken bool
+}
+
+func (m *moment) reading() draas.Reading {
+	if !m.taken {
+		m.at, m.taken = m.clock(), true
+	}
+	return m.at
+}
+
+// Reasons of a SERVFAIL.
+const (
+	notReady = "this member has not applied the log yet"
+	outdated = "this member is out of touch with the quorum"
+	lapsed   = "this site's permit is over: its own address leads to a closed fence"
+)
+
+// fail gives the answer up.
+func (r *response) fail(reason string) {
+	r.rcode, r.reason, r.aa = mdns.RcodeServerFailure, reason, false
+}
+
+// answer looks the question up and writes all sections but OPT.
+func (r *response) answer() {
+	q := &r.q
+	if q.edns && q.version != 0 {
+		r.rcode = mdns.RcodeBadVers // RFC 6891, section 6.1.3
+		return
+	}
+	if q.class != mdns.ClassINET {
+		r.rcode = mdns.RcodeRefused
+		return
+	}
+	switch q.qtype {
+	case mdns.TypeAXFR, mdns.TypeIXFR, mdns.TypeMAILA, mdns.TypeMAILB:
+		r.rcode = mdns.RcodeRefused
+		return
+	case mdns.TypeOPT, mdns.TypeTSIG, mdns.TypeTKEY, mdns.TypeNone:
+		r.rcode = mdns.RcodeFormatError // never asked for
+		return
+	}
+	if r.t == nil {
+		r.fail(notReady)
+		return
+	}
+	n, encloser := r.t.lookup(q.name[:q.n])
+	switch {
+	case n == nil && encloser == nil:
+		r.rcode = mdns.RcodeRefused
+	case n == nil && encloser.cut != nil:
+		r.referral(encloser.cut)
+	case n == nil:
+		r.aa = true
+		r.noName(q.name[:q.n], encloser)
+	default:
+		r.exists(n)
+	}
+}
+
+// exists answers for a name that there is.
+func (r *response) exists(n *node) {
+	// A delegation's DS is the parent's to give, and there is none (RFC 4035,
+	// section 3.1.4.1).
+	ds := r.q.qtype == mdns.TypeDS
+	if ds && n.above != nil {
+		n = n.above
+	}
+	if n.cut != nil && (!ds || n.cut != n) {
+		r.referral(n.cut)
+		return
+	}
+	r.aa = true
+	if r.q.qtype == mdns.TypeANY && r.any(n) {
+		return
+	}
+	r.chase(n)
+}
+
+// chase writes the answer of a name, along CNAMEs inside the zone (RFC 1034,
+// section 4.3.2, step 3a).
+func (r *response) chase(n *node) {
+	qtype, zone := r.q.qtype, n.zone
+	if qtype == mdns.TypeANY {
+		qtype = mdns.TypeCNAME
+	}
+	owner := uint16(toQuestion)
+	for links := 0; ; links++ { // to maxChase
+		s := pick(n.sets, qtype)
+		if s == nil && n == r.t.layout.zones[zone].apex {
+			s = r.t.zones[zone].own(qtype)
+		}
+		var d *data
+		if s == nil && n.moving >= 0 {
+			d = r.t.data[n.moving]
+			if reason := r.withheld(zone, d); reason != "" {
+				r.fail(reason)
+				return
+			}
+			s = pick(d.sets, qtype)
+		}
+		if links >= maxChase {
+			r.fail(tooLong)
+			return
+		}
+		if s != nil {
+			at := len(r.msg)
+			r.an += r.put(s, owner)
+			if qtype == mdns.TypeNS {
+				r.glue(s, at)
+			}
+			return
+		}
+		if s = r.t.find(n, mdns.TypeCNAME); s == nil {
+			if d != nil && d.missing[qtype] != "" {
+				r.fail(d.missing[qtype])
+				return
+			}
+			r.noType(n)
+			return
+		}
+		at := len(r.msg)
+		r.an += r.put(s, owner)
+		owner = 0xc000 | uint16(at-r.start+12) // the name in the CNAME's data
+		k := &s.links[0]
+		if k.node == nil {
+			if k.encloser != nil { // the chain leads to nothing: RFC 2308, section 2.1
+				r.noName([]byte(k.name), k.encloser)
+			}
+			return
+		}
+		n = k.node
+	}
+}
+
+// own is a set of the zone's own name that changes with the zone.
+func (z *zoneState) own(rtype uint16) *set {
+	if rtype == mdns.TypeSOA {
+		return z.soa
+	}
+	return nil
+}
+
+// withheld says why what a decision says of a name cannot be told now.
+func (r *response) withheld(zone int, d *data) string {
+	if r.a.touch.Load() == nil {
+		return notReady
+	}
+	now := r.now.reading()
+	if !r.a.fresh(r.t.layout.zones[zone].zone.stale, now) {
+		return outdated
+	}
+	if !r.a.leased(d.service, now) {
+		return lapsed
+	}
+	return d.reason
+}
+
+// any answers ANY (RFC 8482, section 4): with an HINFO that stands in for
+// whatever there is. It reports false for a name that has nothing, or a CNAME,
+// which is the answer then.
+func (r *response) any(n *node) bool {
+	some := len(n.sets) > 0 || n == r.t.layout.zones[n.zone].apex || n.moving >= 0 && len(r.t.data[n.moving].sets) > 0
+	if !some || r.t.find(n, mdns.TypeCNAME) != nil {
+		return false
+	}
+	r.an += r.put(r.t.layout.zones[n.zone].hinfo, toQuestion)
+	return true
+}
+
+// noType says that a name does not have the type.
+func (r *response) noType(n *node) { r.putSOA(n.zone) }
+
+// noName says that a name does not exist.
+func (r *response) noName(_ []byte, encloser *node) {
+	r.rcode = mdns.RcodeNameError
+	r.putSOA(encloser.zone)
+}
+
+// putSOA writes the SOA of a negative answer (RFC 2308, section 3).
+func (r *response) putSOA(zone int) {
+	r.ns += r.put(r.t.zones[zone].soa, r.suffix(r.t.layout.zones[zone].name))
+}
+
+// suffix points to the end of the question's name, which a name is.
+func (r *response) suffix(name string) uint16 {
+	return 0xc000 | uint16(headerLen+r.q.n-len(name))
+}
+
+// referral answers at and below a delegation (RFC 1034, section 4.3.2, step
+// 3b), with all the glue that the zone has (RFC 9471).
+func (r *response) referral(cut *node) {
+	s := pick(cut.sets, mdns.TypeNS)
+	at := len(r.msg)
+	r.ns += r.put(s, r.suffix(cut.name))
+	r.glue(s, at)
+}
+
+// glue writes the addresses that the zone has of the servers in an NS set,
+// which stands at the offset.
+func (r *response) glue(ns *set, at int) {
+	for i := range ns.links {
+		owner := uint16(at - r.start + 12)
+		at += 12 + int(binary.BigEndian.Uint16(r.msg[at+10:]))
+		host := ns.links[i].node
+		if host == nil {
+			continue
+		}
+		for _, rtype := range []uint16{mdns.TypeA, mdns.TypeAAAA} {
+			if s := r.t.find(host, rtype); s != nil {
+				r.ar += r.put(s, 0xc000|owner)
+			}
+		}
+	}
+}
+
+// put writes a record set with its owner, which is a pointer, and returns how
+// many records these are.
+func (r *response) put(s *set, owner uint16) uint16 {
+	at := len(r.msg)
+	r.msg = append(r.msg, s.wire...)
+	if owner != toQuestion {
+		for at < len(r.msg) { // a record a turn
+			binary.BigEndian.PutUint16(r.msg[at:], owner)
+			at += 12 + int(binary.BigEndian.Uint16(r.msg[at+10:]))
+		}
+	}
+	return s.count
+}
