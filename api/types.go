@@ -177,6 +177,9 @@ type Reported struct {
 	Leader  draas.MemberID `json:"leader"`
 	InTouch bool           `json:"in_touch"`
 	Fences  []FenceStatus  `json:"fences,omitempty"`
+	// Users is what leads users to the services that are active here, as it
+	// was seen last.
+	Users []UserPath `json:"users,omitempty"`
 	// Suspicions counts the suspect verdicts of this member's own probes
 	// since it started.
 	Suspicions uint64 `json:"suspicions"`
@@ -184,6 +187,19 @@ type Reported struct {
 	Version int `json:"version,omitempty"`
 	// CertificateEnds is when its certificate, or the CA's, ends.
 	CertificateEnds time.Time `json:"certificate_ends,omitzero"`
+}
+
+// UserPath is one of the ways by which users find a service: what a step of
+// its last move has made.
+type UserPath struct {
+	Service draas.ServiceID `json:"service"`
+	Step    string          `json:"step"`
+	// AsDecided is yes, no or unknown.
+	AsDecided string    `json:"as_decided"`
+	Evidence  string    `json:"evidence,omitempty"`
+	Since     time.Time `json:"since"` // when it was first seen so
+	// Repairs is how often it was put right within the last hour.
+	Repairs int `json:"repairs,omitempty"`
 }
 
 // FenceStatus is what a site's guard says of one service, and the permit that

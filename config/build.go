@@ -128,6 +128,7 @@ func (d *decoder) zone(root map[string]any, name string) Zone {
 	at := join("dns", name)
 	z := Zone{ID: name, Provider: get(d, at+".provider", ""), Name: get(d, at+".zone", "")}
 	z.Moves = get(d, at+".moves_per_hour", 0)
+	z.Observe = get(d, at+".observe", time.Duration(0))
 	d.need(at+".provider", `write provider = "embedded", or "rfc2136" for a name server of your own`)
 	switch {
 	case z.Provider == ProviderRFC2136:
@@ -143,6 +144,7 @@ func (d *decoder) zone(root map[string]any, name string) Zone {
 		Provider:    z.Provider,
 		Name:        z.Name,
 		Moves:       z.Moves,
+		Observe:     z.Observe,
 		NS:          byName[draas.SiteID, string](d, at+".ns", below(root, "dns", name, "ns")),
 		NSAddress:   byName[draas.SiteID, []netip.Addr](d, at+".ns_address", below(root, "dns", name, "ns_address")),
 		NegativeTTL: get(d, at+".negative_ttl", 5*time.Second),

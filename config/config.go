@@ -101,10 +101,11 @@ const (
 type Zone struct {
 	ID       string
 	Provider string
-	Name     string // fully qualified, lower case, with the final dot, as all DNS names here
-	Update   Update // provider rfc2136
-	Hosted   Hosted // a DNS service
-	Moves    int    // at most so many of one name in an hour; 0: no bound
+	Name     string        // fully qualified, lower case, with the final dot, as all DNS names here
+	Update   Update        // provider rfc2136
+	Hosted   Hosted        // a DNS service
+	Moves    int           // see MovesPerHour
+	Observe  time.Duration // see Every
 
 	// Of the embedded provider.
 	Contact     string // SOA rname

@@ -56,6 +56,18 @@ func (z Zone) MovesPerHour() int {
 	return z.Moves
 }
 
+// Every is how often it is looked at whether the zone's servers still answer
+// as decided.
+func (z Zone) Every() time.Duration {
+	switch {
+	case z.Observe > 0:
+		return z.Observe
+	case z.IsHosted():
+		return 5 * time.Minute // services count requests
+	}
+	return 30 * time.Second
+}
+
 // Lag is how long the zone's other servers may take to follow a change, and
 // the key that says so.
 func (z Zone) Lag() (lag time.Duration, sets string) {

@@ -99,6 +99,7 @@ func schema() []key {
 		dur("dns.*.secondary_lag", "5s with secondaries", 10*time.Millisecond, 10*time.Minute),
 		{path: "dns.*.tcp", kind: kindBool, def: "false"},
 		{path: "dns.*.moves_per_hour", kind: kindCount, def: "30", low: 1, high: 100000},
+		dur("dns.*.observe", "30s, at a DNS service 5m", 100*time.Millisecond, 24*time.Hour),
 		{path: "dns.*.credentials_file", kind: kindKeyFile, def: "required for a DNS service"},
 		{path: "dns.*.zone_id", kind: kindID, def: "required for route53 and cloudflare"},
 		{path: "dns.*.endpoint", kind: kindURL, def: "required for dyndns2"},

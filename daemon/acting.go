@@ -1,8 +1,11 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,13 +27,22 @@ type acting struct {
 	// By zone; they outlive a file.
 	gates  map[string]*gateOf
 	brakes map[string]*dns.Brake
+	// keeps are the names that a brake keeps where they were, and why.
+	keeps map[heldName]string
+}
+
+// heldName is a name in a zone, and why it is not moved.
+type heldName struct {
+	service draas.ServiceID
+	zone    string
+	why     string
 }
 
 // tenure is where a unit of decision stands.
 type tenure struct {
 	epoch   draas.Epoch
 	revoked bool
-	byHand  bool // a person asked for it
+	byHand  bool // a person asked for it, or has seen it since
 	// ended is when the entry was applied that ended an epoch, and which one;
 	// not known of what was ended before this run.
 	ended   draas.Epoch
@@ -46,7 +58,7 @@ type gateOf struct {
 
 func newActing() *acting {
 	return &acting{units: make(map[draas.ServiceID]tenure), unit: make(map[draas.ServiceID]draas.ServiceID), gates: make(map[string]*gateOf),
-		brakes: make(map[string]*dns.Brake)}
+		brakes: make(map[string]*dns.Brake), keeps: make(map[heldName]string)}
 }
 
 // restart forgets what another run of the member has seen.
@@ -55,6 +67,7 @@ func (a *acting) restart() {
 	defer a.mu.Unlock()
 	a.touch = draas.Reading{}
 	clear(a.units)
+	clear(a.keeps)
 }
 
 // decided takes over a state as this member has applied it.
@@ -67,12 +80,38 @@ func (a *acting) decided(s failover.State, now draas.Reading) {
 			a.unit[part] = id
 		}
 		was, known := a.units[id]
-		t := tenure{epoch: sv.Epoch, revoked: sv.Revoked, byHand: byHand(sv), ended: was.ended, endedAt: was.endedAt}
+		t := tenure{epoch: sv.Epoch, revoked: sv.Revoked, ended: was.ended, endedAt: was.endedAt}
 		if known && sv.Revoked && !was.revoked {
 			t.ended, t.endedAt = sv.Epoch, now
 		}
+		t.byHand = byHand(sv) || a.keepsAny(id) && acknowledged(s.History, id, sv.Epoch) || was.byHand && was.epoch == sv.Epoch
 		a.units[id] = t
+		if was.epoch != t.epoch {
+			for key := range a.keeps {
+				if a.unit[key.service] == id {
+					delete(a.keeps, key) // of another epoch
+				}
+			}
+		}
 	}
+}
+
+// keepsAny reports whether a brake keeps a name of the unit. a.mu is held.
+func (a *acting) keepsAny(unit draas.ServiceID) bool {
+	for key := range a.keeps {
+		if a.unit[key.service] == unit {
+			return true
+		}
+	}
+	return false
+}
+
+// acknowledged reports whether a person has acknowledged the unit's state at
+// the epoch.
+func acknowledged(history []failover.Record, unit draas.ServiceID, epoch draas.Epoch) bool {
+	return slices.ContainsFunc(history, func(r failover.Record) bool {
+		return r.Kind == failover.RecordAcknowledge && r.Service == unit && r.Epoch == epoch
+	})
 }
 
 // byHand reports whether a person asked for the epoch in force.
@@ -117,7 +156,8 @@ func (a *acting) superseded(service draas.ServiceID, token runbook.Token) (draas
 	return t.endedAt, known && t.epoch == token.Epoch && t.ended != 0 && t.ended < t.epoch
 }
 
-// asked reports whether a person asked for the service's move to the token.
+// asked reports whether a person asked for the service's move to the token, or
+// has acknowledged it.
 func (a *acting) asked(service draas.ServiceID, token runbook.Token) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -138,7 +178,29 @@ func (a *acting) brake(zone string) *dns.Brake {
 // held asks the zone's brake whether the service's name may be moved to the
 // token now.
 func (a *acting) held(z config.Zone, service draas.ServiceID, token runbook.Token, now draas.Reading) error {
-	return a.brake(z.ID).Move(service, token, a.asked(service, token), z.MovesPerHour(), now)
+	err := a.brake(z.ID).Move(service, token, a.asked(service, token), z.MovesPerHour(), now)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if key := (heldName{service: service, zone: z.ID}); err != nil {
+		a.keeps[key] = err.Error()
+	} else {
+		delete(a.keeps, key)
+	}
+	return err
+}
+
+// heldNames lists the names that are kept where they were.
+func (a *acting) heldNames() []heldName {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []heldName
+	for key, why := range a.keeps {
+		out = append(out, heldName{key.service, key.zone, why})
+	}
+	slices.SortFunc(out, func(a, b heldName) int {
+		return cmp.Or(strings.Compare(string(a.service), string(b.service)), strings.Compare(a.zone, b.zone))
+	})
+	return out
 }
 
 // braked is an effect whose moves a zone's brake may hold.

@@ -11,6 +11,7 @@ import (
 	"github.com/draasd/draas/failover"
 	"github.com/draasd/draas/fence"
 	"github.com/draasd/draas/quorum"
+	"github.com/draasd/draas/runbook"
 )
 
 // How long a cause has to last before somebody is called for it: what mends
@@ -18,6 +19,7 @@ import (
 const (
 	alarmLeaderless = 30 * time.Second
 	alarmGuard      = 10 * time.Second
+	alarmUsers      = 5 * time.Second
 )
 
 // alarm is something that a person should know. Each stands as a warning in
@@ -45,6 +47,7 @@ type sight struct {
 	alone   failover.Alone
 	peers   []quorum.PeerStatus
 	own     quorum.CertificateStatus
+	held    []heldName // that a brake of this member keeps where they were
 }
 
 // leads reports whether this member speaks for all of what the log says.
@@ -72,6 +75,7 @@ func alarmsOf(v sight) []alarm {
 	out = append(out, v.log()...)
 	for _, svc := range v.status.Services {
 		out = append(out, v.fences(svc)...)
+		out = append(out, v.users(svc)...)
 		out = append(out, v.unit(svc)...)
 	}
 	return out
@@ -249,6 +253,42 @@ func (v sight) fences(svc api.ServiceStatus) []alarm {
 			if svc.Active.Member() == r.Member && !svc.Phase.Moving() && f.State == string(fence.Closed) {
 				out = append(out, alarm{key: fmt.Sprintf("closed:%s:%s", part, r.Member), service: svc.ID, page: r.Member == v.status.Self, after: alarmGuard,
 					text: fmt.Sprintf("%s: active at %s, but its fence is closed", part, svc.Active)})
+			}
+		}
+	}
+	return out
+}
+
+// users holds what leads users to a service against what is decided.
+func (v sight) users(svc api.ServiceStatus) []alarm {
+	var out []alarm
+	for _, r := range v.status.Reported {
+		for _, u := range r.Users {
+			if u.Service != svc.ID || r.Member != svc.Active.Member() {
+				continue
+			}
+			a := alarm{key: fmt.Sprintf("users:%s:%s", svc.ID, u.Step), service: svc.ID, after: alarmUsers}
+			switch u.AsDecided {
+			case runbook.No.String():
+				a.page = r.Member == v.status.Self
+				a.text = fmt.Sprintf("%s: users are not led to %s as decided (%s): %s", svc.ID, svc.Active, u.Step, u.Evidence)
+				if u.Repairs >= maxRepairs {
+					a.text += fmt.Sprintf("; put right %d times within an hour and changed again: somebody else writes there, and is not fought", u.Repairs)
+				}
+			case runbook.Unknown.String():
+				a.text = fmt.Sprintf("%s: it is not known whether users are led to %s as decided (%s): %s", svc.ID, svc.Active, u.Step, u.Evidence)
+			default:
+				continue
+			}
+			out = append(out, a)
+		}
+	}
+	for _, part := range v.parts(svc.ID) {
+		for _, h := range v.held {
+			if h.service == part {
+				out = append(out, alarm{key: fmt.Sprintf("held:%s:%s", part, h.zone), service: svc.ID, page: svc.Active.Member() == v.status.Self, command: "draasd ack " + string(svc.ID),
+					text: fmt.Sprintf("%s: its name in the zone of [dns.%s] is not moved to %s: %s. See why it moves so often (draasd history), then: draasd ack %s",
+						part, h.zone, svc.Active, h.why, svc.ID)})
 			}
 		}
 	}

@@ -56,6 +56,7 @@ type Daemon struct {
 	steps      *executor
 	devices    *deviceLink
 	lags       *lagWatch // nil at a witness
+	users      *overseer // nil at a witness
 	answers    *answers  // nil at a witness
 	acts       *acting
 	files      files
@@ -245,6 +246,12 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
 		d.lags.use(d.now())
 		group.Go(func() error { <-ctx.Done(); d.lags.wait(); return nil })
 	}
+	d.users = nil
+	if d.now().self.Role == draas.RoleSite {
+		d.users = newOverseer(d.now().self.ID.Site(), d.log)
+		d.users.use(d.now())
+		group.Go(func() error { <-ctx.Done(); d.users.wait(); return nil })
+	}
 	if d.link != nil {
 		d.link.use(d.now())
 		group.Go(func() error { d.link.run(ctx); return nil })
@@ -262,6 +269,9 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
 		d.stateChanged(s)
 		if d.lags != nil {
 			d.lags.follow(ctx, s)
+		}
+		if d.users != nil {
+			d.users.follow(ctx, s)
 		}
 	}
 	d.loop.touch = d.touched

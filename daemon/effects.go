@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/config"
@@ -61,6 +62,21 @@ func effectsOf(w *wiring, m means) (map[draas.ServiceID]map[string]runbook.Effec
 		}
 	}
 	return out, nil
+}
+
+// observeOf is how often what each step has made is looked at.
+func observeOf(c *config.Config, units map[draas.ServiceID][]draas.ServiceID) map[draas.ServiceID]map[string]time.Duration {
+	out := make(map[draas.ServiceID]map[string]time.Duration)
+	for unit, parts := range units {
+		out[unit] = make(map[string]time.Duration)
+		for _, id := range parts {
+			svc, _ := c.Service(id)
+			for _, key := range svc.DNS.Zones() {
+				out[unit][stepName(unit, &svc, key)] = c.DNS[key].Every()
+			}
+		}
+	}
+	return out
 }
 
 // provider is the effect that moves the names of a zone.

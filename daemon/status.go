@@ -80,7 +80,7 @@ func (d *Daemon) overview(ctx context.Context, local bool) (*api.Status, []alarm
 		}
 	}
 	slices.SortFunc(s.Reported, func(a, b api.Reported) int { return cmp.Compare(a.Member, b.Member) })
-	all := alarmsOf(sight{status: s, state: p.state, wiring: w, started: d.startedBy, core: p.core, alone: p.alone, peers: d.transport.Status(), own: d.transport.Certificate()})
+	all := alarmsOf(sight{status: s, state: p.state, wiring: w, started: d.startedBy, core: p.core, alone: p.alone, peers: d.transport.Status(), own: d.transport.Certificate(), held: d.acts.heldNames()})
 	for _, a := range all {
 		s.Warnings = append(s.Warnings, a.text)
 	}
@@ -147,6 +147,9 @@ func views(s failover.State, seen failover.Views, unit, part draas.ServiceID) []
 func (d *Daemon) report(ctx context.Context, p picture) api.Reported {
 	r := api.Reported{Member: d.self, Applied: p.state.Index, Leader: p.core.Leader, InTouch: p.core.Leader != "",
 		Suspicions: d.suspicions.Load(), Version: failover.Version, CertificateEnds: ends(d.transport.Certificate())}
+	if d.users != nil {
+		r.Users = d.users.report()
+	}
 	if d.guard == nil {
 		return r
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/api"
@@ -24,6 +25,7 @@ type wiring struct {
 	units   map[draas.ServiceID][]draas.ServiceID // the services of each unit of decision
 	zones   []authority.Zone
 	effects map[draas.ServiceID]map[string]runbook.Effect     // by unit and name
+	observe map[draas.ServiceID]map[string]time.Duration      // how often what a step made is looked at
 	fenced  map[draas.ServiceID]bool                          // services that the guard holds
 	devices map[draas.ServiceID]map[draas.SiteID][]siteDevice // that switch the other sites off, by unit
 	others  map[draas.MemberID]*api.Client
@@ -52,6 +54,7 @@ func (d *Daemon) newWiring(c *config.Config) (*wiring, error) {
 		if w.effects, err = effectsOf(w, means{d.acts, d.clock.Now, d.waitFor}); err != nil {
 			return nil, err
 		}
+		w.observe = observeOf(c, w.units)
 		for i := range c.Services {
 			w.fenced[c.Services[i].ID] = guarded(&c.Services[i])
 		}
@@ -155,6 +158,9 @@ func (d *Daemon) adopt(w *wiring) {
 		d.link.use(w)
 	}
 	d.steps.use(w.effects)
+	if d.users != nil {
+		d.users.use(w)
+	}
 	d.devices.use(w)
 	if d.lags != nil {
 		d.lags.use(w)

@@ -19,7 +19,7 @@ const brakeWindow = time.Hour
 // Brake bounds how often names are moved in an hour without a person, at the
 // end that makes the moves: whatever goes wrong with the decision, users and
 // resolvers are not thrown to and fro. A move that is held is let through when
-// the hour is over, or when a person asks for the next.
+// the hour is over, or when a person has seen it.
 type Brake struct {
 	mu    sync.Mutex
 	names map[draas.ServiceID]*brakeOf
@@ -35,7 +35,7 @@ func NewBrake() *Brake { return &Brake{names: make(map[draas.ServiceID]*brakeOf)
 
 // Move asks whether a service's name may be moved to the token, and counts the
 // move when it may. To ask again for the same token costs nothing. byHand is
-// the move of a person, which is never held. limit is how many are let through
+// a move that a person asked for or has acknowledged: it is never held. limit is how many are let through
 // in an hour. The error is ErrHeld's and tells how long.
 func (b *Brake) Move(service draas.ServiceID, token runbook.Token, byHand bool, limit int, now draas.Reading) error {
 	b.mu.Lock()
@@ -53,7 +53,7 @@ func (b *Brake) Move(service draas.ServiceID, token runbook.Token, byHand bool, 
 	}
 	if len(n.at) >= limit && !byHand {
 		left := brakeWindow - now.Sub(n.at[len(n.at)-limit])
-		return fmt.Errorf("moved %d times within an hour, %d are let through: %w for %v more, or until a person moves it",
+		return fmt.Errorf("moved %d times within an hour, %d are let through: %w for %v more, or until a person acknowledges it",
 			len(n.at), limit, ErrHeld, left.Round(time.Second))
 	}
 	n.latest = token
