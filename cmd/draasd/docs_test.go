@@ -28,6 +28,8 @@ func apiExamples() map[string]any {
 	status.Services[0].Move.Plan = dnsPlan(runbook.Failover, "primary", "dr", 4)
 	status.Warnings = []string{"shop: fence at dr: not confirmed closed"}
 	status.Reported[0].Fences[0].Error = "not confirmed closed"
+	status.Reported[0].Users = []api.UserPath{{Service: "mail", Step: "dns", AsDecided: "no", Since: noon, Repairs: 3,
+		Evidence: "primary 192.0.2.53:53: epoch=2 site=dr A 203.0.113.99"}}
 	why := whyShop()
 	why.Now = why.Now[:4]
 	why.Decisions = why.Decisions[:1]
