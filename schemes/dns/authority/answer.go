@@ -2,6 +2,7 @@ package authority
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	mdns "github.com/miekg/dns"
 
@@ -10,8 +11,12 @@ import (
 
 // client is who asks, and when.
 type client struct {
-	tcp bool
-	now *moment
+	tcp  bool
+	addr netip.Addr
+	now  *moment
+	// transfer is set to what is sent instead of an answer, where that is
+	// possible.
+	transfer **transfer
 }
 
 // response is an answer while it is written.
@@ -27,6 +32,9 @@ type response struct {
 	aa         bool
 	an, ns, ar uint16 // records in the sections
 	reason     string // of a SERVFAIL
+
+	signer  *signer // of a query that was signed
+	badTSIG *tsig   // signed wrongly
 }
 
 // moment is a reading of the clock that is taken when it is needed, once.
@@ -56,7 +64,7 @@ func (r *response) fail(reason string) {
 }
 
 // answer looks the question up and writes all sections but OPT.
-func (r *response) answer() {
+func (r *response) answer(c client) {
 	q := &r.q
 	if q.edns && q.version != 0 {
 		r.rcode = mdns.RcodeBadVers // RFC 6891, section 6.1.3
@@ -67,7 +75,7 @@ func (r *response) answer() {
 		return
 	}
 	switch q.qtype {
-	case mdns.TypeAXFR, mdns.TypeIXFR, mdns.TypeMAILA, mdns.TypeMAILB:
+	case mdns.TypeMAILA, mdns.TypeMAILB:
 		r.rcode = mdns.RcodeRefused
 		return
 	case mdns.TypeOPT, mdns.TypeTSIG, mdns.TypeTKEY, mdns.TypeNone:
@@ -77,6 +85,20 @@ func (r *response) answer() {
 	if r.t == nil {
 		r.fail(notReady)
 		return
+	}
+	switch q.qtype {
+	case mdns.TypeAXFR, mdns.TypeIXFR:
+		r.transferFor(c)
+		return
+	case mdns.TypeSOA:
+		// A secondary is not told that its copy is good by who could not hand
+		// it out.
+		if zone := r.zoneNamed(q.name[:q.n]); zone >= 0 && r.listed(zone, c.addr) {
+			if reason := r.a.handed(r.t, zone, r.now.reading()); reason != "" {
+				r.fail(reason)
+				return
+			}
+		}
 	}
 	n, encloser := r.t.lookup(q.name[:q.n])
 	switch {

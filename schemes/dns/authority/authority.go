@@ -42,6 +42,9 @@ type Config struct {
 	// query, and for reading its answers. Default 10 s (RFC 7766, section
 	// 6.2.3, asks for a few seconds).
 	IdleTimeout time.Duration
+	// MaxTransfers bounds the zone transfers at a time; one more is answered
+	// SERVFAIL, and the secondary comes back. Default 8.
+	MaxTransfers int
 }
 
 // View is what the replicated log says, as this member has applied it.
@@ -71,7 +74,11 @@ type Authority struct {
 	// leases bound the answers that lead to this member's own site.
 	leases atomic.Pointer[map[draas.ServiceID]draas.Deadline]
 
+	transfers chan struct{} // a token for each that runs
+	upkeep    chan struct{} // held by whoever does what goes on by itself
+
 	mu       sync.Mutex
+	told     map[tellKey]*told // what secondaries were told
 	layout   *layout
 	decided  map[draas.ServiceID]dns.Decision  // answered now
 	seen     map[draas.ServiceID]runbook.Token // highest token published
@@ -91,7 +98,11 @@ func New(cfg Config) (*Authority, error) {
 	if cfg.IdleTimeout == 0 {
 		cfg.IdleTimeout = 10 * time.Second
 	}
+	if cfg.MaxTransfers == 0 {
+		cfg.MaxTransfers = 8
+	}
 	a := &Authority{
+		transfers: make(chan struct{}, max(cfg.MaxTransfers, 0)), upkeep: make(chan struct{}, 1), told: make(map[tellKey]*told),
 		cfg: cfg, log: cfg.Log,
 		decided: make(map[draas.ServiceID]dns.Decision), seen: make(map[draas.ServiceID]runbook.Token),
 		refusals: make(map[string]string), changed: make(chan struct{}),
@@ -100,8 +111,8 @@ func New(cfg Config) (*Authority, error) {
 	if cfg.Clock == nil || cfg.Log == nil || len(cfg.Zones) == 0 {
 		errs = append(errs, errors.New("want Clock, Log and at least one zone"))
 	}
-	if cfg.Workers < 0 || cfg.MaxConns < 0 || cfg.IdleTimeout < 0 {
-		errs = append(errs, errors.New("negative Workers, MaxConns or IdleTimeout"))
+	if cfg.Workers < 0 || cfg.MaxConns < 0 || cfg.IdleTimeout < 0 || cfg.MaxTransfers < 0 {
+		errs = append(errs, errors.New("negative Workers, MaxConns, MaxTransfers or IdleTimeout"))
 	}
 	var err error
 	a.layout, err = newZones(cfg.Zones)
@@ -170,8 +181,11 @@ func (a *Authority) Use(c *Compiled) error {
 	l := c.layout
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.table.Load() != nil {
+	if before := a.table.Load(); before != nil {
 		t, err := newTable(l, nil, a.decided, l.serviceIDs())
+		if err == nil {
+			err = t.carry(before)
+		}
 		if err != nil {
 			return fmt.Errorf("dns authority: %w", err)
 		}
@@ -180,6 +194,7 @@ func (a *Authority) Use(c *Compiled) error {
 	}
 	a.layout = l
 	a.warnOfGaps()
+	a.wake()
 	return nil
 }
 
@@ -257,9 +272,14 @@ func (a *Authority) Publish(v View) error {
 	if v.InTouch {
 		a.touched(v.At)
 	}
+	a.wake()
+	return nil
+}
+
+// wake tells those who wait that something changed. a.mu is held.
+func (a *Authority) wake() {
 	close(a.changed)
 	a.changed = make(chan struct{})
-	return nil
 }
 
 // Touch notes that this member was still in touch with the quorum, with

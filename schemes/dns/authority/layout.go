@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -28,6 +29,7 @@ type layout struct {
 	moving   int
 	// loops are the names whose static CNAMEs lead nowhere, with the reason.
 	loops map[string]string
+	keys  map[string]*tsigKey // of the secondaries, by name in wire form
 }
 
 // zoneLayout is the part of one zone.
@@ -79,6 +81,9 @@ func newLayout(zones []*zone) (*layout, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	if err := l.shareKeys(); err != nil {
+		return nil, err
+	}
 	l.join()
 	static := &table{layout: l}
 	for _, z := range l.zones {
@@ -89,6 +94,27 @@ func newLayout(zones []*zone) (*layout, error) {
 		}
 	}
 	return l, nil
+}
+
+// shareKeys collects the keys of all secondaries. A name means one key.
+func (l *layout) shareKeys() error {
+	l.keys = make(map[string]*tsigKey)
+	for _, z := range l.zones {
+		for _, s := range z.zone.secondaries {
+			if s.key == nil {
+				continue
+			}
+			old := l.keys[s.key.name]
+			if old == nil {
+				l.keys[s.key.name], old = s.key, s.key
+			}
+			if old.algorithm != s.key.algorithm || !bytes.Equal(old.secret, s.key.secret) {
+				return fmt.Errorf("zone %s: two keys have the name %s", z.zone.name, textName(s.key.name))
+			}
+			s.key = old
+		}
+	}
+	return nil
 }
 
 // serviceIDs lists the services that have a name here.

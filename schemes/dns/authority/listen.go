@@ -72,6 +72,14 @@ func listenOnce(ctx context.Context, address string) (*Listener, error) {
 // Addr is the address of both sockets.
 func (l *Listener) Addr() netip.AddrPort { return l.tcp.Addr().(*net.TCPAddr).AddrPort() }
 
+// source is the address that the listener speaks from, if it is one.
+func (l *Listener) source() netip.Addr {
+	if l.wildcard {
+		return netip.Addr{}
+	}
+	return l.Addr().Addr().Unmap()
+}
+
 // Close closes both sockets.
 func (l *Listener) Close() error { return errors.Join(l.udp.Close(), l.tcp.Close()) }
 
@@ -97,6 +105,7 @@ func (a *Authority) Serve(ctx context.Context, l *Listener) error {
 		start(a.serveUDP)
 	}
 	start(a.serveTCP)
+	wg.Go(func() { a.keepUp(ctx, l) })
 	wg.Wait()
 	close(errs)
 	var all []error

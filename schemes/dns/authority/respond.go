@@ -43,6 +43,10 @@ type query struct {
 	version uint8
 	do      bool
 	size    int // the largest answer that may be sent
+
+	tsigAt    int // where its TSIG record stands, or 0
+	hasSerial bool
+	serial    uint32 // of the SOA in an IXFR query
 }
 
 // respond appends the response to a message, or nothing when the message
@@ -70,8 +74,11 @@ func (a *Authority) respond(dst, msg []byte, c client) []byte {
 		r.rcode = mdns.RcodeFormatError
 	}
 	r.msg = append(dst, q.wire...)
-	if len(q.wire) > headerLen {
-		r.answer()
+	if len(q.wire) > headerLen && (q.tsigAt == 0 || r.authenticate(msg)) {
+		r.answer(c)
+	}
+	if c.transfer != nil && *c.transfer != nil {
+		return dst
 	}
 	return r.finish()
 }
@@ -84,11 +91,15 @@ func (r *response) finish() []byte {
 	if q.edns {
 		optLen = q.putOPT(opt[:], r.rcode, r.reason)
 	}
+	sealed := 0
+	if r.signer != nil {
+		sealed = maxTSIG
+	}
 	truncated := byte(0)
 	switch {
 	case r.rcode == mdns.RcodeServerFailure:
 		r.clear() // what was written before it failed
-	case len(r.msg)-r.start+optLen > q.size:
+	case len(r.msg)-r.start+optLen+sealed > q.size:
 		// RFC 2181, section 9: nothing rather than a part that looks whole.
 		r.clear()
 		truncated = bitTC
@@ -113,6 +124,9 @@ func (r *response) finish() []byte {
 	binary.BigEndian.PutUint16(head[8:], r.ns)
 	binary.BigEndian.PutUint16(head[10:], r.ar)
 	r.a.stats.rcode[r.rcode].Add(1)
+	if r.signer != nil {
+		r.seal()
+	}
 	return r.msg
 }
 
@@ -187,7 +201,8 @@ func (q *query) parse(msg []byte) bool {
 	return q.parseRest(msg, off)
 }
 
-// parseRest walks the records behind the question for OPT.
+// parseRest walks the records behind the question for OPT, TSIG, and the SOA of
+// an IXFR query.
 func (q *query) parseRest(msg []byte, off int) bool {
 	before := int(binary.BigEndian.Uint16(msg[6:])) + int(binary.BigEndian.Uint16(msg[8:]))
 	records := before + int(binary.BigEndian.Uint16(msg[10:]))
@@ -201,7 +216,20 @@ func (q *query) parseRest(msg []byte, off int) bool {
 		if off += 10 + rdlen; off > len(msg) {
 			return false
 		}
-		if binary.BigEndian.Uint16(rr) != mdns.TypeOPT {
+		switch binary.BigEndian.Uint16(rr) {
+		case mdns.TypeOPT:
+		case mdns.TypeTSIG:
+			if i < before || i != records-1 { // RFC 8945, section 5.1
+				return false
+			}
+			q.tsigAt = owner
+			continue
+		case mdns.TypeSOA:
+			if data := skipName(msg, skipName(msg, off-rdlen)); i < before && data >= 0 && data+20 <= off {
+				q.hasSerial, q.serial = true, binary.BigEndian.Uint32(msg[data:])
+			}
+			continue
+		default:
 			continue
 		}
 		// RFC 6891, section 6.1.1: one, at the root, in the additional part.
@@ -220,7 +248,7 @@ func (q *query) parseRest(msg []byte, off int) bool {
 
 // skipName returns the offset behind a name that may be compressed, or -1.
 func skipName(msg []byte, off int) int {
-	for off < len(msg) { // one label a turn
+	for off >= 0 && off < len(msg) { // one label a turn
 		switch l := int(msg[off]); {
 		case l == 0:
 			return off + 1

@@ -11,6 +11,9 @@ type counters struct {
 	queries, dropped, truncated atomic.Uint64
 	rcode                       [mdns.RcodeBadVers + 1]atomic.Uint64
 	udpErrors, tcpEvicted       atomic.Uint64
+	transfers, changesSent      atomic.Uint64
+	refusedTransfers            atomic.Uint64
+	badSignatures               atomic.Uint64
 }
 
 // Stats counts since the start.
@@ -22,6 +25,10 @@ type Stats struct {
 	Rcodes     map[string]uint64
 	UDPErrors  uint64 // failed reads and writes
 	TCPEvicted uint64 // idle connections closed to make room
+	// Transfers counts zones sent whole, Changes differences sent, Denied
+	// transfers that were not for who asked.
+	Transfers, Changes, Denied uint64
+	BadSignatures              uint64 // queries signed wrongly
 }
 
 // Stats reads the counters.
@@ -29,6 +36,8 @@ func (a *Authority) Stats() Stats {
 	s := Stats{
 		Queries: a.stats.queries.Load(), Dropped: a.stats.dropped.Load(), Truncated: a.stats.truncated.Load(),
 		UDPErrors: a.stats.udpErrors.Load(), TCPEvicted: a.stats.tcpEvicted.Load(),
+		Transfers: a.stats.transfers.Load(), Changes: a.stats.changesSent.Load(),
+		Denied: a.stats.refusedTransfers.Load(), BadSignatures: a.stats.badSignatures.Load(),
 		Rcodes: make(map[string]uint64),
 	}
 	for code := range a.stats.rcode {

@@ -23,8 +23,9 @@ type table struct {
 
 // zoneState is what changes about a zone.
 type zoneState struct {
-	serial uint32
-	soa    *set
+	serial  uint32
+	soa     *set
+	journal []*change // for IXFR, the oldest first
 }
 
 // data is what a decision says of one name.
@@ -46,17 +47,25 @@ func newTable(l *layout, before *table, decided map[draas.ServiceID]dns.Decision
 		copy(t.data, before.data)
 		copy(t.zones, before.zones)
 	}
-	touched := make([]bool, len(l.zones))
+	changes := make([]*change, len(l.zones)) // of those that change
 	for _, id := range changed {
 		for _, e := range l.services[id] {
 			if err := t.decide(e, decided[id]); err != nil {
 				return nil, err
 			}
-			touched[e.node.zone] = true
+			i := e.node.zone
+			if changes[i] == nil {
+				changes[i] = &change{}
+			}
+			if before != nil {
+				for _, n := range []*node{e.node, e.epoch} {
+					changes[i].differ(n.name, before.data[n.moving].sets, t.data[n.moving].sets)
+				}
+			}
 		}
 	}
 	for i, z := range l.zones {
-		if t.zones[i] != nil && !touched[i] {
+		if t.zones[i] != nil && changes[i] == nil {
 			continue
 		}
 		n := serial(z.zone, decided)
@@ -66,7 +75,13 @@ func newTable(l *layout, before *table, decided map[draas.ServiceID]dns.Decision
 		if err != nil {
 			return nil, fmt.Errorf("pack SOA of %s: %w", z.zone.name, err)
 		}
-		t.zones[i] = &zoneState{serial: n, soa: s}
+		now := &zoneState{serial: n, soa: s}
+		if was := t.zones[i]; was != nil && len(z.zone.secondaries) > 0 {
+			c := changes[i]
+			c.from, c.to, c.before, c.soa = was.serial, n, was.soa, s
+			now.journal = remember(was.journal, c)
+		}
+		t.zones[i] = now
 	}
 	return t, nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -47,6 +48,7 @@ func (a *Authority) serveTCP(ctx context.Context, l *Listener) error {
 func (a *Authority) serveConn(c net.Conn, conns *connSet) {
 	r := bufio.NewReaderSize(c, 2048)
 	var in, out []byte
+	from := addrOf(c)
 	for { // one query a turn; ends with the connection or its deadline
 		// One deadline for a whole query: a client that sends an octet now
 		// and then gets no further.
@@ -67,7 +69,15 @@ func (a *Authority) serveConn(c net.Conn, conns *connSet) {
 		}
 		conns.used(c)
 		start := len(out)
-		out = a.respond(append(out, 0, 0), in, client{tcp: true, now: &moment{clock: a.cfg.Clock}})
+		var x *transfer
+		out = a.respond(append(out, 0, 0), in, client{tcp: true, addr: from, now: &moment{clock: a.cfg.Clock}, transfer: &x})
+		if x != nil {
+			if !a.serveTransfer(c, conns, out[:start], x) {
+				return
+			}
+			out = nil
+			continue
+		}
 		last := len(out) == start+2 // no query: the client does not speak DNS
 		if last {
 			out = out[:start]
@@ -88,6 +98,48 @@ func (a *Authority) serveConn(c net.Conn, conns *connSet) {
 			out = nil
 		}
 	}
+}
+
+// serveTransfer sends what is waiting and then the transfer. It reports whether
+// the connection can go on.
+func (a *Authority) serveTransfer(c net.Conn, conns *connSet, waiting []byte, x *transfer) bool {
+	write := func(b []byte) error {
+		conns.used(c)
+		if err := c.SetWriteDeadline(time.Now().Add(a.cfg.IdleTimeout)); err != nil {
+			return err
+		}
+		_, err := c.Write(b)
+		return err
+	}
+	if len(waiting) > 0 && write(waiting) != nil {
+		return false
+	}
+	select {
+	case a.transfers <- struct{}{}:
+		defer func() { <-a.transfers }()
+	default:
+		return write(x.busy(a.cfg.Clock())) == nil
+	}
+	start := time.Now()
+	if err := x.run(a.cfg.Clock, write); err != nil {
+		a.log.Warn("dns zone transfer broke off", "to", addrOf(c), "err", err)
+		return false
+	}
+	kind, counter := "whole", &a.stats.transfers
+	if x.since != nil {
+		kind, counter = "changes", &a.stats.changesSent
+	}
+	counter.Add(1)
+	a.log.Info("dns zone transferred", "zone", x.name(), "to", addrOf(c), "kind", kind, "serial", x.t.zones[x.zone].serial, "took", time.Since(start))
+	return true
+}
+
+// addrOf is the address of a connection's other side.
+func addrOf(c net.Conn) netip.Addr {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
 }
 
 // maxBatch bounds the answers that are held back to go out together.

@@ -38,7 +38,7 @@ func (a *Authority) serveUDP(ctx context.Context, l *Listener) error {
 			a.stats.dropped.Add(1)
 			continue
 		}
-		out = a.respond(out[:0], in[:n], client{now: &moment{clock: a.cfg.Clock}})
+		out = a.respond(out[:0], in[:n], client{addr: from.Addr().Unmap(), now: &moment{clock: a.cfg.Clock}})
 		if len(out) == 0 {
 			continue
 		}

@@ -1,8 +1,10 @@
 package authority
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -32,6 +34,13 @@ type Zone struct {
 	// Revision has to grow with each change of the zone's configuration if the
 	// zone has secondaries: the SOA's serial follows from it.
 	Revision uint16
+	// Secondaries may transfer the zone, and are told of its changes.
+	Secondaries []Secondary
+	// Refresh is how often they ask when nobody tells them, Expire how long
+	// they go on without an answer from a member in touch. Default 1 min and
+	// 24 h, with secondaries.
+	Refresh, Expire time.Duration
+
 	Services []dns.Name
 	Records  []Record
 }
@@ -54,14 +63,6 @@ type Record struct {
 	TTL   time.Duration
 }
 
-// Values of the SOA that only secondaries read. There are none (AXFR is
-// refused); these are RIPE-203's.
-const (
-	soaRefresh = 24 * time.Hour
-	soaRetry   = 2 * time.Hour
-	soaExpire  = 1000 * time.Hour
-)
-
 // zone is a validated Zone in canonical form.
 type zone struct {
 	name     string
@@ -70,6 +71,10 @@ type zone struct {
 	stale    time.Duration
 	services []dns.Name
 	static   []mdns.RR // sets, grouped by nothing
+
+	secondaries []*secondary
+	// digest is of everything that is answered, by whatever decisions.
+	digest [sha256.Size]byte
 }
 
 func newZone(c Zone) (*zone, error) {
@@ -99,16 +104,42 @@ func newZone(c Zone) (*zone, error) {
 			errs = append(errs, fmt.Errorf("service %s: %w", n.Service, err))
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	errs = append(errs, z.addSecondaries(c.Secondaries)...)
+	refresh, retry, expire, err := c.times()
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
 	}
 	z.soa = mdns.SOA{
 		Hdr: header(z.name, mdns.TypeSOA, min(c.TTL, c.NegativeTTL)),
 		Ns:  z.primary(), Mbox: mdns.CanonicalName(c.Contact),
-		Refresh: seconds(soaRefresh), Retry: seconds(soaRetry), Expire: seconds(soaExpire),
+		Refresh: seconds(refresh), Retry: seconds(retry), Expire: seconds(expire),
 		Minttl: seconds(c.NegativeTTL),
 	}
-	return z, z.conflicts()
+	z.digest = z.sum()
+	return z, errors.Join(z.conflicts(), z.gaps())
+}
+
+// sum is the digest of the zone's content.
+func (z *zone) sum() [sha256.Size]byte {
+	lines := make([]string, 0, len(z.static)+len(z.services)+1)
+	lines = append(lines, z.soa.String())
+	for _, rr := range z.static {
+		lines = append(lines, rr.String())
+	}
+	for _, n := range z.services {
+		line := fmt.Sprintf("%s %s %v", n.Name, n.Service, n.TTL)
+		for _, site := range slices.Sorted(maps.Keys(n.Targets)) {
+			t := n.Targets[site]
+			line += fmt.Sprintf(" %s %v %s", site, t.Addresses, t.CNAME)
+		}
+		lines = append(lines, line)
+	}
+	slices.Sort(lines)
+	h := sha256.New()
+	for _, line := range lines {
+		fmt.Fprintln(h, line)
+	}
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 func setDefault(d *time.Duration, v time.Duration) {
