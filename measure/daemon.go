@@ -87,7 +87,7 @@ func (r *Report) Join(d *Daemon) {
 		if len(o.Outages) == 0 {
 			continue
 		}
-		if m := moveOf(d.Moves, o.Outages[0]); m != nil {
+		if m := MoveOf(d.Moves, o.Outages[0]); m != nil {
 			o.Parts = partsOf(o.Outages[0], m)
 		}
 	}
@@ -96,14 +96,14 @@ func (r *Report) Join(d *Daemon) {
 	}
 }
 
-// moveOf is the move that an outage fell into: the first that was decided
+// MoveOf is the move that an outage fell into: the first that was decided
 // before its end and had activated the site that ended it, else the first that
 // was under way in it.
-func moveOf(moves []Move, o Outage) *Move {
+func MoveOf(moves []Move, o Outage) *Move {
 	var first *Move
 	for i := range moves {
 		m := &moves[i]
-		begun, ended := m.span()
+		begun, ended := m.Span()
 		if begun.IsZero() || begun.After(o.To) || m.Complete && ended.Before(o.From) {
 			continue
 		}
@@ -117,8 +117,8 @@ func moveOf(moves []Move, o Outage) *Move {
 	return first
 }
 
-// span is from the first to the last turning point.
-func (m *Move) span() (from, to time.Time) {
+// Span is from the first to the last turning point.
+func (m *Move) Span() (from, to time.Time) {
 	for _, t := range m.Turns {
 		if from.IsZero() || t.At.Before(from) {
 			from = t.At

@@ -43,7 +43,10 @@ type Report struct {
 	Started  time.Time  `json:"started"`
 	Duration Millis     `json:"duration_ms"` // of the schedule
 	Rate     float64    `json:"rate"`        // per second and client
-	Fault    *time.Time `json:"fault"`       // null when not marked
+	Timeout  Millis     `json:"timeout_ms"`
+	Settle   Millis     `json:"settle_ms"`
+	Users    int        `json:"users"` // of each kind of client
+	Fault    *time.Time `json:"fault"` // null when not marked
 
 	// Void says that the run proves nothing, and VoidReason why.
 	Void       bool   `json:"void"`
@@ -80,6 +83,10 @@ type Report struct {
 	// the first failure. Null when the service did not move.
 	StaleFrom *time.Time `json:"stale_from,omitempty"`
 
+	// Window is the part of the run that the strips draw: around the first
+	// outages.
+	Window Span `json:"window"`
+
 	// Timeline is what it was worked out from; End and all instants in it
 	// count from Started.
 	Timeline *rto.Timeline `json:"-"`
@@ -95,6 +102,17 @@ type Counts struct {
 	Errors  map[string]int `json:"errors"` // by class, all of them
 	Latency Latency        `json:"latency"`
 	Served  []Served       `json:"served"`
+	// Strip draws Report.Window: how requests that were due in it ended.
+	Strip []Stretch `json:"strip,omitempty"`
+}
+
+// Stretch is a piece of a Strip. All of it is as its numbers say.
+type Stretch struct {
+	At     Millis       `json:"at_ms"` // since Report.Window.From
+	Length Millis       `json:"length_ms"`
+	Site   draas.SiteID `json:"site,omitempty"` // that gave most of the good answers
+	Sent   int          `json:"sent"`
+	Failed int          `json:"failed"`
 }
 
 // Outcome is what one kind of client saw.
@@ -185,6 +203,18 @@ func (r *Report) Check(maxRTO time.Duration) error {
 	return nil
 }
 
+// Judge holds the run against what is allowed: maxRTO zero and maxRPO nil
+// allow anything. The worst finding is returned, as Check and CheckLoss do.
+func (r *Report) Judge(maxRTO time.Duration, maxRPO *time.Duration) error {
+	err := r.CheckLoss(maxRPO)
+	if maxRTO > 0 {
+		if e := r.Check(maxRTO); worse(e, err) {
+			err = e
+		}
+	}
+	return err
+}
+
 // CheckLoss judges the lost writes; nil allows any. It returns an ErrVoid when
 // they are not known, and an ErrExceeded when more of the past was lost.
 func (r *Report) CheckLoss(maxRPO *time.Duration) error {
@@ -224,6 +254,9 @@ func (r *run) report(fault *time.Time, end time.Duration) *Report {
 		Started:       r.wall(0),
 		Duration:      Millis(end),
 		Rate:          r.config.Rate,
+		Timeout:       Millis(r.config.Timeout),
+		Settle:        Millis(r.config.Settle),
+		Users:         r.config.Users,
 		Void:          res.Void != "",
 		VoidReason:    res.Void,
 		Client:        r.config.Clients[0],
@@ -248,6 +281,11 @@ func (r *run) report(fault *time.Time, end time.Duration) *Report {
 		p.WrongSite += c.Wrong
 	}
 	r.addStale(p, t, o, res)
+	window := r.window(res, o, end)
+	p.Window = Span{From: r.wall(window.From), To: r.wall(window.To)}
+	for i, k := range r.config.Clients {
+		p.Clients[k].Strip = r.strip(t.Streams[i].Samples, window)
+	}
 	p.Outcome = *p.Clients[p.Client]
 	if len(res.Direct) > 0 {
 		p.Sites = make(map[draas.SiteID]*Counts)
@@ -255,6 +293,7 @@ func (r *run) report(fault *time.Time, end time.Duration) *Report {
 	for i, c := range res.Direct {
 		s := r.streams[len(res.Clients)+i]
 		counts := r.counts(c, s.latency)
+		counts.Strip = r.strip(t.Streams[len(res.Clients)+i].Samples, window)
 		p.Sites[s.site] = &counts
 		p.names = append(p.names, s.site)
 	}

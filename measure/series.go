@@ -162,17 +162,12 @@ func (t *Trial) String() string {
 	return t.Downtime.String()
 }
 
-// Check judges the runs, each as Report.Check does: the worst finding is
+// Check judges the runs, each as Report.Judge does: the worst finding is
 // returned, with the number of its run.
 func (s *Series) Check(maxRTO time.Duration, maxRPO *time.Duration) error {
 	var void error
 	for i, r := range s.Runs {
-		err := r.CheckLoss(maxRPO)
-		if maxRTO > 0 {
-			if e := r.Check(maxRTO); worse(e, err) {
-				err = e
-			}
-		}
+		err := r.Judge(maxRTO, maxRPO)
 		if err == nil {
 			continue
 		}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"sync"
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/measure"
+)
+
+// tracker follows the clients of a run, to tell when they are served steadily
+// and when a disaster is over for them.
+type tracker struct {
+	settle time.Duration
+
+	mu      sync.Mutex
+	clients map[string]*tracked
+	fault   time.Time
+	changed chan struct{} // closed and made anew at every event
+}
+
+// tracked is one kind of client.
+type tracked struct {
+	waits   bool // the run's end waits for it
+	site    draas.SiteID
+	addr    string
+	since   time.Time // scheduled time of the first good answer of the row
+	first   time.Time // and its arrival
+	latest  time.Time // arrival of the latest good answer of the row
+	good    bool
+	touched bool // failed, or answered from elsewhere, since the fault
+}
+
+// newTracker waits for the kinds that look names up again, or for all when
+// there are none.
+func newTracker(kinds []measure.Kind, settle time.Duration) *tracker {
+	t := &tracker{settle: settle, clients: make(map[string]*tracked), changed: make(chan struct{})}
+	some := false
+	for _, k := range kinds {
+		t.clients[string(k)] = &tracked{waits: k.LooksAgain()}
+		some = some || k.LooksAgain()
+	}
+	for _, c := range t.clients {
+		c.waits = c.waits || !some
+	}
+	return t
+}
+
+// see takes up an event of the engine.
+func (t *tracker) see(e measure.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.clients[e.Client]
+	if e.Direct || c == nil {
+		return
+	}
+	at := e.Start.Add(e.Sample.At)
+	struck := !t.fault.IsZero() && e.Arrived().After(t.fault)
+	switch {
+	case e.Err != nil:
+		// One that was asked before the row began ends nothing.
+		if c.good && !at.Before(c.since) {
+			c.good = false
+		}
+		c.touched = c.touched || struck
+	case !c.good || e.Site != c.site:
+		moved := c.site != e.Site || c.addr != e.Addr
+		if struck && !c.first.IsZero() && moved {
+			c.touched = true
+		}
+		c.good, c.site, c.addr = true, e.Site, e.Addr
+		c.since, c.first, c.latest = at, e.Arrived(), e.Arrived()
+	default:
+		if struck && c.addr != e.Addr {
+			c.touched, c.addr = true, e.Addr
+		}
+		c.latest = e.Arrived()
+	}
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+// strike notes the instant of the fault.
+func (t *tracker) strike(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fault = at
+}
+
+// margin is how much longer than asked for a row of good answers has to be: a
+// request of within the time may still be under way.
+const margin = 100 * time.Millisecond
+
+// steady reports whether every kind has been served for long enough; after
+// the fault those that the end waits for, and each of them must have felt it.
+func (t *tracker) steady() bool {
+	for _, c := range t.clients {
+		struck := !t.fault.IsZero()
+		switch {
+		case struck && !c.waits:
+		case struck && !c.touched, !c.good, c.latest.Sub(c.first) < t.settle+margin:
+			return false
+		}
+	}
+	return true
+}
+
+// felt reports whether any kind of client noticed the fault.
+func (t *tracker) felt() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range t.clients {
+		if c.touched {
+			return true
+		}
+	}
+	return false
+}
+
+// wait waits until all are served steadily. It returns false when the time was
+// over before that, or done.
+func (t *tracker) wait(done <-chan struct{}, limit time.Duration) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for {
+		t.mu.Lock()
+		steady, changed := t.steady(), t.changed
+		t.mu.Unlock()
+		if steady {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return false
+		case <-done:
+			return false
+		}
+	}
+}
