@@ -18,7 +18,6 @@ import (
 	"github.com/draasd/draas/api/connect"
 	"github.com/draasd/draas/config"
 	"github.com/draasd/draas/quorum"
-	"github.com/draasd/draas/schemes/dns/rfc2136"
 )
 
 // Check reads a file as a daemon would, and says what it implies. With here it
@@ -82,17 +81,21 @@ func checkHere(c *config.Config, self config.Member) []error {
 	return append(errs, checkFences(c, self)...)
 }
 
-// checkKeys reads the keys with which a site changes other name servers.
+// checkKeys reads the keys and credentials with which a site changes other name
+// servers, as the daemon would.
 func checkKeys(c *config.Config, self config.Member) error {
 	if self.Role != draas.RoleSite {
 		return nil
 	}
 	var errs []error
+	now := func() draas.Reading { return draas.Reading{} }
 	for _, id := range slices.Sorted(maps.Keys(c.DNS)) {
-		if z := c.DNS[id]; z.Provider == config.ProviderRFC2136 {
-			if _, err := rfc2136.ReadKey(z.Update.KeyFile); err != nil {
-				errs = append(errs, fmt.Errorf("dns.%s.key_file: %w", id, err))
-			}
+		z, names := c.DNS[id], namesIn(c, id)
+		if z.Provider == config.ProviderEmbedded || len(names) == 0 {
+			continue
+		}
+		if _, err := provider(&wiring{cfg: c, self: self}, z, names, means{acts: newActing(), now: now}); err != nil {
+			errs = append(errs, fmt.Errorf("dns.%s: %w", id, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -38,13 +38,7 @@ func effectsOf(w *wiring, m means) (map[draas.ServiceID]map[string]runbook.Effec
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(w.cfg.DNS)) {
-		z := w.cfg.DNS[key]
-		var names []dns.Name
-		for _, s := range w.cfg.Services {
-			if slices.Contains(s.DNS.Zones(), key) {
-				names = append(names, nameOf(w.cfg, s))
-			}
-		}
+		z, names := w.cfg.DNS[key], namesIn(w.cfg, key)
 		if len(names) == 0 {
 			continue
 		}
@@ -62,6 +56,17 @@ func effectsOf(w *wiring, m means) (map[draas.ServiceID]map[string]runbook.Effec
 		}
 	}
 	return out, nil
+}
+
+// namesIn are the names that are moved in a zone.
+func namesIn(c *config.Config, zone string) []dns.Name {
+	var names []dns.Name
+	for _, s := range c.Services {
+		if slices.Contains(s.DNS.Zones(), zone) {
+			names = append(names, nameOf(c, s))
+		}
+	}
+	return names
 }
 
 // observeOf is how often what each step has made is looked at.

@@ -289,6 +289,13 @@ func (l *lab) request(member string, r api.Request) *api.Answer {
 
 func (l *lab) activate() {
 	l.t.Helper()
+	l.activateWithin(10 * time.Second)
+}
+
+// activateWithin gives the service to primary and waits until users are led
+// there.
+func (l *lab) activateWithin(d time.Duration) {
+	l.t.Helper()
 	l.await("cluster ready", 10*time.Second, l.ready)
 	// On a busy machine a daemon may seem lost for a moment, which refuses it.
 	var a *api.Answer
@@ -299,7 +306,7 @@ func (l *lab) activate() {
 	if !a.Accepted {
 		l.t.Fatalf("activate refused: %+v", a.Record)
 	}
-	l.awaitPhase(failover.PhaseNormal, 10*time.Second)
+	l.awaitPhase(failover.PhaseNormal, d)
 }
 
 // answer asks the site's fenced address as a user would.

@@ -104,7 +104,7 @@ func TestCheckReadsTheKey(t *testing.T) {
 	if err := os.Chmod(filepath.Join(l.dir, "dr", "dns.key"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Check(l.file("dr"), true); err == nil || !strings.Contains(err.Error(), "dns.demo.key_file: read key: ") {
+	if _, err := Check(l.file("dr"), true); err == nil || !strings.Contains(err.Error(), "dns.demo: dns update effect: read key: ") {
 		t.Errorf("a key that all can read: %v", err)
 	}
 	if _, err := Check(l.file("witness"), true); err != nil {
