@@ -33,6 +33,8 @@ type Answer struct {
 	Kind string       `json:"kind"`
 	Role string       `json:"role,omitempty"`
 	Site draas.SiteID `json:"site,omitempty"`
+	// NoEpoch is that none is kept there.
+	NoEpoch bool `json:"no_epoch,omitempty"`
 	// Error is why it could not be asked.
 	Error         string     `json:"error,omitempty"`
 	Rcode         string     `json:"rcode,omitempty"`
@@ -107,7 +109,14 @@ func (l looker) exchange(ctx context.Context, network, address string, q questio
 	ctx, cancel := context.WithTimeout(ctx, l.plan.Timeout)
 	defer cancel()
 	c := mdns.Client{Net: network, Timeout: l.plan.Timeout}
-	resp, _, err := c.ExchangeContext(ctx, m, address)
+	conn, err := c.DialContext(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }()
+	// The library heeds a context's deadline, not its end.
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	resp, _, err := c.ExchangeWithConnContext(ctx, m, conn)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +145,7 @@ func answers(resp *mdns.Msg, q mdns.Question) error {
 func (l looker) name(ctx context.Context, a Answer, n Name) Answer {
 	recursive := a.Kind == Resolver
 	questions := []question{{name: n.Name.Name, qtype: mdns.TypeA, recursive: recursive}, {name: n.Name.Name, qtype: mdns.TypeAAAA, recursive: recursive}}
-	if !n.NoEpoch {
+	if !a.NoEpoch {
 		questions = append(questions, question{name: dns.EpochName(n.Name.Name), qtype: mdns.TypeTXT, recursive: recursive})
 	}
 	msgs := make([]*mdns.Msg, len(questions))
@@ -322,6 +331,7 @@ func (a Answer) values(qtype uint16) []string {
 
 // zone looks at one zone.
 func (l looker) zone(ctx context.Context, z Zone) ZoneReport {
+	epochs := slices.ContainsFunc(z.Servers, func(s Server) bool { return !s.NoEpoch })
 	out := ZoneReport{Zone: z.Name, Servers: make([]Apex, len(z.Servers)), Names: make([]NameReport, len(z.Names))}
 	var wg sync.WaitGroup
 	for i, s := range z.Servers {
@@ -332,12 +342,12 @@ func (l looker) zone(ctx context.Context, z Zone) ZoneReport {
 		out.Names[i] = r
 		for k, s := range z.Servers {
 			wg.Go(func() {
-				r.Answers[k] = l.name(ctx, Answer{From: s.Address, Kind: Authority, Role: s.Role, Site: s.Site}, n)
+				r.Answers[k] = l.name(ctx, Answer{From: s.Address, Kind: Authority, Role: s.Role, Site: s.Site, NoEpoch: s.NoEpoch}, n)
 			})
 		}
 		for k, address := range l.plan.Resolvers {
 			wg.Go(func() {
-				r.Answers[len(z.Servers)+k] = l.name(ctx, Answer{From: address, Kind: Resolver}, n)
+				r.Answers[len(z.Servers)+k] = l.name(ctx, Answer{From: address, Kind: Resolver, NoEpoch: !epochs}, n)
 			})
 		}
 	}

@@ -48,8 +48,9 @@ type Zone struct {
 	Name string // fully qualified
 	// Servers are the zone's authorities that the configuration names.
 	Servers []Server
-	// NS are the name servers that the delegation has to have, if it is known.
-	// If it is not, the servers' addresses are looked for in it.
+	// NS are the name servers that the delegation has to have, as far as their
+	// names are known: those at the sites. Servers that stand at no site are
+	// looked for by their addresses.
 	NS []NS
 	// NegativeTTL as configured; negative if it is not.
 	NegativeTTL time.Duration
@@ -62,6 +63,8 @@ type Server struct {
 	Role string // for people, such as "primary"
 	// Hidden need not be in the delegation.
 	Hidden bool
+	// NoEpoch is that of a provider that keeps no TXT record.
+	NoEpoch bool
 }
 
 // NS is a name server of the delegation.
@@ -76,8 +79,6 @@ type Name struct {
 	dns.Name
 	// Floor is the least TTL that the configuration expects of resolvers.
 	Floor time.Duration
-	// NoEpoch is that of a provider that keeps no TXT record.
-	NoEpoch bool
 }
 
 // Auditor looks again and again, and remembers what resolvers said.

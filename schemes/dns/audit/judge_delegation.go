@@ -74,10 +74,7 @@ func (j *judge) parents(z Zone, d *Delegation) (names []string, heard int) {
 
 // expected judges whether exactly the configured servers are NS.
 func (j *judge) expected(z Zone, d *Delegation, names []string) {
-	if len(z.NS) == 0 {
-		j.expectedByAddress(z, d)
-		return
-	}
+	j.expectedByAddress(z, d)
 	var want []string
 	for _, ns := range z.NS {
 		name := mdns.CanonicalName(ns.Name)
@@ -87,36 +84,46 @@ func (j *judge) expected(z Zone, d *Delegation, names []string) {
 				Do: fmt.Sprintf("have the parent add: %s NS %s", z.Name, name)})
 		}
 	}
+	known := knownAddresses(z)
 	for _, name := range names {
-		if !slices.Contains(want, name) {
+		addressed := slices.ContainsFunc(d.Servers, func(r Reached) bool { return r.Name == name && known[r.Address] })
+		if len(want) > 0 && !slices.Contains(want, name) && !addressed {
 			j.add(Finding{Severity: Error, Code: CodeNSExtra, Zone: z.Name, Text: fmt.Sprintf("%s is NS at the parent and not in failover.toml: users who ask it are not moved", name),
 				Do: fmt.Sprintf("have the parent remove: %s NS %s", z.Name, name)})
 		}
 	}
 }
 
-// expectedByAddress does so where only the servers' addresses are configured.
-// They may be reached by others than users have, so it is no error.
+// knownAddresses are those of the servers that stand at no site.
+func knownAddresses(z Zone) map[netip.Addr]bool {
+	out := make(map[netip.Addr]bool)
+	for _, s := range z.Servers {
+		host, _, _ := net.SplitHostPort(s.Address)
+		if addr, err := netip.ParseAddr(host); err == nil && s.Site == "" {
+			out[addr.Unmap()] = true
+		}
+	}
+	return out
+}
+
+// expectedByAddress does so for servers of which only the addresses are known.
+// draas may have others for them than users, so it is no error.
 func (j *judge) expectedByAddress(z Zone, d *Delegation) {
 	at := make(map[netip.Addr]bool)
 	for _, r := range d.Servers {
 		at[r.Address] = true
 	}
-	known := make(map[netip.Addr]bool)
 	for _, s := range z.Servers {
 		host, _, _ := net.SplitHostPort(s.Address)
 		addr, err := netip.ParseAddr(host)
-		if err != nil {
-			return // a name: there is nothing to compare
-		}
-		known[addr.Unmap()] = true
-		if !at[addr.Unmap()] && !s.Hidden {
+		if err == nil && !at[addr.Unmap()] && !s.Hidden && s.Site == "" {
 			j.add(Finding{Severity: Warn, Code: CodeNSMissing, Zone: z.Name, From: s.Address, Text: "no NS at the parent leads to it: users do not ask it",
 				Do: "delegate to it, or take it out of failover.toml (users may have another address for it than draas)"})
 		}
 	}
+	known := knownAddresses(z)
 	for _, r := range d.Servers {
-		if !known[r.Address] {
+		if len(z.NS) == 0 && !known[r.Address] {
 			j.add(Finding{Severity: Warn, Code: CodeNSExtra, Zone: z.Name, From: r.Address.String(), Text: fmt.Sprintf("the parent leads to it (%s), and draas does not watch it", r.Name),
 				Do: "add it to the zone's servers in failover.toml, so that a move waits for it"})
 		}

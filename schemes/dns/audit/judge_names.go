@@ -120,8 +120,8 @@ func (j *judge) name(z Zone, n Name, r *NameReport, apexes []Apex, m memory, at 
 	}
 	if heard > 0 && j.worse(since) == 0 {
 		text := fmt.Sprintf("all %d authorities lead to %s at epoch %v", heard, v.site, v.epoch)
-		if n.NoEpoch {
-			text = fmt.Sprintf("all %d authorities lead to %s; the service keeps no epoch", heard, v.site)
+		if v.epoch == 0 {
+			text = fmt.Sprintf("all %d authorities lead to %s; they keep no epoch", heard, v.site)
 		}
 		j.add(Finding{Severity: OK, Code: CodeInForce, Zone: z.Name, Name: n.Name.Name, Text: text})
 	}
@@ -132,8 +132,8 @@ func (j *judge) name(z Zone, n Name, r *NameReport, apexes []Apex, m memory, at 
 	}
 }
 
-// inForce finds the highest epoch that an authority tells; of a provider
-// without epochs, where most of them lead.
+// inForce finds the highest epoch that an authority tells; where none is kept,
+// where most of them lead.
 func inForce(n Name, answers []Answer) view {
 	v := view{n: n}
 	heard := 0
@@ -154,7 +154,7 @@ func inForce(n Name, answers []Answer) view {
 			}
 		}
 	}
-	if n.NoEpoch {
+	if v.epoch == 0 {
 		for _, site := range sites(n) {
 			if leads[site] > leads[v.site] {
 				v.site = site
@@ -164,7 +164,7 @@ func inForce(n Name, answers []Answer) view {
 	v.target = n.Targets[v.site]
 	v.settled = heard > 0 && leads[v.site] == heard
 	for _, a := range answers {
-		v.settled = v.settled && (a.Kind != Authority || !a.usable() || n.NoEpoch || a.Epoch == v.epoch)
+		v.settled = v.settled && (a.Kind != Authority || !a.usable() || a.NoEpoch || a.Epoch == v.epoch)
 	}
 	return v
 }
@@ -197,13 +197,13 @@ func (j *judge) authority(v view, a Answer, f Finding) {
 		return
 	}
 	target, site := v.target, v.site
-	if !v.n.NoEpoch {
+	if !a.NoEpoch {
 		target, site = v.n.Targets[a.AtSite], a.AtSite
 	}
 	if code, text := compare(v.n, a, target, site); code != "" {
 		f.Code, f.Text = code, text
 		f.Do = "set the records right where they are kept; draas does so itself when the step of a move runs"
-		if v.n.NoEpoch && code == CodeOtherSite {
+		if a.NoEpoch && code == CodeOtherSite {
 			f.Code, f.Do = CodeDisagree, "wait for it to follow; else see the service's own status page"
 		}
 		j.add(f)
@@ -216,7 +216,7 @@ func (j *judge) authority(v view, a Answer, f Finding) {
 func (j *judge) epoch(v view, a Answer, f Finding) bool {
 	f.Code = CodeEpoch
 	switch {
-	case v.n.NoEpoch:
+	case a.NoEpoch:
 		return true
 	case a.EpochRcode != "":
 		f.Text, f.Do = "says "+a.EpochRcode+" for the epoch's record"+a.why(), "see its log"

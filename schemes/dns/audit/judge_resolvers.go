@@ -91,8 +91,8 @@ func (j *judge) resolver(v view, a Answer, f Finding, m memory, at time.Time) {
 			f.Do = "after a move it may go on with the old one: let it serve stale answers only when no authority answers"
 			j.add(f)
 		}
-	default:
-		j.behind(v, a, site, f, m, at)
+	case j.behind(v, a, site, f, m, at):
+		return // its TTLs say nothing
 	}
 	j.raised(v, a, f)
 	if j.worse(since) == 0 {
@@ -129,18 +129,19 @@ func leadsTo(n Name, a Answer) (draas.SiteID, bool) {
 	return "", false
 }
 
-// behind judges a resolver that leads to another site than the authorities.
-func (j *judge) behind(v view, a Answer, site draas.SiteID, f Finding, m memory, at time.Time) {
+// behind judges a resolver that leads to another site than the authorities. It
+// reports whether that is beyond its time.
+func (j *judge) behind(v view, a Answer, site draas.SiteID, f Finding, m memory, at time.Time) (stale bool) {
 	key := sightKey{a.From, v.n.Name.Name}
 	past, seen := m[key]
 	version := fmt.Sprintf("%s %d", site, a.Epoch)
 	if a.Epoch == 0 {
 		version = string(site)
 	}
-	stale := a.says(staleCodes...)
+	stale = a.says(staleCodes...) || seen && past.version == version && at.After(past.until)
 	f.Code = CodeResolverBehind
 	switch {
-	case stale || seen && past.version == version && at.After(past.until):
+	case stale:
 		f.Code = CodeResolverStale
 		f.Text = fmt.Sprintf("still leads to %s, and the TTL is over%s", site, a.why())
 		f.Do = "it serves expired answers (RFC 8767; unbound serve-expired, BIND stale-answer-enable): flush the name there, or wait; " +
@@ -158,10 +159,8 @@ func (j *judge) behind(v view, a Answer, site draas.SiteID, f Finding, m memory,
 			m[key] = sight{version: version, until: at.Add(time.Duration(a.Longest)*time.Second + slack)}
 		}
 	}
-	if f.Code == CodeResolverStale && !seen {
-		m[key] = sight{version: version, until: at}
-	}
 	j.add(f)
+	return stale
 }
 
 // raised judges how long a resolver keeps what it has.
