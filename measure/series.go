@@ -162,6 +162,15 @@ func (t *Trial) String() string {
 	return t.Downtime.String()
 }
 
+// bound is the downtime as the bound of a percentile: a run that was not over
+// counts as longer than any.
+func (t *Trial) bound() string {
+	if t != nil && !t.Recovered {
+		return "not over"
+	}
+	return t.String()
+}
+
 // Check judges the runs, each as Report.Judge does: the worst finding is
 // returned, with the number of its run.
 func (s *Series) Check(maxRTO time.Duration, maxRPO *time.Duration) error {

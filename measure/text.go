@@ -277,9 +277,9 @@ func (q Quantile) InWords(runs int) string {
 	}
 	switch {
 	case q.Lower != nil && q.Upper != nil:
-		text += fmt.Sprintf(", at least %v, at most %v", q.Lower, q.Upper)
+		text += fmt.Sprintf(", at least %s, at most %s", q.Lower.bound(), q.Upper.bound())
 	case q.Upper == nil && q.Lower != nil:
-		text += fmt.Sprintf(", at least %v; a bound from above needs %d runs", q.Lower, q.NeedUpper)
+		text += fmt.Sprintf(", at least %s; a bound from above needs %d runs", q.Lower.bound(), q.NeedUpper)
 	}
 	return text
 }

@@ -116,15 +116,18 @@ func tick(t time.Duration) string {
 	return strconv.FormatFloat(t.Seconds(), 'f', -1, 64) + " s"
 }
 
+// hard is a space at which no line ends.
+const hard = "\u00a0"
+
 // span writes a duration for people.
 func span(d time.Duration) string {
 	switch s := d.Seconds(); {
 	case d < 0:
 		return "-" + span(-d)
 	case s < 10:
-		return strconv.FormatFloat(s, 'f', 2, 64) + " s"
+		return strconv.FormatFloat(s, 'f', 2, 64) + hard + "s"
 	case s < 120:
-		return strconv.FormatFloat(s, 'f', 1, 64) + " s"
+		return strconv.FormatFloat(s, 'f', 1, 64) + hard + "s"
 	}
 	return d.Round(time.Second).String()
 }

@@ -128,7 +128,7 @@ func headline(s *measure.Series, series bool) (head, under string) {
 	case !c.Quantiles[0].Value.Recovered:
 		text += ": users mostly did not get the service back"
 	default:
-		text += fmt.Sprintf(": users were without service for %s in half of them or more", span(time.Duration(c.Quantiles[0].Value.Downtime)))
+		text += fmt.Sprintf(": half of the time users had the service back within %s", span(time.Duration(c.Quantiles[0].Value.Downtime)))
 	}
 	return text, under
 }
@@ -155,8 +155,12 @@ func tiles(s *measure.Series) []tile {
 			out = append(out, t)
 		}
 	}
-	if sum.NotEnded+sum.Void > 0 && len(s.Runs) > 1 {
-		out = append(out, tile{Label: "runs not over", Value: fmt.Sprint(sum.NotEnded), Note: fmt.Sprintf("and %d void, of %d", sum.Void, sum.Runs), Class: "bad"})
+	switch of := fmt.Sprintf("of %d", sum.Runs); {
+	case len(s.Runs) < 2:
+	case sum.NotEnded > 0:
+		out = append(out, tile{Label: "runs not over", Value: fmt.Sprint(sum.NotEnded), Note: fmt.Sprintf("%s, and %d void", of, sum.Void), Class: "bad"})
+	case sum.Void > 0:
+		out = append(out, tile{Label: "void runs", Value: fmt.Sprint(sum.Void), Note: of, Class: "unknown"})
 	}
 	switch {
 	case sum.LossUnknown > 0:
@@ -194,12 +198,21 @@ func shown(t *measure.Trial) string {
 	return span(time.Duration(t.Downtime))
 }
 
+// bound is a bound of a percentile: a run that was not over counts as longer
+// than any, and not as its length.
+func bound(t *measure.Trial) string {
+	if t != nil && !t.Recovered {
+		return "not over"
+	}
+	return shown(t)
+}
+
 func bounds(q measure.Quantile) string {
 	switch {
 	case q.Lower != nil && q.Upper != nil:
-		return shown(q.Lower) + " to " + shown(q.Upper)
+		return bound(q.Lower) + " to " + bound(q.Upper)
 	case q.Lower != nil:
-		return "at least " + shown(q.Lower)
+		return "at least " + bound(q.Lower)
 	}
 	return ""
 }
@@ -275,6 +288,9 @@ func newRunView(i int, why string, r *measure.Report, series bool) runView {
 		v.Legend = append(v.Legend, pair{"answered", "s0"})
 	}
 	v.Legend = append(v.Legend, pair{"failed", "failed"})
+	if len(d.names) > 0 {
+		v.Legend = append(v.Legend, pair{"no answer, asked directly: as it should be of a passive site", "closed"})
+	}
 	v.Tables = d.tables()
 	for _, a := range []*measure.Action{r.Inject, r.Restore} {
 		if a != nil {

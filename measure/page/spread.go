@@ -17,7 +17,12 @@ func spread(id string, width float64, s *measure.Series) (drawing, bool) {
 		return d, false
 	}
 	longest := time.Duration(c.Distribution[len(c.Distribution)-1].At)
+	shortest := time.Duration(c.Distribution[0].At)
 	x := scale{to: max(longest+longest/10, time.Millisecond), x0: 46, x1: width - edge}
+	if shortest > longest/2 { // then what is before it says little
+		x.from = max(0, shortest-(longest-shortest)/2-longest/50)
+		x.to = longest + (longest-shortest)/2 + longest/50
+	}
 	const top, bottom = 10.0, 190.0
 	y := func(share float64) float64 { return bottom - (bottom-top)*share }
 	for _, p := range []int{0, 25, 50, 75, 100} {

@@ -142,7 +142,7 @@ func failures(errors map[string]int) string {
 
 // latency writes a short time.
 func latency(m measure.Millis) string {
-	return fmt.Sprintf("%.1f ms", float64(m)/float64(time.Millisecond))
+	return fmt.Sprintf("%.1f"+hard+"ms", float64(m)/float64(time.Millisecond))
 }
 
 func quantileTable(s *measure.Series) table {
@@ -158,14 +158,14 @@ func quantileTable(s *measure.Series) table {
 			if i == 0 {
 				name = string(k)
 			}
-			value, upper := shown(q.Value), shown(q.Upper)
+			value, upper := shown(q.Value), bound(q.Upper)
 			if q.Value == nil {
 				value = fmt.Sprintf("needs %d runs", q.Need)
 			}
 			if q.Upper == nil {
 				upper = fmt.Sprintf("needs %d runs", q.NeedUpper)
 			}
-			t.Rows = append(t.Rows, []string{name, fmt.Sprintf("p%g", q.Percent), value, shown(q.Lower), upper})
+			t.Rows = append(t.Rows, []string{name, fmt.Sprintf("p%g", q.Percent), value, bound(q.Lower), upper})
 		}
 	}
 	return t
@@ -231,7 +231,7 @@ func clocks(r *measure.Report) table {
 	for _, c := range r.Daemon.Members {
 		row := []string{string(c.Member), "not known", "", fmt.Sprint(c.Samples), clip(c.Problem, 200)}
 		if c.Known {
-			row[1], row[2] = fmt.Sprintf("%+.1f ms", float64(c.Offset)/float64(time.Millisecond)), latency(c.Error)
+			row[1], row[2] = fmt.Sprintf("%+.1f"+hard+"ms", float64(c.Offset)/float64(time.Millisecond)), latency(c.Error)
 		}
 		t.Rows = append(t.Rows, row)
 	}

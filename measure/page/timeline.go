@@ -119,13 +119,13 @@ func (v *run) timeline(id string, width float64) drawing {
 		o := v.Clients[k]
 		d.text("lane", edge, y+14, string(k))
 		d.text("result end", width-edge, y+14, result(o))
-		v.strip(&d, s, o.Strip, y+20, 18)
+		v.strip(&d, s, o.Strip, y+20, 18, "failed")
 		v.outages(&d, s, o.Outages, y+42)
 		y += 56
 	}
 	for _, n := range v.names {
 		d.text("lane", edge, y+14, siteLabel(n, d.Narrow))
-		v.strip(&d, s, v.Sites[n].Strip, y+20, 9)
+		v.strip(&d, s, v.Sites[n].Strip, y+20, 9, "closed")
 		y += 38
 	}
 	// What lies behind comes first.
@@ -162,14 +162,14 @@ func (v *run) move(d *drawing, s scale, parts []measure.Part) float64 {
 	if m := v.lastMove(); m != nil {
 		title = strings.TrimSpace(fmt.Sprintf("draasd: %s %s", m.Kind, arrow(m)))
 	}
-	d.text("lane", edge, 14, clip(title, int(float64(d.W-2*edge)/letter)))
+	d.text("lane", edge, 12, clip(title, int(float64(d.W-2*edge)/letter)))
 	for i, p := range parts {
 		from := p.From.Sub(v.zero)
 		x, end := s.at(from), s.at(from+time.Duration(p.Length))
 		if end-x < 0.5 {
 			continue
 		}
-		d.rect(fmt.Sprintf("part p%d", i%2), x, 20, end-x, 24, fmt.Sprintf("%d %s: %s, %s", i+1, p.Name, span(time.Duration(p.Length)), p.Meaning()))
+		d.rect(fmt.Sprintf("part p%d", i%2), x, 26, end-x, 24, fmt.Sprintf("%d %s: %s, %s", i+1, p.Name, span(time.Duration(p.Length)), p.Meaning()))
 		label := strings.TrimSpace(fmt.Sprintf("%d %s", i+1, p.Name))
 		if with := label + " " + span(time.Duration(p.Length)); end-x > letter*float64(len(with))+6 {
 			label = with
@@ -177,7 +177,7 @@ func (v *run) move(d *drawing, s scale, parts []measure.Part) float64 {
 			label = fmt.Sprint(i + 1)
 		}
 		if end-x >= letter*float64(len(label))+2 {
-			d.text("in", (x+end)/2, 36, label)
+			d.text("in", (x+end)/2, 42, label)
 		}
 	}
 	if m := v.lastMove(); m != nil {
@@ -187,10 +187,10 @@ func (v *run) move(d *drawing, s scale, parts []measure.Part) float64 {
 				continue
 			}
 			x := s.at(at)
-			d.Shapes = append(d.Shapes, shape{Class: "turn", D: fmt.Sprintf("M%s 19L%s 14L%s 14Z", num(x), num(x-3), num(x+3)), Title: t.Name + " at " + span(at)})
+			d.Shapes = append(d.Shapes, shape{Class: "turn", D: fmt.Sprintf("M%s 25L%s 19L%s 19Z", num(x), num(x-3), num(x+3)), Title: t.Name + " at " + span(at)})
 		}
 	}
-	return 44
+	return 50
 }
 
 func arrow(m *measure.Move) string {
@@ -221,7 +221,7 @@ func clip(s string, n int) string {
 
 // strip draws how requests ended: in a site's colour, and hatched as far as
 // they failed.
-func (v *run) strip(d *drawing, s scale, strip []measure.Stretch, y, h float64) {
+func (v *run) strip(d *drawing, s scale, strip []measure.Stretch, y, h float64, failed string) {
 	for _, p := range strip {
 		from := time.Duration(p.At) + v.from
 		x, end := s.at(from), s.at(from+time.Duration(p.Length))
@@ -234,7 +234,7 @@ func (v *run) strip(d *drawing, s scale, strip []measure.Stretch, y, h float64) 
 		}
 		if p.Failed > 0 {
 			part := h * float64(p.Failed) / float64(p.Sent)
-			d.rect("failed", x, y+h-part, end-x, part, title)
+			d.rect(failed, x, y+h-part, end-x, part, title)
 		}
 	}
 }
@@ -290,7 +290,7 @@ func (v *run) stale(id string, width float64) (drawing, bool) {
 		d.text("lane", edge, y+14, string(k))
 		d.text("result end", width-edge, y+14, words)
 		d.rect("field", s.at(from), y+20, s.x1-s.at(from), 26, "")
-		area(&d, s, tail, from, y+20, 26)
+		area(&d, s, v.siteClass(v.before()), tail, from, y+20, 26)
 		y += 58
 	}
 	shapes := d.Shapes
@@ -305,8 +305,16 @@ func (v *run) stale(id string, width float64) (drawing, bool) {
 	return d, len(said) > 0
 }
 
+// before is the site that answered first.
+func (v *run) before() draas.SiteID {
+	if len(v.sites) == 0 {
+		return ""
+	}
+	return v.sites[0]
+}
+
 // area draws a tail as a falling area.
-func area(d *drawing, s scale, tail []measure.Stale, from time.Duration, y, h float64) {
+func area(d *drawing, s scale, class string, tail []measure.Stale, from time.Duration, y, h float64) {
 	level := func(p measure.Stale) float64 { return y + h - h*float64(p.Old)/float64(max(p.Users, 1)) }
 	points := []float64{s.at(from), y + h}
 	for i, p := range tail {
@@ -322,7 +330,7 @@ func area(d *drawing, s scale, tail []measure.Stale, from time.Duration, y, h fl
 	}
 	last := points[len(points)-1]
 	points = append(points, s.x1, last, s.x1, y+h)
-	d.closed("stale", points...)
+	d.closed(class, points...)
 }
 
 // tailWords says when the last user was sent on.
