@@ -124,6 +124,23 @@ func (d *decoder) update(at string) Update {
 	return u
 }
 
+// copies is who serves copies of an embedded zone.
+func (d *decoder) copies(at string) Copies {
+	c := Copies{
+		Secondaries: get[[]string](d, at+".secondaries", nil),
+		From:        get[[]netip.Prefix](d, at+".transfer_from", nil),
+		KeyFile:     get(d, at+".key_file", ""),
+		Revision:    get(d, at+".revision", 0),
+	}
+	if len(c.Secondaries) > 0 || len(c.From) > 0 || c.KeyFile != "" {
+		c.Refresh, c.Expire = get(d, at+".refresh", time.Minute), get(d, at+".expire", 24*time.Hour)
+	}
+	if len(c.Secondaries) > 0 {
+		c.Lag = get(d, at+".secondary_lag", 5*time.Second)
+	}
+	return c
+}
+
 func (d *decoder) zone(root map[string]any, name string) Zone {
 	at := join("dns", name)
 	z := Zone{ID: name, Provider: get(d, at+".provider", ""), Name: get(d, at+".zone", "")}
@@ -151,6 +168,7 @@ func (d *decoder) zone(root map[string]any, name string) Zone {
 		Stale:       get(d, at+".stale", 30*time.Second),
 	}
 	z.Contact = get(d, at+".contact", "hostmaster."+z.Name)
+	z.Copies = d.copies(at)
 	d.need(at+".zone", `name the zone that is delegated to the sites, such as zone = "ha.example.org."`)
 	records, _ := asTables(table(root, "dns", name)["record"])
 	for i := range records {

@@ -26,11 +26,13 @@ func (d *decoder) addressOfType(path, rtype, value string) {
 func (d *decoder) checkZone(c *Config, z Zone) {
 	at := join("dns", z.ID)
 	embedded, update, hosted := []string{ProviderEmbedded}, []string{ProviderRFC2136}, hostedProviders()
+	own := []string{ProviderEmbedded, ProviderRFC2136}
 	ids := []string{ProviderDesignate, ProviderRoute53, ProviderCloudflare}
 	if d.clean(at + ".provider") {
 		d.onlyFor(at, "provider", z.Provider, map[string][]string{
 			"contact": {ProviderEmbedded, ProviderDynDNS2}, "ns": embedded, "ns_address": embedded, "negative_ttl": embedded, "stale": embedded, "record": embedded,
-			"primary": update, "domain": {ProviderRFC2136, ProviderDesignate}, "key_file": update, "secondaries": update, "secondary_lag": update, "tcp": update,
+			"primary": update, "domain": {ProviderRFC2136, ProviderDesignate}, "key_file": own, "secondaries": own, "secondary_lag": own, "tcp": update,
+			"transfer_from": embedded, "revision": embedded, "refresh": embedded, "expire": embedded,
 			"credentials_file": hosted, "authorities": hosted, "lag": hosted, "ca": hosted, "endpoint": hosted, "zone_id": ids,
 			"cloud": {ProviderDesignate}, "region": {ProviderDesignate, ProviderRoute53},
 			"late": {ProviderDynDNS2, ProviderDesignate, ProviderCloudflare},
@@ -50,6 +52,7 @@ func (d *decoder) checkZone(c *Config, z Zone) {
 		d.report(at+".zone", "is too long for hostmaster in front", "give a contact")
 	}
 	d.nameServers(c, z, at)
+	d.checkCopies(z, at)
 	type set struct{ name, rtype string }
 	first := map[set]int{}
 	cname := map[string]bool{}
@@ -71,6 +74,22 @@ func (d *decoder) checkZone(c *Config, z Zone) {
 		}
 		cname[r.Name] = cname[r.Name] || r.Type == "CNAME"
 		others[r.Name] = others[r.Name] || r.Type != "CNAME"
+	}
+}
+
+// checkCopies checks who serves copies of an embedded zone.
+func (d *decoder) checkCopies(z Zone, at string) {
+	copied := len(z.Copies.Secondaries) > 0 || len(z.Copies.From) > 0 || z.Copies.KeyFile != ""
+	for _, name := range []string{"revision", "refresh", "expire"} {
+		if !copied && d.has(at+"."+name) && d.clean(at+".secondaries", at+".transfer_from", at+".key_file") {
+			d.report(at+"."+name, "nobody has a copy of the zone", "list the secondaries, or remove this")
+		}
+	}
+	if len(z.Copies.Secondaries) == 0 && d.has(at+".secondary_lag") && d.clean(at+".secondaries") {
+		d.report(at+".secondary_lag", "there are no secondaries that could lag", "list them, or remove this")
+	}
+	if z.Copies.Expire > 0 && z.Copies.Expire <= z.Copies.Refresh && d.clean(at+".expire", at+".refresh") {
+		d.report(at+".expire", fmt.Sprintf("a copy would end (%s) before it is asked for anew (%s)", short(z.Copies.Expire), short(z.Copies.Refresh)), "let expire be longer than refresh")
 	}
 }
 

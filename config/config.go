@@ -114,6 +114,18 @@ type Zone struct {
 	NegativeTTL time.Duration
 	Stale       time.Duration // a member out of touch gives its last answer this long
 	Records     []Record
+	Copies      Copies
+}
+
+// Copies says which other servers serve copies of an embedded zone.
+type Copies struct {
+	Secondaries []string       // IP:port where they are told of changes, and asked
+	From        []netip.Prefix // where they transfer the zone from; empty: see authority.Secondary
+	KeyFile     string         // TSIG; empty: none
+	Lag         time.Duration  // the longest that they take to follow
+	Refresh     time.Duration  // how often they ask by themselves
+	Expire      time.Duration  // how long they go on alone
+	Revision    int            // grows with each change of the zone's records in the file
 }
 
 // Update says how a zone is changed on the server that has it.
@@ -315,7 +327,7 @@ func (c *Config) At(dir string) *Config {
 	r.Watchdog.Device = abs(c.Watchdog.Device)
 	r.DNS = maps.Clone(c.DNS)
 	for id, z := range r.DNS {
-		z.Update.KeyFile = abs(z.Update.KeyFile)
+		z.Update.KeyFile, z.Copies.KeyFile = abs(z.Update.KeyFile), abs(z.Copies.KeyFile)
 		z.Hosted.Credentials, z.Hosted.CA = abs(z.Hosted.Credentials), abs(z.Hosted.CA)
 		r.DNS[id] = z
 	}

@@ -97,6 +97,8 @@ func (c *conversion) want() string {
 		return `write an https URL, such as "https://dns.example.org/nic/update"`
 	case kindID:
 		return "write the id as the service shows it: letters, digits, and - _ . /"
+	case kindNets:
+		return `write a list of networks, such as ["192.0.2.0/24", "2001:db8::53/128"]`
 	case kindZones:
 		return `write a list of zones, such as ["backup"]`
 	case kindNames:
@@ -137,7 +139,7 @@ func (c *conversion) convert(v any) (any, bool) {
 		case float64:
 			return c.fraction(n)
 		}
-	case kindAddrs, kindDials, kindStatus, kindPorts, kindTexts, kindCommand, kindNames, kindZones, kindLinks:
+	case kindAddrs, kindNets, kindDials, kindStatus, kindPorts, kindTexts, kindCommand, kindNames, kindZones, kindLinks:
 		if list, ok := v.([]any); ok {
 			return c.list(list)
 		}

@@ -20,6 +20,8 @@ func normalize(c *Config) {
 		})
 		slices.Sort(z.Update.Secondaries)
 		slices.Sort(z.Hosted.Authorities)
+		slices.Sort(z.Copies.Secondaries)
+		slices.SortFunc(z.Copies.From, netip.Prefix.Compare)
 		for _, r := range z.Records {
 			slices.Sort(r.Value)
 		}

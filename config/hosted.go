@@ -74,6 +74,9 @@ func (z Zone) Lag() (lag time.Duration, sets string) {
 	if z.IsHosted() {
 		return z.Hosted.Lag, join("dns", z.ID) + ".lag"
 	}
+	if z.Provider == ProviderEmbedded {
+		return z.Copies.Lag, join("dns", z.ID) + ".secondary_lag"
+	}
 	return z.Update.Lag, join("dns", z.ID) + ".secondary_lag"
 }
 

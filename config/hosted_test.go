@@ -78,3 +78,37 @@ func TestRTOAtDNSServices(t *testing.T) {
 		}
 	}
 }
+
+// Servers that have copies of an embedded zone.
+func TestCopies(t *testing.T) {
+	text := strings.Replace(read(t, "testdata/good/whole.toml"), "zone = \"z.example.\"\n",
+		"zone = \"z.example.\"\nsecondaries = [\"192.0.2.55:53\", \"192.0.2.54:53\"]\ntransfer_from = [\"192.0.2.0/24\"]\nkey_file = \"dns.key\"\nrevision = 7\nexpire = \"12h\"\n", 1)
+	c := parse(t, text)
+	z := c.At("/srv").DNS["z"]
+	want := config.Copies{Secondaries: []string{"192.0.2.54:53", "192.0.2.55:53"}, From: z.Copies.From, KeyFile: "/srv/dns.key",
+		Lag: 5 * time.Second, Refresh: time.Minute, Expire: 12 * time.Hour, Revision: 7}
+	if fmt.Sprintf("%+v", z.Copies) != fmt.Sprintf("%+v", want) || fmt.Sprint(z.Copies.From) != "[192.0.2.0/24]" {
+		t.Errorf("%+v, want %+v", z.Copies, want)
+	}
+	if lag, sets := z.Lag(); lag != 5*time.Second || sets != "dns.z.secondary_lag" {
+		t.Errorf("lag %v by %s", lag, sets)
+	}
+	if plain := parse(t, read(t, "testdata/good/whole.toml")).DNS["z"].Copies; fmt.Sprintf("%+v", plain) != fmt.Sprintf("%+v", config.Copies{}) {
+		t.Errorf("without secondaries: %+v", plain)
+	}
+	note := "dns.z: secondaries know of no permit: one that hears nothing any more answers on for 12h (expire)"
+	if notes := c.Notes(); !slices.Contains(notes, note) {
+		t.Errorf("no note %q in\n%s", note, strings.Join(notes, "\n"))
+	}
+	for key, wrong := range map[string]string{
+		"revision = 7": "dns.z.revision: nobody has a copy of the zone", "refresh = \"2m\"": "dns.z.refresh: nobody has a copy",
+		"secondary_lag = \"2s\"":                                "dns.z.secondary_lag: there are no secondaries that could lag",
+		"key_file = \"k\"\nexpire = \"1m\"\nrefresh = \"1m\"":    "dns.z.expire: a copy would end (1m) before it is asked for anew (1m)",
+		"transfer_from = [\"192.0.2.1/24\", \"ns.example.org\"]": "has bits behind its length",
+	} {
+		bad := strings.Replace(read(t, "testdata/good/whole.toml"), "zone = \"z.example.\"\n", "zone = \"z.example.\"\n"+key+"\n", 1)
+		if _, err := config.Parse("x.toml", []byte(bad)); err == nil || !strings.Contains(err.Error(), wrong) {
+			t.Errorf("%s: %v, want %q", key, err, wrong)
+		}
+	}
+}

@@ -17,6 +17,8 @@ func (c *conversion) list(list []any) (any, bool) {
 	switch c.key.kind {
 	case kindAddrs:
 		return each(c, list, (*conversion).addr)
+	case kindNets:
+		return each(c, list, (*conversion).network)
 	case kindDials:
 		return each(c, list, (*conversion).dial)
 	case kindStatus:
@@ -138,6 +140,22 @@ func (c *conversion) link(v any) (string, string) {
 		why = show(s) + " is not an interface"
 	}
 	return s, why
+}
+
+// network accepts an address prefix.
+func (c *conversion) network(v any) (netip.Prefix, string) {
+	s, why := c.argument(v)
+	if why != "" {
+		return netip.Prefix{}, why
+	}
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return p, show(s) + " is not a network"
+	case p.Masked() != p:
+		return p, show(s) + " has bits behind its length"
+	}
+	return p, ""
 }
 
 // addr accepts an address that a user could be sent to.

@@ -33,8 +33,11 @@ func (c *Config) zoneNotes(z Zone) []string {
 	if z.IsHosted() {
 		return c.hostedNotes(z)
 	}
-	if z.Provider != ProviderRFC2136 {
-		return nil
+	if z.Provider == ProviderEmbedded {
+		if len(z.Copies.Secondaries) > 0 {
+			notes = append(notes, fmt.Sprintf("dns.%s: secondaries know of no permit: one that hears nothing any more answers on for %s (expire)", z.ID, short(z.Copies.Expire)))
+		}
+		return notes
 	}
 	for _, m := range c.Members {
 		if m.Role == draas.RoleSite && m.Domain == z.Update.Domain {

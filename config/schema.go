@@ -29,6 +29,7 @@ const (
 	kindURL      kind = "https URL"         //
 	kindID       kind = "id"                // as a DNS service gave it
 	kindZones    kind = "list of zones"     // the names of [dns.*] tables
+	kindNets     kind = "list of networks"  //
 	kindDomain   kind = "DNS name"          // fully qualified, with the final dot
 	kindHost     kind = "host"              // a DNS name without the final dot, or an IP
 	kindURLPath  kind = "URL path"          //
@@ -95,6 +96,10 @@ func schema() []key {
 		{path: "dns.*.primary", kind: kindDial, def: "required for rfc2136"},
 		{path: "dns.*.domain", kind: kindName, def: "required for rfc2136 and designate"},
 		{path: "dns.*.key_file", kind: kindKeyFile, def: "required for rfc2136"},
+		{path: "dns.*.transfer_from", kind: kindNets, def: "the secondaries; with a key anywhere"},
+		{path: "dns.*.revision", kind: kindCount, def: "0", low: 0, high: 65535},
+		dur("dns.*.refresh", "1m with secondaries", time.Second, 24*time.Hour),
+		dur("dns.*.expire", "24h with secondaries", time.Minute, 1000*time.Hour),
 		{path: "dns.*.secondaries", kind: kindDials, def: "-"},
 		dur("dns.*.secondary_lag", "5s with secondaries", 10*time.Millisecond, 10*time.Minute),
 		{path: "dns.*.tcp", kind: kindBool, def: "false"},

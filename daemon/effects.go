@@ -104,6 +104,9 @@ func provider(w *wiring, z config.Zone, names []dns.Name, m means) (runbook.Effe
 			conf.Servers = append(conf.Servers, dns.Server{Site: member.ID.Site(), Address: authorityOf(z, member, w.self.ID)})
 		}
 	}
+	for _, s := range z.Copies.Secondaries {
+		conf.Servers = append(conf.Servers, dns.Server{Address: s})
+	}
 	return dns.NewEmbedded(conf)
 }
 
