@@ -32,6 +32,7 @@ type response struct {
 	aa         bool
 	an, ns, ar uint16 // records in the sections
 	reason     string // of a SERVFAIL
+	unsigned   string // why signatures that were asked for cannot be made
 
 	signer  *signer // of a query that was signed
 	badTSIG *tsig   // signed wrongly
@@ -108,7 +109,7 @@ func (r *response) answer(c client) {
 		r.referral(encloser.cut)
 	case n == nil:
 		r.aa = true
-		r.noName(q.name[:q.n], encloser)
+		r.noName("", encloser)
 	default:
 		r.exists(n)
 	}
@@ -127,24 +128,28 @@ func (r *response) exists(n *node) {
 		return
 	}
 	r.aa = true
-	if r.q.qtype == mdns.TypeANY && r.any(n) {
-		return
+	qtype := r.q.qtype
+	if qtype == mdns.TypeANY || qtype == mdns.TypeRRSIG && r.keys(n.zone) != nil {
+		if qtype = r.some(n); qtype == mdns.TypeHINFO {
+			r.an += r.put(r.t.layout.zones[n.zone].hinfo, toQuestion)
+			return
+		}
 	}
-	r.chase(n)
+	r.chase(n, qtype)
 }
 
 // chase writes the answer of a name, along CNAMEs inside the zone (RFC 1034,
 // section 4.3.2, step 3a).
-func (r *response) chase(n *node) {
-	qtype, zone := r.q.qtype, n.zone
-	if qtype == mdns.TypeANY {
-		qtype = mdns.TypeCNAME
-	}
+func (r *response) chase(n *node, qtype uint16) {
+	zone := n.zone
 	owner := uint16(toQuestion)
 	for links := 0; ; links++ { // to maxChase
 		s := pick(n.sets, qtype)
 		if s == nil && n == r.t.layout.zones[zone].apex {
 			s = r.t.zones[zone].own(qtype)
+		}
+		if s == nil && qtype == mdns.TypeNSEC {
+			s = n.nsec
 		}
 		var d *data
 		if s == nil && n.moving >= 0 {
@@ -161,7 +166,7 @@ func (r *response) chase(n *node) {
 		}
 		if s != nil {
 			at := len(r.msg)
-			r.an += r.put(s, owner)
+			r.an += r.putSigned(s, owner, n.name, zone)
 			if qtype == mdns.TypeNS {
 				r.glue(s, at)
 			}
@@ -176,12 +181,12 @@ func (r *response) chase(n *node) {
 			return
 		}
 		at := len(r.msg)
-		r.an += r.put(s, owner)
+		r.an += r.putSigned(s, owner, n.name, zone)
 		owner = 0xc000 | uint16(at-r.start+12) // the name in the CNAME's data
 		k := &s.links[0]
 		if k.node == nil {
 			if k.encloser != nil { // the chain leads to nothing: RFC 2308, section 2.1
-				r.noName([]byte(k.name), k.encloser)
+				r.noName(k.name, k.encloser)
 			}
 			return
 		}
@@ -191,8 +196,11 @@ func (r *response) chase(n *node) {
 
 // own is a set of the zone's own name that changes with the zone.
 func (z *zoneState) own(rtype uint16) *set {
-	if rtype == mdns.TypeSOA {
+	switch {
+	case rtype == mdns.TypeSOA:
 		return z.soa
+	case z.keys != nil:
+		return pick(z.keys.sets, rtype)
 	}
 	return nil
 }
@@ -212,30 +220,51 @@ func (r *response) withheld(zone int, d *data) string {
 	return d.reason
 }
 
-// any answers ANY (RFC 8482, section 4): with an HINFO that stands in for
-// whatever there is. It reports false for a name that has nothing, or a CNAME,
-// which is the answer then.
-func (r *response) any(n *node) bool {
-	some := len(n.sets) > 0 || n == r.t.layout.zones[n.zone].apex || n.moving >= 0 && len(r.t.data[n.moving].sets) > 0
-	if !some || r.t.find(n, mdns.TypeCNAME) != nil {
-		return false
+// some is the type that ANY is answered with (RFC 8482, section 4): an HINFO that
+// stands in for whatever there is, or a set that there is where signatures are
+// asked for.
+func (r *response) some(n *node) uint16 {
+	var sets []*set
+	if n.moving >= 0 {
+		sets = r.t.data[n.moving].sets
 	}
-	r.an += r.put(r.t.layout.zones[n.zone].hinfo, toQuestion)
-	return true
+	apex := n == r.t.layout.zones[n.zone].apex
+	switch {
+	case len(n.sets)+len(sets) == 0 && !apex || r.t.find(n, mdns.TypeCNAME) != nil:
+		return mdns.TypeCNAME
+	case r.keys(n.zone) == nil:
+		return mdns.TypeHINFO
+	case apex:
+		return mdns.TypeSOA
+	case len(n.sets) > 0:
+		return n.sets[0].rtype
+	}
+	return sets[0].rtype
 }
 
 // noType says that a name does not have the type.
-func (r *response) noType(n *node) { r.putSOA(n.zone) }
+func (r *response) noType(n *node) {
+	r.putSOA(n.zone)
+	r.proveNoType(n)
+}
 
-// noName says that a name does not exist.
-func (r *response) noName(_ []byte, encloser *node) {
+// noName says that a name, by default the question's, does not exist.
+func (r *response) noName(name string, encloser *node) {
 	r.rcode = mdns.RcodeNameError
 	r.putSOA(encloser.zone)
+	if r.keys(encloser.zone) == nil {
+		return
+	}
+	if name == "" {
+		name = string(r.q.name[:r.q.n])
+	}
+	r.proveNoName(name, encloser)
 }
 
 // putSOA writes the SOA of a negative answer (RFC 2308, section 3).
 func (r *response) putSOA(zone int) {
-	r.ns += r.put(r.t.zones[zone].soa, r.suffix(r.t.layout.zones[zone].name))
+	z := r.t.layout.zones[zone]
+	r.ns += r.putSigned(r.t.zones[zone].soa, r.suffix(z.name), z.name, zone)
 }
 
 // suffix points to the end of the question's name, which a name is.
@@ -249,6 +278,9 @@ func (r *response) referral(cut *node) {
 	s := pick(cut.sets, mdns.TypeNS)
 	at := len(r.msg)
 	r.ns += r.put(s, r.suffix(cut.name))
+	if cut.nsec != nil && r.keys(cut.zone) != nil {
+		r.prove(cut) // that there is no DS (RFC 4035, section 3.1.4)
+	}
 	r.glue(s, at)
 }
 
@@ -273,13 +305,26 @@ func (r *response) glue(ns *set, at int) {
 // put writes a record set with its owner, which is a pointer, and returns how
 // many records these are.
 func (r *response) put(s *set, owner uint16) uint16 {
-	at := len(r.msg)
-	r.msg = append(r.msg, s.wire...)
-	if owner != toQuestion {
-		for at < len(r.msg) { // a record a turn
-			binary.BigEndian.PutUint16(r.msg[at:], owner)
-			at += 12 + int(binary.BigEndian.Uint16(r.msg[at+10:]))
-		}
-	}
+	r.putWire(s.wire, owner)
 	return s.count
 }
+
+func (r *response) putWire(wire []byte, owner uint16) {
+	at := len(r.msg)
+	r.msg = append(r.msg, wire...)
+	if owner != toQuestion {
+		forRecords(r.msg[at:], func(record []byte) { putPointer(record, owner) })
+	}
+}
+
+// forRecords calls a function with each of the records, whose owners are
+// pointers.
+func forRecords(wire []byte, do func(record []byte)) {
+	for len(wire) > 0 { // a record a turn
+		l := 12 + int(binary.BigEndian.Uint16(wire[10:]))
+		do(wire[:l])
+		wire = wire[l:]
+	}
+}
+
+func putPointer(at []byte, owner uint16) { binary.BigEndian.PutUint16(at, owner) }

@@ -182,7 +182,7 @@ func (a *Authority) Use(c *Compiled) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if before := a.table.Load(); before != nil {
-		t, err := newTable(l, nil, a.decided, l.serviceIDs())
+		t, err := newTable(l, nil, a.decided, l.serviceIDs(), wall(a.cfg.Clock()))
 		if err == nil {
 			err = t.carry(before)
 		}
@@ -258,7 +258,7 @@ func (a *Authority) Publish(v View) error {
 		changed = a.layout.serviceIDs()
 	}
 	if before == nil || len(changed) > 0 {
-		t, err := newTable(a.layout, before, decided, changed)
+		t, err := newTable(a.layout, before, decided, changed, wall(a.cfg.Clock()))
 		if err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}

@@ -42,6 +42,8 @@ type zoneLayout struct {
 	// order holds all its names in canonical order (RFC 4034, section 6.1),
 	// also those that lie in a zone below that is answered here.
 	order []*node
+	// chain holds those that have an NSEC record, if the zone is signed.
+	chain []*node
 }
 
 // node is one name.
@@ -56,6 +58,7 @@ type node struct {
 	// above is, for the name of a zone, its delegation in the zone above, if
 	// both are answered here.
 	above *node
+	nsec  *set
 }
 
 // entry is one name of a service.
@@ -232,7 +235,12 @@ func (b *layoutBuilder) build() error {
 		}
 	}
 	z.order = slices.SortedFunc(maps.Values(b.nodes), func(x, y *node) int { return compareNames(x.name, y.name) })
-	return nil
+	for c := range children {
+		if n := b.nodes[c]; len(b.zone.keys) > 0 && (n == nil || n.cut == nil) {
+			return fmt.Errorf("zone %s is signed and holds zone %s: without NS records for that it would say that there is none", b.zone.name, textName(c))
+		}
+	}
+	return z.chainUp(b.layout)
 }
 
 // addStatic packs the configured records.

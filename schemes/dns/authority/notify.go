@@ -92,7 +92,10 @@ func (a *Authority) keepUp(ctx context.Context, l *Listener) {
 	case <-ctx.Done():
 		return
 	}
-	a.tellAll(ctx, l.source())
+	var wg sync.WaitGroup
+	wg.Go(func() { a.tellAll(ctx, l.source()) })
+	wg.Go(func() { a.keepSigned(ctx) })
+	wg.Wait()
 }
 
 // tellAll runs one goroutine for each secondary that is told, and waits for

@@ -86,6 +86,9 @@ func (a *Authority) respond(dst, msg []byte, c client) []byte {
 // finish writes OPT and the header.
 func (r *response) finish() []byte {
 	q := &r.q
+	if r.unsigned != "" {
+		r.fail(r.unsigned)
+	}
 	var opt [maxOPT]byte
 	optLen := 0
 	if q.edns {

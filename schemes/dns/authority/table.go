@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	mdns "github.com/miekg/dns"
 
@@ -26,6 +28,7 @@ type zoneState struct {
 	serial  uint32
 	soa     *set
 	journal []*change // for IXFR, the oldest first
+	keys    *keyset   // that sign the zone, or nil
 }
 
 // data is what a decision says of one name.
@@ -40,8 +43,8 @@ type data struct {
 
 // newTable makes the table of what is decided. What the one before holds of
 // the same layout is taken over for services that are not among the changed
-// ones.
-func newTable(l *layout, before *table, decided map[draas.ServiceID]dns.Decision, changed []draas.ServiceID) (*table, error) {
+// ones. Keys are those of the time.
+func newTable(l *layout, before *table, decided map[draas.ServiceID]dns.Decision, changed []draas.ServiceID, at time.Time) (*table, error) {
 	t := &table{layout: l, zones: make([]*zoneState, len(l.zones)), data: make([]*data, l.moving)}
 	if before != nil {
 		copy(t.data, before.data)
@@ -76,7 +79,16 @@ func newTable(l *layout, before *table, decided map[draas.ServiceID]dns.Decision
 			return nil, fmt.Errorf("pack SOA of %s: %w", z.zone.name, err)
 		}
 		now := &zoneState{serial: n, soa: s}
-		if was := t.zones[i]; was != nil && len(z.zone.secondaries) > 0 {
+		was := t.zones[i]
+		switch {
+		case was != nil:
+			now.keys = was.keys
+		case len(z.zone.keys) > 0:
+			if now.keys, err = z.keysAt(at); err != nil {
+				return nil, err
+			}
+		}
+		if was != nil && len(z.zone.secondaries) > 0 {
 			c := changes[i]
 			c.from, c.to, c.before, c.soa = was.serial, n, was.soa, s
 			now.journal = remember(was.journal, c)
@@ -241,6 +253,8 @@ type set struct {
 	wire []byte
 	// links are where the records' data leads, for CNAME and NS.
 	links []link
+	// signed are the set's signatures, once they were made.
+	signed atomic.Pointer[signatures]
 }
 
 // link is a name in a record's data, as far as this server knows it.

@@ -40,6 +40,8 @@ type Zone struct {
 	// they go on without an answer from a member in touch. Default 1 min and
 	// 24 h, with secondaries.
 	Refresh, Expire time.Duration
+	// Signing makes the zone a signed one (DNSSEC); nil does not.
+	Signing *Signing
 
 	Services []dns.Name
 	Records  []Record
@@ -72,7 +74,10 @@ type zone struct {
 	services []dns.Name
 	static   []mdns.RR // sets, grouped by nothing
 
+	ttl         time.Duration
 	secondaries []*secondary
+	keys        []SigningKey
+	validity    time.Duration // of signatures
 	// digest is of everything that is answered, by whatever decisions.
 	digest [sha256.Size]byte
 }
@@ -84,7 +89,7 @@ func newZone(c Zone) (*zone, error) {
 	if err := dns.ValidName(c.Name); err != nil {
 		return nil, err
 	}
-	z := &zone{name: mdns.CanonicalName(c.Name), stale: c.Stale, revision: c.Revision}
+	z := &zone{name: mdns.CanonicalName(c.Name), stale: c.Stale, revision: c.Revision, ttl: c.TTL}
 	if c.Contact == "" {
 		c.Contact = "hostmaster." + c.Name
 	}
@@ -105,6 +110,7 @@ func newZone(c Zone) (*zone, error) {
 		}
 	}
 	errs = append(errs, z.addSecondaries(c.Secondaries)...)
+	errs = append(errs, z.addSigning(c.Signing, len(c.Secondaries))...)
 	refresh, retry, expire, err := c.times()
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, err
