@@ -102,7 +102,7 @@ func TestCopies(t *testing.T) {
 	}
 	for key, wrong := range map[string]string{
 		"revision = 7": "dns.z.revision: nobody has a copy of the zone", "refresh = \"2m\"": "dns.z.refresh: nobody has a copy",
-		"secondary_lag = \"2s\"":                                "dns.z.secondary_lag: there are no secondaries that could lag",
+		"secondary_lag = \"2s\"":                                 "dns.z.secondary_lag: there are no secondaries that could lag",
 		"key_file = \"k\"\nexpire = \"1m\"\nrefresh = \"1m\"":    "dns.z.expire: a copy would end (1m) before it is asked for anew (1m)",
 		"transfer_from = [\"192.0.2.1/24\", \"ns.example.org\"]": "has bits behind its length",
 	} {

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -134,7 +135,7 @@ func (e *Embedded) Done(ctx context.Context, op runbook.Op) (runbook.Answer, str
 	own, against := false, false
 	for i, l := range looks {
 		s := e.cfg.Servers[i]
-		parts = append(parts, fmt.Sprintf("%s %s: %s", s.Site, s.Address, l.Text))
+		parts = append(parts, fmt.Sprintf("%s %s: %s", cmp.Or(string(s.Site), "secondary"), s.Address, l.Text))
 		own = own || l.State == Agrees && s.Site == op.To
 		// The target's own authority is to lead there: when it answers
 		// SERVFAIL, it is seen not to.
