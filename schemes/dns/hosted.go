@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +29,68 @@ type Held struct {
 	Others  []string            // types at the name beside which no CNAME can stand
 	Foreign error               // what must not be touched and is in the way
 	Version any                 // the store's own, to be replaced
+}
+
+// Add adds a record set that stands at the name or its epoch's name, its values
+// as a zone file has them. What stands elsewhere is none of ours.
+func (h *Held) Add(n Name, owner, rtype string, values []string) {
+	owner = mdns.CanonicalName(owner)
+	name, epochName := mdns.CanonicalName(n.Name), mdns.CanonicalName(EpochName(n.Name))
+	qtype := mdns.StringToType[rtype]
+	ours := owner == name && slices.Contains(replaced(), qtype) || owner == epochName && qtype == mdns.TypeTXT
+	switch {
+	case !ours && owner == name:
+		h.Others = append(h.Others, rtype)
+		return
+	case !ours && owner == epochName:
+		h.Foreign = fmt.Errorf("a record of type %s at %s: %w; remove it", rtype, owner, ErrForeign)
+		return
+	case !ours:
+		return
+	}
+	var set []mdns.RR
+	for _, v := range values {
+		rr, err := mdns.NewRR(fmt.Sprintf("%s 0 IN %s %s", owner, rtype, v))
+		if err != nil || rr == nil || strings.ContainsAny(v, "\n;") {
+			h.Foreign = fmt.Errorf("a %s record at %s that cannot be read: %w; remove it", rtype, owner, ErrForeign)
+			return
+		}
+		set = append(set, rr)
+	}
+	data := Observed(set, owner, qtype)
+	if owner == epochName {
+		h.Epochs = append(h.Epochs, data...)
+		return
+	}
+	if h.Records == nil {
+		h.Records = make(map[uint16][]string)
+	}
+	h.Records[qtype] = append(h.Records[qtype], data...)
+	slices.Sort(h.Records[qtype])
+}
+
+// Bar notes that something in the way must not be touched.
+func (h *Held) Bar(what, owner string) {
+	h.Foreign = fmt.Errorf("%s at %s: %w; remove it, or let another tool move this name", what, owner, ErrForeign)
+}
+
+// Sets lists a change's record sets, their values as a zone file has them: the
+// epoch's, then the address's by type.
+func (c Change) Sets() []Set {
+	ttl := int(c.Name.TTL / time.Second)
+	sets := []Set{{Owner: EpochName(c.Name.Name), Type: "TXT", TTL: ttl, Values: []string{`"` + c.Epoch + `"`}}}
+	for _, qtype := range c.Target.Types() {
+		sets = append(sets, Set{Owner: c.Name.Name, Type: mdns.TypeToString[qtype], TTL: ttl, Values: c.Target.Values(qtype)})
+	}
+	return sets
+}
+
+// Set is a record set as it is to be.
+type Set struct {
+	Owner  string
+	Type   string
+	TTL    int // s
+	Values []string
 }
 
 // text is what stands there, for comparison and for people.
