@@ -169,6 +169,10 @@ func (d *decoder) zone(root map[string]any, name string) Zone {
 	}
 	z.Contact = get(d, at+".contact", "hostmaster."+z.Name)
 	z.Copies = d.copies(at)
+	z.SigningKeys = get(d, at+".dnssec_keys", "")
+	if z.SigningKeys != "" {
+		z.Validity = get(d, at+".signatures", 7*24*time.Hour)
+	}
 	d.need(at+".zone", `name the zone that is delegated to the sites, such as zone = "ha.example.org."`)
 	records, _ := asTables(table(root, "dns", name)["record"])
 	for i := range records {

@@ -33,6 +33,7 @@ func (d *decoder) checkZone(c *Config, z Zone) {
 			"contact": {ProviderEmbedded, ProviderDynDNS2}, "ns": embedded, "ns_address": embedded, "negative_ttl": embedded, "stale": embedded, "record": embedded,
 			"primary": update, "domain": {ProviderRFC2136, ProviderDesignate}, "key_file": own, "secondaries": own, "secondary_lag": own, "tcp": update,
 			"transfer_from": embedded, "revision": embedded, "refresh": embedded, "expire": embedded,
+			"dnssec_keys": embedded, "signatures": embedded,
 			"credentials_file": hosted, "authorities": hosted, "lag": hosted, "ca": hosted, "endpoint": hosted, "zone_id": ids,
 			"cloud": {ProviderDesignate}, "region": {ProviderDesignate, ProviderRoute53},
 			"late": {ProviderDynDNS2, ProviderDesignate, ProviderCloudflare},
@@ -84,6 +85,12 @@ func (d *decoder) checkCopies(z Zone, at string) {
 		if !copied && d.has(at+"."+name) && d.clean(at+".secondaries", at+".transfer_from", at+".key_file") {
 			d.report(at+"."+name, "nobody has a copy of the zone", "list the secondaries, or remove this")
 		}
+	}
+	if copied && z.SigningKeys != "" {
+		d.report(at+".dnssec_keys", "a zone that is signed here cannot have secondaries: each site signs for itself", "let a secondary sign it that others take it from, or remove one of the two")
+	}
+	if z.SigningKeys == "" && d.has(at+".signatures") && d.clean(at+".dnssec_keys") {
+		d.report(at+".signatures", "the zone is not signed", "name the directory of its keys in dnssec_keys, or remove this")
 	}
 	if len(z.Copies.Secondaries) == 0 && d.has(at+".secondary_lag") && d.clean(at+".secondaries") {
 		d.report(at+".secondary_lag", "there are no secondaries that could lag", "list them, or remove this")

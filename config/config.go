@@ -115,6 +115,8 @@ type Zone struct {
 	Stale       time.Duration // a member out of touch gives its last answer this long
 	Records     []Record
 	Copies      Copies
+	SigningKeys string        // directory of the keys that sign the zone; empty: it is not signed
+	Validity    time.Duration // of signatures
 }
 
 // Copies says which other servers serve copies of an embedded zone.
@@ -328,6 +330,7 @@ func (c *Config) At(dir string) *Config {
 	r.DNS = maps.Clone(c.DNS)
 	for id, z := range r.DNS {
 		z.Update.KeyFile, z.Copies.KeyFile = abs(z.Update.KeyFile), abs(z.Copies.KeyFile)
+		z.SigningKeys = abs(z.SigningKeys)
 		z.Hosted.Credentials, z.Hosted.CA = abs(z.Hosted.Credentials), abs(z.Hosted.CA)
 		r.DNS[id] = z
 	}

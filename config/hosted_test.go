@@ -100,7 +100,13 @@ func TestCopies(t *testing.T) {
 	if notes := c.Notes(); !slices.Contains(notes, note) {
 		t.Errorf("no note %q in\n%s", note, strings.Join(notes, "\n"))
 	}
+	signed := parse(t, strings.Replace(read(t, "testdata/good/whole.toml"), "zone = \"z.example.\"\n", "zone = \"z.example.\"\ndnssec_keys = \"keys\"\n", 1))
+	if z := signed.At("/srv").DNS["z"]; z.SigningKeys != "/srv/keys" || z.Validity != 7*24*time.Hour {
+		t.Errorf("keys in %s, valid for %v", z.SigningKeys, z.Validity)
+	}
 	for key, wrong := range map[string]string{
+		"signatures = \"2h\"": "dns.z.signatures: the zone is not signed",
+		"dnssec_keys = \"k\"\ntransfer_from = [\"192.0.2.1/32\"]": "dns.z.dnssec_keys: a zone that is signed here cannot have secondaries",
 		"revision = 7": "dns.z.revision: nobody has a copy of the zone", "refresh = \"2m\"": "dns.z.refresh: nobody has a copy",
 		"secondary_lag = \"2s\"":                                 "dns.z.secondary_lag: there are no secondaries that could lag",
 		"key_file = \"k\"\nexpire = \"1m\"\nrefresh = \"1m\"":    "dns.z.expire: a copy would end (1m) before it is asked for anew (1m)",

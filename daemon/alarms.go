@@ -12,6 +12,7 @@ import (
 	"github.com/draasd/draas/fence"
 	"github.com/draasd/draas/quorum"
 	"github.com/draasd/draas/runbook"
+	"github.com/draasd/draas/schemes/dns/authority"
 )
 
 // How long a cause has to last before somebody is called for it: what mends
@@ -20,6 +21,7 @@ const (
 	alarmLeaderless = 30 * time.Second
 	alarmGuard      = 10 * time.Second
 	alarmUsers      = 5 * time.Second
+	alarmCopies     = 30 * time.Second
 )
 
 // alarm is something that a person should know. Each stands as a warning in
@@ -47,6 +49,7 @@ type sight struct {
 	alone   failover.Alone
 	peers   []quorum.PeerStatus
 	own     quorum.CertificateStatus
+	copies  []authority.SecondaryStatus
 	held    []heldName // that a brake of this member keeps where they were
 }
 
@@ -73,6 +76,7 @@ func alarmsOf(v sight) []alarm {
 	out = append(out, v.files()...)
 	out = append(out, v.members()...)
 	out = append(out, v.log()...)
+	out = append(out, v.secondaries()...)
 	for _, svc := range v.status.Services {
 		out = append(out, v.fences(svc)...)
 		out = append(out, v.users(svc)...)
@@ -187,6 +191,24 @@ func (v sight) log() []alarm {
 		case m.Leaving:
 			add("leaving", "%s is leaving the cluster", m.ID)
 		}
+	}
+	return out
+}
+
+// secondaries are the servers that have copies of this member's zones.
+func (v sight) secondaries() []alarm {
+	var out []alarm
+	for _, s := range v.copies {
+		a := alarm{key: fmt.Sprintf("copy:%s:%s:%s", s.Zone, s.Address, v.status.Self), after: alarmCopies}
+		switch {
+		case !s.Notified && s.Err != "":
+			a.text = fmt.Sprintf("secondary %s of %s cannot be told of changes by %s: %s", s.Address, s.Zone, v.status.Self, s.Err)
+		case s.Answered && s.Has != s.Serial:
+			a.text = fmt.Sprintf("secondary %s of %s has serial %d, %s has %d: its users are led by an older answer. See its log", s.Address, s.Zone, s.Has, v.status.Self, s.Serial)
+		default:
+			continue
+		}
+		out = append(out, a)
 	}
 	return out
 }

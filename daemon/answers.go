@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/draasd/draas"
@@ -15,6 +17,7 @@ import (
 	"github.com/draasd/draas/runbook"
 	"github.com/draasd/draas/schemes/dns"
 	"github.com/draasd/draas/schemes/dns/authority"
+	"github.com/draasd/draas/schemes/dns/rfc2136"
 )
 
 // answers is the embedded DNS authority of a site, fed from the decision.
@@ -48,14 +51,28 @@ func (d *Daemon) openAnswers(ctx context.Context, undo *cleanups) error {
 	return nil
 }
 
-func zonesOf(c *config.Config) []authority.Zone {
+// zonesOf are the zones that the embedded authority answers for, with the keys
+// that their files lead to.
+func zonesOf(c *config.Config) ([]authority.Zone, error) {
 	var out []authority.Zone
 	for _, key := range slices.Sorted(maps.Keys(c.DNS)) {
 		z := c.DNS[key]
 		if z.Provider != config.ProviderEmbedded {
 			continue
 		}
-		zone := authority.Zone{Name: z.Name, Contact: z.Contact, NegativeTTL: z.NegativeTTL, Stale: z.Stale}
+		zone := authority.Zone{Name: z.Name, Contact: z.Contact, NegativeTTL: z.NegativeTTL, Stale: z.Stale,
+			Revision: uint16(z.Copies.Revision), Refresh: z.Copies.Refresh, Expire: z.Copies.Expire}
+		var err error
+		if zone.Secondaries, err = secondariesOf(z); err != nil {
+			return nil, fmt.Errorf("dns.%s: %w", key, err)
+		}
+		if z.SigningKeys != "" {
+			keys, err := authority.ReadSigningKeys(z.SigningKeys, z.Name)
+			if err != nil {
+				return nil, fmt.Errorf("dns.%s: %w", key, err)
+			}
+			zone.Signing = &authority.Signing{Keys: keys, Validity: z.Validity}
+		}
 		for _, site := range c.Sites() {
 			if host := z.NS[site]; host != "" {
 				zone.Servers = append(zone.Servers, authority.NameServer{Site: site, Host: host, Addresses: z.NSAddress[site]})
@@ -71,7 +88,31 @@ func zonesOf(c *config.Config) []authority.Zone {
 		}
 		out = append(out, zone)
 	}
-	return out
+	return out, nil
+}
+
+// secondariesOf are the servers that have copies of a zone.
+func secondariesOf(z config.Zone) ([]authority.Secondary, error) {
+	var key authority.Key
+	if z.Copies.KeyFile != "" {
+		k, err := rfc2136.ReadKey(z.Copies.KeyFile)
+		if err != nil {
+			return nil, err
+		}
+		key = authority.Key{Name: k.Name, Algorithm: strings.TrimSuffix(k.Algorithm, "."), Secret: k.Secret()}
+	}
+	var out []authority.Secondary
+	for _, s := range z.Copies.Secondaries {
+		at, err := netip.ParseAddrPort(s)
+		if err != nil {
+			return nil, fmt.Errorf("secondary: %w", err)
+		}
+		out = append(out, authority.Secondary{Address: at, From: z.Copies.From, Key: key})
+	}
+	if len(out) == 0 && (len(z.Copies.From) > 0 || z.Copies.KeyFile != "") {
+		out = append(out, authority.Secondary{From: z.Copies.From, Key: key}) // it asks by itself
+	}
+	return out, nil
 }
 
 func nameOf(c *config.Config, s config.Service) dns.Name {

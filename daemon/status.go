@@ -11,6 +11,7 @@ import (
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/failover"
 	"github.com/draasd/draas/quorum"
+	"github.com/draasd/draas/schemes/dns/authority"
 )
 
 // picture is what the main loop knows at one instant.
@@ -80,7 +81,11 @@ func (d *Daemon) overview(ctx context.Context, local bool) (*api.Status, []alarm
 		}
 	}
 	slices.SortFunc(s.Reported, func(a, b api.Reported) int { return cmp.Compare(a.Member, b.Member) })
-	all := alarmsOf(sight{status: s, state: p.state, wiring: w, started: d.startedBy, core: p.core, alone: p.alone, peers: d.transport.Status(), own: d.transport.Certificate(), held: d.acts.heldNames()})
+	var copies []authority.SecondaryStatus
+	if d.answers != nil {
+		copies = d.answers.authority.Secondaries()
+	}
+	all := alarmsOf(sight{status: s, state: p.state, wiring: w, started: d.startedBy, core: p.core, alone: p.alone, peers: d.transport.Status(), own: d.transport.Certificate(), held: d.acts.heldNames(), copies: copies})
 	for _, a := range all {
 		s.Warnings = append(s.Warnings, a.text)
 	}

@@ -24,6 +24,7 @@ type wiring struct {
 	targets map[health.Key][]health.Target        // of everything that may be looked at
 	units   map[draas.ServiceID][]draas.ServiceID // the services of each unit of decision
 	zones   []authority.Zone
+	packed  *authority.Compiled
 	effects map[draas.ServiceID]map[string]runbook.Effect     // by unit and name
 	observe map[draas.ServiceID]map[string]time.Duration      // how often what a step made is looked at
 	fenced  map[draas.ServiceID]bool                          // services that the guard holds
@@ -47,8 +48,10 @@ func (d *Daemon) newWiring(c *config.Config) (*wiring, error) {
 		return nil, err
 	}
 	if self.Role == draas.RoleSite {
-		w.zones = zonesOf(c)
-		if err := authority.CheckZones(w.zones); err != nil {
+		if w.zones, err = zonesOf(c); err != nil {
+			return nil, err
+		}
+		if w.packed, err = authority.Compile(w.zones); err != nil {
 			return nil, err
 		}
 		if w.effects, err = effectsOf(w, means{d.acts, d.clock.Now, d.waitFor}); err != nil {
@@ -150,7 +153,7 @@ func (d *Daemon) adopt(w *wiring) {
 	d.transport.Reload()
 	d.lookout.use(w)
 	if d.answers != nil {
-		if err := d.answers.authority.SetZones(w.zones); err != nil {
+		if err := d.answers.authority.Use(w.packed); err != nil {
 			d.log.Error("cannot answer for the new zones", "err", err)
 		}
 	}

@@ -59,20 +59,24 @@ controls { inet %[5]s port %[6]s allow { any; } keys { rndc; }; };
 		}
 		return s.write("named.conf", text+own)
 	}
-	phost, pport, err := net.SplitHostPort(s.Primary)
-	if err != nil {
-		return err
+	primaries := ""
+	for _, p := range append([]string{s.Primary}, s.Primaries...) {
+		phost, pport, err := net.SplitHostPort(p)
+		if err != nil {
+			return err
+		}
+		primaries += fmt.Sprintf("%s port %s key %s; ", phost, pport, s.Transfer.Name)
 	}
-	return s.write("named.conf", text+fmt.Sprintf(`include "%[5]stransfer.key";
+	return s.write("named.conf", text+fmt.Sprintf(`include "%[3]stransfer.key";
 zone "%[1]s" {
 	type secondary;
-	file "%[5]ssecondary";
-	primaries { %[2]s port %[3]s key %[4]s; };
+	file "%[3]ssecondary";
+	primaries { %[2]s};
 	allow-notify { any; };
 	min-refresh-time 1;
 	min-retry-time 1;
 };
-`, s.Zone, phost, pport, s.Transfer.Name, s.dir))
+`, s.Zone, primaries, s.dir))
 }
 
 func (bind) argv(s *Server) []string {

@@ -47,16 +47,18 @@ log:
 		return s.write("knot.conf", text+own)
 	}
 	k := s.Transfer
+	remotes, ids := "", []string(nil)
+	for i, p := range append([]string{s.Primary}, s.Primaries...) {
+		ids = append(ids, fmt.Sprintf("primary%d", i+1))
+		remotes += fmt.Sprintf("  - id: %s\n    address: %s\n    key: %s\n", ids[i], at(p), k.Name)
+	}
 	return s.write("knot.conf", text+fmt.Sprintf(`key:
   - id: %[1]s
     algorithm: %[2]s
     secret: %[3]s
 
 remote:
-  - id: primary
-    address: %[4]s
-    key: %[1]s
-
+%[4]s
 acl:
   - id: primary
     key: %[1]s
@@ -64,13 +66,13 @@ acl:
 
 zone:
   - domain: %[5]s
-    master: primary
+    master: [%[6]s]
     acl: primary
     zonefile-sync: -1
     zonefile-load: none
     refresh-min-interval: 2
     retry-min-interval: 2
-`, k.Name, k.Algorithm, k.Secret, at(s.Primary), s.Zone))
+`, k.Name, k.Algorithm, k.Secret, remotes, s.Zone, strings.Join(ids, ", ")))
 }
 
 // at writes an address as Knot does.

@@ -58,6 +58,8 @@ type Options struct {
 	Transfer    Key
 	// Primary makes the server a secondary of that address (BIND, Knot).
 	Primary string
+	// Primaries are further ones with the zone.
+	Primaries []string
 	// Address is where it listens; a free one if empty.
 	Address string
 	// Size is that of the disk that holds the zone, in bytes, if not zero;

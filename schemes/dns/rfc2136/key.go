@@ -22,6 +22,9 @@ type Key struct {
 	secret    string // base64
 }
 
+// Secret is the shared secret in base64. It is not to be printed.
+func (k Key) Secret() string { return k.secret }
+
 // String names the key.
 func (k Key) String() string { return k.Name + " (" + strings.TrimSuffix(k.Algorithm, ".") + ")" }
 
