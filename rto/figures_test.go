@@ -205,7 +205,7 @@ func TestStaleTail(t *testing.T) {
 		return Sample{At: time.Duration(at) * ms, Sent: time.Duration(at) * ms, User: user, Addr: addr}
 	}
 	const before, after = 1, 2
-	samples := []Sample{ask(0, 0, before), ask(10, 1, before), ask(20, 0, before), ask(30, 1, after), ask(40, 0, NoAddr), ask(50, 1, before), ask(60, 0, after), ask(70, 1, after)}
+	samples := []Sample{ask(0, 0, before), ask(10, 1, before), ask(20, 0, before), ask(30, 1, after), ask(40, 0, NoAddr), ask(50, 1, before), ask(60, 0, after), ask(65, 0, NoAddr), ask(70, 1, after)}
 	got := StaleTail(samples, func(a uint16) bool { return a == after }, 15*ms)
 	want := []Stale{{15 * ms, 2, 2}, {30 * ms, 1, 2}, {50 * ms, 2, 2}, {60 * ms, 1, 2}, {70 * ms, 0, 2}}
 	if !slices.Equal(got, want) {
@@ -255,6 +255,10 @@ func TestStrip(t *testing.T) {
 		if sent != wantSent || failed != wantFailed {
 			t.Fatalf("%d of %d failed, want %d of %d", failed, sent, wantFailed, wantSent)
 		}
+	}
+	mixed := []Sample{{At: 0}, {At: 1, Class: Reset}, {At: 2}, {At: 3}, {At: 4}, {At: 5, Class: Reset}}
+	if got := Strip(mixed, Span{0, 6}, 3); len(got) != 3 || got[0].Failed != 1 || got[1].Failed != 0 {
+		t.Errorf("pieces that are not alike became one: %v", got)
 	}
 	if Strip(samples, Span{}, 9) != nil || Strip(samples, Span{0, time.Second}, 0) != nil {
 		t.Error("pieces of nothing")
