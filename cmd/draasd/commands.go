@@ -39,6 +39,14 @@ up. What a file cannot know is not in it: the distance between the sites, what a
 needs after its start, and clients that never look a name up again. A max_rto in the file that
 cannot hold is refused by draasd check.`,
 			example: "draasd rto shop -c /etc/draas/failover.toml"},
+		{name: "dns", args: "audit [flags] -c FILE", min: 1, max: 1, bind: bindDNS,
+			short: "ask servers, resolvers and the parent zone what they really hand out",
+			long: `For every service's name: records, epoch and TTL at each authority of its zone, and at
+resolvers with the time until they must ask again; and whether the parent zone leads to the
+right servers. Each finding says what to do. A resolver that is behind is looked at once more
+when its TTL is over, if that is within 10 s. Exits with 0, with 1 if a finding is an error,
+and with 2 if it could not look.`,
+			example: "draasd dns audit --resolver 192.0.2.1,9.9.9.9 -c /etc/draas/failover.toml"},
 		{name: "run", args: "-c FILE", bind: bindRun,
 			short: "run the daemon of this member",
 			long: `Which member it is, the common name of the certificate says. It starts passive; nobody

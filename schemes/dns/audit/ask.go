@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	mdns "github.com/miekg/dns"
@@ -96,9 +98,22 @@ func (l looker) ask(ctx context.Context, address string, q question) (*mdns.Msg,
 		resp, err = l.exchange(ctx, "tcp", address, q)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("query %s %s: %w", q.name, mdns.TypeToString[q.qtype], err)
+		return nil, plainError(err)
 	}
 	return resp, nil
+}
+
+// plainError is an error of the network's as people want to read it in a
+// table: who was asked stands beside it.
+func plainError(err error) error {
+	var timeout net.Error
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return errors.New("timeout")
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return errors.New("connection refused")
+	}
+	return err
 }
 
 func (l looker) exchange(ctx context.Context, network, address string, q question) (*mdns.Msg, error) {
