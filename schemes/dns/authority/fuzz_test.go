@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -179,6 +180,117 @@ func FuzzZone(f *testing.F) {
 			}
 		}
 		t.Fatalf("%s %s %q is answered with %v", name, kind, value, r)
+	})
+}
+
+// FuzzTSIG: a signature that is taken is one that the library takes, too, and
+// only with the key; whatever else comes is refused with an answer that says so.
+func FuzzTSIG(f *testing.F) {
+	key := Key{Name: "transfer.", Algorithm: "hmac-sha256", Secret: "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"}
+	fix := newPrimary(f, copied(Secondary{Key: key}))
+	fix.allAt(f, 3, "primary")
+	now := wall(fix.clock.Now())
+	sign := func(m *mdns.Msg, key Key) []byte {
+		m.SetTsig(key.Name, key.Algorithm+".", 300, now.Unix())
+		wire, _, err := mdns.TsigGenerate(m, key.Secret, "", false)
+		if err != nil {
+			f.Fatal(err)
+		}
+		return wire
+	}
+	other := Key{Name: "TRANSFER.", Algorithm: "hmac-sha512", Secret: key.Secret}
+	ixfr := question("example.org.", mdns.TypeIXFR)
+	ixfr.SetIxfr("example.org.", 12, "ns.", "x.")
+	for _, wire := range [][]byte{
+		sign(question("example.org.", mdns.TypeSOA), key), sign(question("shop.example.org.", mdns.TypeA).SetEdns0(1232, false), key),
+		sign(question("example.org.", mdns.TypeAXFR), key), sign(ixfr, key), sign(question("example.org.", mdns.TypeSOA), other),
+	} {
+		f.Add(wire)
+		f.Add(wire[:len(wire)-1])
+		f.Add(append(wire, 0))
+	}
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		var x *transfer
+		moment := &moment{clock: func() draas.Reading {
+			return draas.Reading{Boot: time.Hour, Wall: time.Duration(time.Now().UnixNano())}
+		}}
+		out := fix.Authority.respond(nil, wire, client{tcp: true, now: moment, transfer: &x})
+		taken := x != nil
+		if len(out) > 0 {
+			r := unpack(t, out)
+			sig := r.IsTsig()
+			taken = sig != nil && sig.Error == 0
+			if (r.Rcode == mdns.RcodeNotAuth) != (sig != nil && sig.Error != 0) {
+				t.Fatalf("%v", r)
+			}
+		}
+		if taken && mdns.TsigVerify(wire, key.Secret, "", false) != nil {
+			t.Fatalf("the library does not take %x: %v", wire, mdns.TsigVerify(wire, key.Secret, "", false))
+		}
+	})
+}
+
+// FuzzHeard throws octets at who waits for a secondary's answer: only a signed
+// one counts.
+func FuzzHeard(f *testing.F) {
+	key, err := newTSIGKey(Key{Name: "transfer.", Algorithm: "hmac-sha256", Secret: "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	fix := newPrimary(f)
+	m := question("example.org.", mdns.TypeSOA)
+	m.Id = 7
+	sent := pack(f, m)
+	m.Response = true
+	soa, _ := mdns.NewRR(soaText)
+	m.Answer = []mdns.RR{soa}
+	answer := pack(f, m)
+	signed := (&signer{key: key, mac: []byte("mac")}).sign(slices.Clone(answer), wall(fix.clock.Now()))
+	f.Add(answer)
+	f.Add(signed)
+	f.Add(signed[:len(signed)-1])
+	plain, safe := &teller{a: fix.Authority, tellKey: tellKey{zone: "example.org."}}, &teller{a: fix.Authority, tellKey: tellKey{zone: "example.org."}, key: key}
+	if serial, ours, err := safe.heard(signed, sent, []byte("mac")); serial != 13 || !ours || err != nil {
+		f.Fatalf("%d %t %v", serial, ours, err)
+	}
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		if serial, ours, err := plain.heard(wire, sent, nil); ours && err == nil && serial != 0 && !bytes.Contains(wire, binary.BigEndian.AppendUint32(nil, serial)) {
+			t.Fatalf("serial %d out of nowhere", serial)
+		}
+		if _, ours, err := safe.heard(wire, sent, []byte("mac")); ours && err == nil && !bytes.Contains(wire, signed[len(signed)-38:len(signed)-6]) {
+			t.Fatalf("took %x", wire)
+		}
+	})
+}
+
+// FuzzSigningKey: a pair of key files that is taken signs so that the library
+// believes it.
+func FuzzSigningKey(f *testing.F) {
+	public, private := newSigningKey(f, 257, "Created: 20260101000000", "Activate: 20260101000000")
+	f.Add(public, private)
+	f.Add(public, "")
+	f.Add("example.org. IN DNSKEY 256 3 13 (", private)
+	f.Add("$INCLUDE /etc/passwd\n", private)
+	f.Fuzz(func(t *testing.T, public, private string) {
+		k, err := ParseSigningKey("example.org.", public, private)
+		if err != nil {
+			return
+		}
+		now := time.Unix(1_800_000_000, 0)
+		keys := &keyset{zone: wire(t, "example.org."), validity: time.Hour, rest: []*SigningKey{k}}
+		rr := &mdns.TXT{Hdr: header("example.org.", mdns.TypeTXT, time.Minute), Txt: []string{"x"}}
+		s, err := newSet([]mdns.RR{rr})
+		if err != nil {
+			t.Fatal(err)
+		}
+		made, err := keys.sign(s, keys.zone, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sig, _, err := mdns.UnpackRR(append([]byte(keys.zone), made.wire[2:]...), 0)
+		if err != nil || sig.(*mdns.RRSIG).Verify(&k.public, []mdns.RR{rr}) != nil {
+			t.Fatalf("%v %v", sig, err)
+		}
 	})
 }
 

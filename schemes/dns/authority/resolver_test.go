@@ -21,11 +21,18 @@ import (
 // served by the given authorities, and returns its address.
 func startUnbound(t *testing.T, authorities ...string) string {
 	t.Helper()
+	return startValidator(t, nil, authorities...)
+}
+
+// startValidator is startUnbound with trust anchors, of which it wants
+// signatures.
+func startValidator(t *testing.T, anchors []string, authorities ...string) string {
+	t.Helper()
 	unbound := need(t, "unbound", "unbound")
 	// Unbound cannot choose a port itself; another process may take this one
 	// in between, then the next try takes another.
 	for range 5 {
-		if addr, ok := tryUnbound(t, unbound, authorities); ok {
+		if addr, ok := tryUnbound(t, unbound, anchors, authorities); ok {
 			return addr
 		}
 	}
@@ -33,7 +40,7 @@ func startUnbound(t *testing.T, authorities ...string) string {
 	return ""
 }
 
-func tryUnbound(t *testing.T, unbound string, authorities []string) (addr string, ok bool) {
+func tryUnbound(t *testing.T, unbound string, anchors, authorities []string) (addr string, ok bool) {
 	t.Helper()
 	free, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -42,6 +49,11 @@ func tryUnbound(t *testing.T, unbound string, authorities []string) (addr string
 	addr = free.LocalAddr().String()
 	_ = free.Close()
 	dir := t.TempDir()
+	modules, trust := "iterator", ""
+	for _, anchor := range anchors {
+		modules = "validator iterator"
+		trust += fmt.Sprintf("  trust-anchor: %q\n", anchor)
+	}
 	var conf strings.Builder
 	fmt.Fprintf(&conf, `server:
   interface: %s
@@ -51,7 +63,7 @@ func tryUnbound(t *testing.T, unbound string, authorities []string) (addr string
   pidfile: ""
   use-syslog: no
   num-threads: 1
-  module-config: "iterator"
+  module-config: %q
   do-not-query-localhost: no
   use-caps-for-id: yes
   cache-min-ttl: 0
@@ -59,11 +71,11 @@ func tryUnbound(t *testing.T, unbound string, authorities []string) (addr string
   infra-host-ttl: 1
   discard-timeout: 20000
   root-hints: ""
-remote-control:
+%sremote-control:
   control-enable: no
 stub-zone:
   name: example.org
-`, strings.Replace(addr, ":", "@", 1), dir)
+`, strings.Replace(addr, ":", "@", 1), dir, modules, trust)
 	for _, a := range authorities {
 		fmt.Fprintf(&conf, "  stub-addr: %s\n", strings.Replace(a, ":", "@", 1))
 	}
