@@ -16,6 +16,7 @@ import (
 	"github.com/draasd/draas/schemes/dns"
 	"github.com/draasd/draas/schemes/dns/dyndns2"
 	"github.com/draasd/draas/schemes/dns/rfc2136"
+	"github.com/draasd/draas/schemes/dns/route53"
 )
 
 // means is what effects need of the daemon.
@@ -97,6 +98,10 @@ func provider(w *wiring, z config.Zone, names []dns.Name, m means) (runbook.Effe
 		return dyndns2.New(dyndns2.Config{URL: z.Hosted.Endpoint, Names: names, Authorities: authorities(z),
 			CredentialsFile: z.Hosted.Credentials, CAFile: z.Hosted.CA, Contact: mailbox(z.Contact), Version: buildVersion(),
 			Gate: gate, Lag: z.Hosted.Lag})
+	}
+	if z.Provider == config.ProviderRoute53 {
+		return route53.New(route53.Config{Zone: z.Name, ZoneID: z.Hosted.ZoneID, Names: names, CredentialsFile: z.Hosted.Credentials,
+			Region: z.Hosted.Region, Endpoint: z.Hosted.Endpoint, CA: z.Hosted.CA, Authorities: authorities(z), Lag: z.Hosted.Lag})
 	}
 	conf := dns.EmbeddedConfig{Names: names, Applied: m.applied}
 	for _, member := range w.cfg.Members {

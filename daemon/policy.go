@@ -123,6 +123,10 @@ func steps(c *config.Config, u *config.Unit) []runbook.Step {
 				timeout = updateTimeout + z.Update.Lag
 			case z.IsHosted():
 				timeout = serviceTimeout + z.Hosted.Lag + c.Quarantine(z)
+				if !z.Compares() { // one request at a time, for all the zone's names
+					timeout += time.Duration(len(namesIn(c, key))) * 4 * config.RequestLimit
+				}
+				timeout = min(timeout, runbook.MaxTimeout)
 			}
 			out = append(out, runbook.Step{Name: name, Effect: name, Timeout: timeout})
 		}
