@@ -18,6 +18,7 @@ import (
 	"github.com/draasd/draas/api/connect"
 	"github.com/draasd/draas/config"
 	"github.com/draasd/draas/quorum"
+	"github.com/draasd/draas/schemes/dns/authority"
 )
 
 // Check reads a file as a daemon would, and says what it implies. With here it
@@ -47,6 +48,7 @@ func Check(path string, here bool) (report string, err error) {
 	fmt.Fprintf(&b, "this is %s, a %s\n", self.ID, self.Role)
 	life, err := checkCertificates(c, self)
 	b.WriteString(life)
+	b.WriteString(delegations(c, self))
 	errs := append([]error{err}, checkHere(c, self)...)
 	for i, err := range errs {
 		// The unit gives the daemon what this user may lack.
@@ -68,6 +70,13 @@ func checkHere(c *config.Config, self config.Member) []error {
 	}
 	add(checkData(c, self))
 	add(checkKeys(c, self))
+	if self.Role == draas.RoleSite {
+		zones, err := zonesOf(c)
+		if err == nil {
+			err = authority.CheckZones(zones)
+		}
+		add(err)
+	}
 	if alive(c.Control) {
 		// Its ports are in use because it runs.
 		return append(errs, checkFences(c, self)...)
@@ -99,6 +108,28 @@ func checkKeys(c *config.Config, self config.Member) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// delegations tells what the zone above a signed zone needs to have. Keys that
+// cannot be read are complained about with the zones.
+func delegations(c *config.Config, self config.Member) string {
+	var b strings.Builder
+	for _, id := range slices.Sorted(maps.Keys(c.DNS)) {
+		z := c.DNS[id]
+		if z.SigningKeys == "" || self.Role != draas.RoleSite {
+			continue
+		}
+		keys, err := authority.ReadSigningKeys(z.SigningKeys, z.Name)
+		if err != nil {
+			continue
+		}
+		for i := range keys {
+			if keys[i].Entry() {
+				fmt.Fprintf(&b, "dns.%s: the zone above needs %s\n", id, keys[i].DS())
+			}
+		}
+	}
+	return b.String()
 }
 
 // checkCertificates looks at this member's certificate and says how long it

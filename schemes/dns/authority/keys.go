@@ -33,7 +33,7 @@ type SigningKey struct {
 // String names the key.
 func (k SigningKey) String() string {
 	kind := "zsk"
-	if k.entry() {
+	if k.Entry() {
 		kind = "ksk"
 	}
 	return fmt.Sprintf("%s %s %d", k.public.Hdr.Name, kind, k.tag)
@@ -45,9 +45,9 @@ func (k SigningKey) GoString() string { return k.String() }
 // LogValue is String.
 func (k SigningKey) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// entry reports whether the parent is to point to the key (RFC 4034, section
+// Entry reports whether the parent is to point to the key (RFC 4034, section
 // 2.1.1: SEP).
-func (k *SigningKey) entry() bool { return k.public.Flags&mdns.SEP != 0 }
+func (k *SigningKey) Entry() bool { return k.public.Flags&mdns.SEP != 0 }
 
 // DS is the record that the zone above has to have for the key, SHA-256.
 func (k *SigningKey) DS() string {
@@ -214,7 +214,7 @@ func (z *zoneLayout) keysAt(now time.Time) (*keyset, error) {
 		switch {
 		case !k.active(now):
 			continue
-		case k.entry():
+		case k.Entry():
 			s.entry = append(s.entry, k)
 		default:
 			s.rest = append(s.rest, k)
