@@ -165,13 +165,22 @@ func (d *daemons) report(ctx context.Context, from, to time.Time) *measure.Daemo
 	return out
 }
 
+// errNobody says that no daemon has answered while it was measured.
+var errNobody = errors.New("no member of the cluster has answered")
+
 // history asks every member in turn until one has told all, and no move is
 // under way any more.
 func (d *daemons) history(ctx context.Context) ([]failover.Record, error) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var records []failover.Record
-	err := errors.New("no member was asked")
+	d.mu.Lock()
+	heard := d.service != ""
+	d.mu.Unlock()
+	if !heard { // nobody has answered in all the time: it is no use to wait
+		return nil, errNobody
+	}
+	err := errNobody
 	for {
 		select {
 		case <-ctx.Done():
@@ -191,9 +200,6 @@ func (d *daemons) askHistory(ctx context.Context, had []failover.Record) ([]fail
 	d.mu.Lock()
 	service := d.service
 	d.mu.Unlock()
-	if service == "" {
-		return nil, errors.New("no member of the cluster has answered")
-	}
 	best, told := had, had != nil
 	var errs []error
 	for _, m := range d.members {

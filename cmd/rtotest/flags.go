@@ -178,6 +178,9 @@ func (o *options) check(f *flag.FlagSet) error {
 		return fmt.Errorf("want one URL after the flags, have %d arguments", f.NArg())
 	}
 	o.config.URL = f.Arg(0)
+	if len(o.config.Clients) == 0 {
+		o.config.Clients = []measure.Kind{measure.Fresh}
+	}
 	if o.config.Rate <= 0 || o.config.Timeout <= 0 || o.config.Settle <= 0 || o.config.Users <= 0 {
 		return errors.New("--rate, --timeout, --settle and --users must be more than zero")
 	}
