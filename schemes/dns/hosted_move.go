@@ -12,10 +12,10 @@ import (
 
 // Bounds of one Do, beside its time.
 const (
-	maxTries    = 16                     // in a race each is lost to an epoch below the own one
-	maxFailures = 4                      // of the service, in a row
-	maxSame     = 3                      // changes that the service says there were, and that cannot be read
-	firstPause  = 100 * time.Millisecond // before the first repetition; doubled
+	maxTries    = 16                    // in a race each is lost to an epoch below the own one
+	maxFailures = 4                     // of the service, in a row
+	maxSame     = 3                     // changes that the service says there were, and that cannot be read
+	firstPause  = 50 * time.Millisecond // before the first repetition; doubled
 	lastPause   = 2 * time.Second
 )
 
@@ -156,7 +156,8 @@ func (m *mover) bear(err error) error {
 	switch {
 	case !patient:
 		return errors.Join(err, m.last)
-	case errors.Is(err, ErrDown), errors.Is(err, ErrUnanswered):
+	case errors.Is(err, ErrThrottled):
+	case errors.Is(err, ErrDown), errors.Is(err, ErrUnanswered), errors.Is(err, ErrLookup):
 		if m.failures++; m.failures >= maxFailures {
 			return err
 		}

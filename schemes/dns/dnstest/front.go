@@ -52,6 +52,7 @@ const (
 	Refuse          // by the service's own kind of refusal
 	Throttle        // by the service's own kind of throttling
 	Throttle1s      // and with Retry-After: 1
+	Throttle30s     // and with Retry-After: 30
 	Down            // 503 by something in between
 	Garble          // an answer that ends in the middle
 	Redirect        // to elsewhere
@@ -262,6 +263,8 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.backend.Throttle(w, "")
 	case Throttle1s:
 		f.backend.Throttle(w, "1")
+	case Throttle30s:
+		f.backend.Throttle(w, "30")
 	case Down:
 		http.Error(w, "<html>upstream is gone</html>", http.StatusServiceUnavailable)
 	case Garble:

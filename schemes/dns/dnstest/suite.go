@@ -25,7 +25,7 @@ const (
 
 // Names is the service "shop" of effecttest.
 func Names() []dns.Name {
-	return []dns.Name{{Name: Shop, Service: "shop", TTL: 5 * time.Second, Targets: map[draas.SiteID]dns.Target{
+	return []dns.Name{{Name: Shop, Service: "shop", TTL: time.Minute, Targets: map[draas.SiteID]dns.Target{
 		"primary": {Addresses: Addrs("192.0.2.10", "2001:db8::10")},
 		"dr":      {Addresses: Addrs("203.0.113.21", "203.0.113.20", "2001:db8::20")},
 	}}}
@@ -206,7 +206,7 @@ func (s Service) harness(t testing.TB) effecttest.Harness {
 	front, first := r.executor()
 	_, second := r.executor()
 	return effecttest.Harness{Effect: first, Second: second, Op: effecttest.SampleOp,
-		Snapshot: r.fake.Dump, Inject: front.Inject, Patience: 20 * time.Second, Short: 400 * time.Millisecond,
+		Snapshot: r.fake.Dump, Inject: front.Inject, Patience: 20 * time.Second, Short: 1500 * time.Millisecond,
 		Faults: []effecttest.Fault{effecttest.LoseRequest, effecttest.LoseAnswer, effecttest.ApplyLate, effecttest.Refuse, effecttest.Blind},
 	}
 }

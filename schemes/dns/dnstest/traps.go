@@ -71,7 +71,9 @@ func failedRead(r *rig) {
 		f.SetRule(Reads(fate))
 		r.unchanged(func() {
 			for _, op := range []runbook.Op{Op(4, 1), Op(5, 0), Op(6, 1)} {
-				r.fails(e, op, dns.ErrLookup)
+				if err := Do(r.t, e, op); !errors.Is(err, dns.ErrLookup) && !errors.Is(err, draas.ErrStaleEpoch) {
+					r.t.Errorf("Do(%v): %v", op.Token, err)
+				}
 			}
 			Expect(r.t, e, Op(5, 0), runbook.Unknown)
 		})
@@ -132,7 +134,7 @@ func neverEmpty(r *rig) {
 	r.fake.Seed(RR(r.t, `%s 300 IN A 192.0.2.98`, Shop))
 	r.dns.Watch(Shop)
 	_, e := r.executor(func(x *Executor) {
-		x.Names = append(Names(), dns.Name{Name: "v6.example.org.", Service: "v6", Targets: map[draas.SiteID]dns.Target{
+		x.Names = append(Names(), dns.Name{Name: "v6.example.org.", Service: "v6", TTL: time.Minute, Targets: map[draas.SiteID]dns.Target{
 			"primary": {Addresses: Addrs("192.0.2.10")}, "dr": {Addresses: Addrs("2001:db8::20")}}})
 	})
 	op := func(epoch draas.Epoch, site int) runbook.Op {
@@ -176,7 +178,8 @@ func throttled(r *rig) {
 	f.SetRule(First(2, Reads(Throttle)))
 	Expect(r.t, e, Op(3, 0), runbook.Yes)
 	f.SetRule(All(Throttle))
-	ctx, cancel := context.WithTimeout(r.t.Context(), time.Second)
+	// It gives up when the next pause would be too long: half-way at the latest.
+	ctx, cancel := context.WithTimeout(r.t.Context(), 2*time.Second)
 	defer cancel()
 	r.unchanged(func() {
 		if err := e.Do(ctx, Op(4, 1)); !errors.Is(err, dns.ErrThrottled) {
@@ -188,8 +191,8 @@ func throttled(r *rig) {
 func noTimeToWait(r *rig) {
 	f, e := r.executor()
 	MustDo(r.t, e, Op(1, 0))
-	f.SetRule(Writes(Throttle1s))
-	ctx, cancel := context.WithTimeout(r.t.Context(), 900*time.Millisecond)
+	f.SetRule(Writes(Throttle30s))
+	ctx, cancel := context.WithTimeout(r.t.Context(), 15*time.Second)
 	defer cancel()
 	if err := e.Do(ctx, Op(2, 1)); !errors.Is(err, dns.ErrThrottled) || ctx.Err() != nil {
 		r.t.Errorf("Do: %v, and there was %v left", err, ctx.Err())
