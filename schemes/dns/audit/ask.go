@@ -121,17 +121,17 @@ func (l looker) exchange(ctx context.Context, network, address string, q questio
 	m.SetQuestion(q.name, q.qtype)
 	m.RecursionDesired, m.CheckingDisabled = q.recursive, q.unchecked
 	m.SetEdns0(1232, false)
-	ctx, cancel := context.WithTimeout(ctx, l.plan.Timeout)
+	timed, cancel := context.WithTimeout(ctx, l.plan.Timeout)
 	defer cancel()
 	c := mdns.Client{Net: network, Timeout: l.plan.Timeout}
-	conn, err := c.DialContext(ctx, address)
+	conn, err := c.DialContext(timed, address)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
 	// The library heeds a context's deadline, not its end.
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	resp, _, err := c.ExchangeWithConnContext(ctx, m, conn)
+	resp, _, err := c.ExchangeWithConnContext(timed, m, conn)
 	if err != nil {
 		return nil, err
 	}

@@ -271,7 +271,7 @@ func TestStaleByTheClock(t *testing.T) {
 	if got := look(0, old(3)); got != behind || m.next(noon) != 4 {
 		t.Errorf("at first: %q, again after %d s", got, m.next(noon))
 	}
-	if got := look(2*time.Second, old(1)); got != behind || m.next(noon.Add(2*time.Second)) != 2 {
+	if got := look(2*time.Second, old(5)); got != behind || m.next(noon.Add(2*time.Second)) != 2 {
 		t.Errorf("within its TTL: %q", got)
 	}
 	// TTL 30 anew, as RFC 8767 has it, does not make it young.
