@@ -25,19 +25,10 @@ const noEpoch = "no epoch: the service keeps none"
 
 // look is what one authority said.
 type look struct {
-	state   lookState
+	state   dns.LookState
 	text    string
 	foreign bool // there is a record that no request takes away
 }
-
-type lookState int
-
-const (
-	silent  lookState = iota // cannot be reached
-	fails                    // says that it cannot answer
-	differs                  // answers something else
-	agrees
-)
 
 // Done asks every authority for the name's addresses. It answers Yes when all
 // that answer have the operation's, and no request of an older epoch can still
@@ -136,9 +127,9 @@ func sum(looks []look) total {
 	var t total
 	for _, l := range looks {
 		switch l.state {
-		case agrees:
+		case dns.Agrees:
 			t.heard++
-		case differs:
+		case dns.Differs:
 			t.heard++
 			t.differ++
 			if l.foreign && t.foreign == "" {
@@ -184,9 +175,9 @@ func (e *Effect) ask(ctx context.Context, s dns.Server, name string, target dns.
 	wg.Wait()
 	for i := range types {
 		if errs[i] != nil {
-			return look{state: silent, text: errs[i].Error()}
+			return look{state: dns.Silent, text: errs[i].Error()}
 		}
-		if l := usable(msgs[i]); l.state != agrees {
+		if l := usable(msgs[i]); l.state != dns.Agrees {
 			return l
 		}
 	}
@@ -197,30 +188,30 @@ func (e *Effect) ask(ctx context.Context, s dns.Server, name string, target dns.
 func usable(m *mdns.Msg) look {
 	switch {
 	case m.Rcode != mdns.RcodeSuccess && m.Rcode != mdns.RcodeNameError:
-		return look{state: fails, text: mdns.RcodeToString[m.Rcode]}
+		return look{state: dns.Fails, text: mdns.RcodeToString[m.Rcode]}
 	case !m.Authoritative:
-		return look{state: fails, text: "not an authority of the name"}
+		return look{state: dns.Fails, text: "not an authority of the name"}
 	case m.Truncated:
-		return look{state: fails, text: "an answer that is cut off"}
+		return look{state: dns.Fails, text: "an answer that is cut off"}
 	}
-	return look{state: agrees}
+	return look{state: dns.Agrees}
 }
 
 // judge compares the answers for A and AAAA with the target. What a CNAME leads
 // to is not the name's.
 func judge(msgs []*mdns.Msg, types []uint16, name string, target dns.Target) look {
-	out := look{state: agrees}
+	out := look{state: dns.Agrees}
 	var parts []string
 	for i, m := range msgs {
 		if alias := dns.Observed(m.Answer, name, mdns.TypeCNAME); len(alias) > 0 {
-			return look{state: differs, foreign: true, text: "CNAME " + strings.Join(alias, ",")}
+			return look{state: dns.Differs, foreign: true, text: "CNAME " + strings.Join(alias, ",")}
 		}
 		got, want := dns.Observed(m.Answer, name, types[i]), target.Values(types[i])
 		if len(got) > 0 {
 			parts = append(parts, mdns.TypeToString[types[i]]+" "+strings.Join(got, ","))
 		}
 		if !slices.Equal(got, want) {
-			out.state = differs
+			out.state = dns.Differs
 			// A request sets one address. It does not take any away.
 			out.foreign = out.foreign || len(want) == 0 || len(got) > 1
 		}
