@@ -295,6 +295,9 @@ func (s *Server) Kill() {
 	s.cmd = nil
 }
 
+// PID is that of the server's process.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
+
 // Restart starts the server again on what is on its disk; Kill comes first if
 // it runs.
 func (s *Server) Restart() {

@@ -308,6 +308,7 @@ func TestRealSecondaries(t *testing.T) {
 
 // A secondary that is silent is told again and again; nothing waits for it.
 func TestSilentSecondary(t *testing.T) {
+	t.Parallel()
 	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ type transfer struct {
 
 // maxTransferMessage bounds the messages of a transfer: between two of them
 // queries get their turn.
-const maxTransferMessage = 16 << 10
+const maxTransferMessage = 4 << 10
 
 // transferFor answers AXFR and IXFR (RFC 5936, RFC 1995), and decides who gets
 // any.

@@ -2,10 +2,12 @@ package authority
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,14 +16,117 @@ import (
 // answered FORMERR or not at all.
 const maxQuery = 4096
 
-// serveUDP answers queries one after the other. Several run on one socket:
-// the kernel hands each packet to one of them.
+// maxPackets is how many queries are taken from the socket at a time: under
+// load most of the cost of one is in the calls to the kernel.
+const maxPackets = 32
+
+// packets are queries that came together, and their answers.
+type packets struct {
+	wildcard bool
+	in, out  [maxPackets][]byte
+	from     [maxPackets]unix.RawSockaddrInet6 // has room for either family
+	info     [maxPackets][]byte
+	iov      [maxPackets]unix.Iovec
+	msgs     [maxPackets]message
+	n        int // of those that are to be sent, once they are answered
+
+	// What the calls below came to; the functions are made once.
+	errno      unix.Errno
+	sent       int
+	read, send func(fd uintptr) bool
+}
+
+// message is struct mmsghdr (recvmmsg(2)).
+type message struct {
+	unix.Msghdr
+	length uint32
+}
+
+func newPackets(wildcard bool) *packets {
+	p := &packets{wildcard: wildcard}
+	queries, answers, infos := make([]byte, maxPackets*maxQuery), make([]byte, maxPackets*udpSize), make([]byte, maxPackets*oobLen)
+	for i := range maxPackets {
+		p.in[i] = queries[i*maxQuery:][:maxQuery]
+		p.out[i] = answers[i*udpSize:][:0:udpSize]
+		p.info[i] = infos[i*oobLen:][:oobLen]
+	}
+	p.read = func(fd uintptr) bool {
+		var n uintptr
+		for p.errno = unix.EINTR; p.errno == unix.EINTR; { // signals are few
+			n, _, p.errno = unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&p.msgs[0])), maxPackets, unix.MSG_DONTWAIT, 0, 0)
+		}
+		p.n = int(n)
+		return p.errno != unix.EAGAIN
+	}
+	p.send = func(fd uintptr) bool {
+		var n uintptr
+		for p.errno = unix.EINTR; p.errno == unix.EINTR; {
+			n, _, p.errno = unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&p.msgs[p.sent])), uintptr(p.n-p.sent), unix.MSG_DONTWAIT, 0, 0)
+		}
+		if p.errno == 0 {
+			p.sent += int(n)
+		}
+		return p.errno != unix.EAGAIN
+	}
+	return p
+}
+
+// expect makes the messages ready to be received into.
+func (p *packets) expect() {
+	for i := range p.msgs {
+		p.iov[i].Base = &p.in[i][0]
+		p.iov[i].SetLen(maxQuery)
+		h := &p.msgs[i].Msghdr
+		*h = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&p.from[i])), Namelen: unix.SizeofSockaddrInet6, Iov: &p.iov[i]}
+		h.SetIovlen(1)
+		if p.wildcard {
+			h.Control = &p.info[i][0]
+			h.SetControllen(oobLen)
+		}
+	}
+}
+
+// sender is who sent a query.
+func (p *packets) sender(i int) (addr netip.Addr, port uint16) {
+	from := &p.from[i]
+	port = binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&from.Port))[:])
+	if from.Family == unix.AF_INET {
+		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(from)).Addr), port
+	}
+	return netip.AddrFrom16(from.Addr).Unmap(), port
+}
+
+// answer makes the message at i the answer to the query at j.
+func (p *packets) answer(i, j int, out []byte) {
+	asked := &p.msgs[j]
+	p.out[j] = out
+	p.iov[j].Base = &out[0]
+	p.iov[j].SetLen(len(out))
+	h := unix.Msghdr{Name: asked.Name, Namelen: asked.Namelen, Iov: &p.iov[j]}
+	h.SetIovlen(1)
+	if p.wildcard {
+		if info := replyInfo(p.info[j][:asked.Controllen]); len(info) > 0 {
+			h.Control = &info[0]
+			h.SetControllen(len(info))
+		}
+	}
+	p.msgs[i].Msghdr = h
+}
+
+// serveUDP answers queries, as many at a time as have come. Several run on one
+// socket: the kernel hands each packet to one of them.
 func (a *Authority) serveUDP(ctx context.Context, l *Listener) error {
-	in := make([]byte, maxQuery)
-	out := make([]byte, 0, udpSize)
-	oob := make([]byte, oobLen)
+	conn, err := l.udp.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("read dns queries by udp: %w", err)
+	}
+	p := newPackets(l.wildcard)
 	for failures := 0; ; {
-		n, info, from, err := readQuery(l, in, oob)
+		p.expect()
+		err := conn.Read(p.read)
+		if err == nil && p.errno != 0 {
+			err = p.errno
+		}
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -34,32 +139,38 @@ func (a *Authority) serveUDP(ctx context.Context, l *Listener) error {
 			continue
 		}
 		failures = 0
-		if from.Port() == 0 { // nothing to answer to
-			a.stats.dropped.Add(1)
-			continue
-		}
-		out = a.respond(out[:0], in[:n], client{addr: from.Addr().Unmap(), now: &moment{clock: a.cfg.Clock}})
-		if len(out) == 0 {
-			continue
-		}
-		if l.wildcard {
-			_, _, err = l.udp.WriteMsgUDPAddrPort(out, info, from)
-		} else {
-			_, err = l.udp.WriteToUDPAddrPort(out, from)
-		}
-		if err != nil && ctx.Err() == nil {
-			a.stats.udpErrors.Add(1) // the client asks again
+		a.answerAll(p)
+		for p.sent = 0; p.sent < p.n; { // past a message that fails
+			if err := conn.Write(p.send); err != nil {
+				break // closed
+			}
+			if p.errno != 0 {
+				a.stats.udpErrors.Add(1) // the client asks again
+				p.sent++
+			}
 		}
 	}
 }
 
-func readQuery(l *Listener, in, oob []byte) (n int, info []byte, from netip.AddrPort, err error) {
-	if !l.wildcard {
-		n, from, err = l.udp.ReadFromUDPAddrPort(in)
-		return n, nil, from, err
+// answerAll answers the queries that have come. They are looked at by one
+// reading of the clock, taken behind the last of them.
+func (a *Authority) answerAll(p *packets) {
+	now := moment{clock: a.cfg.Clock}
+	answered := 0
+	for i := range p.n {
+		addr, port := p.sender(i)
+		if port == 0 { // nothing to answer to
+			a.stats.dropped.Add(1)
+			continue
+		}
+		out := a.respond(p.out[i][:0], p.in[i][:p.msgs[i].length], client{addr: addr, now: &now})
+		if len(out) == 0 {
+			continue
+		}
+		p.answer(answered, i, out)
+		answered++
 	}
-	n, oobn, _, from, err := l.udp.ReadMsgUDPAddrPort(in, oob)
-	return n, replyInfo(oob[:oobn]), from, err
+	p.n = answered
 }
 
 // oobLen has room for an in_pktinfo and an in6_pktinfo.
