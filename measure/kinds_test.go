@@ -1,9 +1,14 @@
 package measure
 
 import (
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/rto"
 )
 
 // TestKindsSideBySide: a site is lost and its name moved. Who asks anew comes
@@ -62,5 +67,36 @@ func TestKindsSideBySide(t *testing.T) {
 	}
 	if r.StaleFrom == nil || r.StaleFrom.Sub(*r.Fault).Abs() > time.Millisecond || !r.Window.From.Before(*r.Fault) || r.Timeline.Addrs[0] != "" || !strings.HasPrefix(r.Timeline.Addrs[1], "127.0.0.2:") {
 		t.Errorf("tail from %v, window %v, addresses %v", r.StaleFrom, r.Window, r.Timeline.Addrs)
+	}
+}
+
+// TestLiveOfManyUsers: failures start with the first user's and are over with
+// the last one's; what lies between is no change.
+func TestLiveOfManyUsers(t *testing.T) {
+	var l Live
+	var lines []string
+	add := func(at int, user uint16, site draas.SiteID, err error) {
+		e := Event{Client: "ttl", Start: noon, Site: site, Err: err, Sample: rto.Sample{At: time.Duration(at) * time.Millisecond, Done: time.Duration(at+1) * time.Millisecond, User: user}}
+		if err != nil {
+			e.Sample.Class = rto.Refused
+		}
+		if line := l.Add(e); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	refused := errors.New("refused")
+	add(0, 0, "primary", nil)
+	add(10, 1, "primary", nil)
+	add(20, 0, "", refused)
+	add(30, 1, "", refused)
+	add(40, 0, "dr", nil)
+	add(50, 1, "", refused)
+	add(60, 0, "dr", nil)
+	add(70, 1, "dr", nil)
+	add(80, 0, "dr", nil)
+	want := []string{"12:00:00.001 ttl: first good answer from primary", "12:00:00.021 ttl: failures start, refused: refused",
+		"12:00:00.071 ttl: good again for all users from dr, 3 failed since 12:00:00.020"}
+	if !slices.Equal(lines, want) {
+		t.Errorf("%q", lines)
 	}
 }

@@ -23,8 +23,10 @@ type liveClient struct {
 	good         time.Time     // latest arrival of a good answer
 	gap          time.Duration // between the good answers around the last failures
 	failing      bool
-	since        time.Time // scheduled time of the first of the present failures
-	row          int       // failures in a row
+	users        map[uint16]bool // that the latest answer failed of
+	many         bool            // there is more than one
+	since        time.Time       // scheduled time of the first of the present failures
+	row          int             // failures in a row
 }
 
 // Add returns the line that the event makes, or "".
@@ -42,6 +44,7 @@ func (l *Live) Add(e Event) string {
 		l.order = append(l.order, e.Client)
 	}
 	c.sent++
+	c.many = c.many || e.Sample.User > 0
 	change := c.answered
 	if e.Err != nil {
 		c.failed++
@@ -56,6 +59,10 @@ func (l *Live) Add(e Event) string {
 
 func (c *liveClient) broke(e Event) string {
 	c.row++
+	if c.users == nil {
+		c.users = make(map[uint16]bool)
+	}
+	c.users[e.Sample.User] = true
 	if c.failing {
 		return ""
 	}
@@ -70,7 +77,15 @@ func (c *liveClient) answered(e Event) string {
 	if gap > 0 {
 		c.good = e.Arrived()
 	}
+	if !c.failing || e.Start.Add(e.Sample.At).After(c.since) {
+		delete(c.users, e.Sample.User)
+	}
 	switch {
+	case c.failing && len(c.users) > 0: // of some users only: it is not over
+		return ""
+	case c.failing && c.many:
+		c.failing = false
+		return fmt.Sprintf("good again for all users%s, %d failed since %s", by(" from ", c.site, c.epoch), c.row, c.since.UTC().Format(Clock))
 	case c.failing && e.Start.Add(e.Sample.At).After(c.since):
 		c.failing = false
 		if first {
@@ -80,7 +95,7 @@ func (c *liveClient) answered(e Event) string {
 		return fmt.Sprintf("good again%s, %d failed, gap %v", by(" from ", c.site, c.epoch), c.row, gap.Round(time.Millisecond))
 	case first:
 		return "first good answer" + by(" from ", c.site, c.epoch)
-	case moved:
+	case moved && !c.many:
 		return "now answered" + by(" by ", c.site, c.epoch)
 	}
 	return ""

@@ -284,7 +284,7 @@ func (r *run) report(fault *time.Time, end time.Duration) *Report {
 	window := r.window(res, o, end)
 	p.Window = Span{From: r.wall(window.From), To: r.wall(window.To)}
 	for i, k := range r.config.Clients {
-		p.Clients[k].Strip = r.strip(t.Streams[i].Samples, window)
+		p.Clients[k].Strip = r.strip(t.Streams[i].Samples, r.config.Users, window)
 	}
 	p.Outcome = *p.Clients[p.Client]
 	if len(res.Direct) > 0 {
@@ -293,7 +293,7 @@ func (r *run) report(fault *time.Time, end time.Duration) *Report {
 	for i, c := range res.Direct {
 		s := r.streams[len(res.Clients)+i]
 		counts := r.counts(c, s.latency)
-		counts.Strip = r.strip(t.Streams[len(res.Clients)+i].Samples, window)
+		counts.Strip = r.strip(t.Streams[len(res.Clients)+i].Samples, 1, window)
 		p.Sites[s.site] = &counts
 		p.names = append(p.names, s.site)
 	}

@@ -116,7 +116,7 @@ func TestSum(t *testing.T) {
 	if err := s.WriteText(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"7 of 8 runs: 5 recovered, 1 did not, 1 void", "ENDED EARLY: interrupted", "VOID: --inject: exit code 1", "p50            3s, at least 1s, at most not over",
+	for _, want := range []string{"7 of 8 runs: 5 recovered, 1 did not, 1 void", "ENDED EARLY: interrupted", "VOID: --inject: exit code 1", "p50            3s, between 1s and not over",
 		"p90            not from 6 runs, needs 10", "a bound from above needs 299 runs", "lost writes: 3 in 1 runs, RPO at worst 1.00 s; not known of 1 runs", "NOT OVER"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in\n%s", want, text.String())

@@ -54,9 +54,10 @@ func anyOutage(res *rto.Result) bool {
 	return false
 }
 
-// strip draws a stream; a piece is no shorter than the schedule's period.
-func (r *run) strip(samples []rto.Sample, window rto.Span) []Stretch {
-	pieces := min(maxPieces, int(window.Len().Seconds()*r.config.Rate))
+// strip draws a stream; a piece is no shorter than all users need for a turn,
+// so that it shows how many of them failed.
+func (r *run) strip(samples []rto.Sample, users int, window rto.Span) []Stretch {
+	pieces := min(maxPieces, int(window.Len().Seconds()*r.config.Rate/float64(users)))
 	out := []Stretch{}
 	for _, s := range rto.Strip(samples, window, pieces) {
 		out = append(out, Stretch{At: Millis(s.From - window.From), Length: Millis(s.Len()), Site: r.sites[s.Site], Sent: s.Sent, Failed: s.Failed})

@@ -277,9 +277,11 @@ func (q Quantile) InWords(runs int) string {
 	}
 	switch {
 	case q.Lower != nil && q.Upper != nil:
-		text += fmt.Sprintf(", at least %s, at most %s", q.Lower.bound(), q.Upper.bound())
-	case q.Upper == nil && q.Lower != nil:
-		text += fmt.Sprintf(", at least %s; a bound from above needs %d runs", q.Lower.bound(), q.NeedUpper)
+		text += fmt.Sprintf(", between %s and %s", q.Lower.bound(), q.Upper.bound())
+	case q.Lower != nil && q.Lower.Recovered:
+		text += fmt.Sprintf(", more than %s; a bound from above needs %d runs", q.Lower.bound(), q.NeedUpper)
+	case q.Upper == nil:
+		text += fmt.Sprintf("; a bound from above needs %d runs", q.NeedUpper)
 	}
 	return text
 }
@@ -288,6 +290,11 @@ func (q Quantile) InWords(runs int) string {
 func (s *Series) WriteText(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	sum := &s.Summary
+	if len(s.Runs) == 1 { // then there is nothing to sum up
+		if err := s.Runs[0].WriteText(b); err != nil {
+			return err
+		}
+	}
 	for _, r := range s.Runs {
 		fmt.Fprintf(b, "run %d at %s: ", r.Number, r.Started.Format("2006-01-02 "+Clock+"Z07:00"))
 		switch {
@@ -302,7 +309,9 @@ func (s *Series) WriteText(w io.Writer) error {
 			fmt.Fprintf(b, "; %s", r.Writes.InWords())
 		}
 		fmt.Fprintln(b)
-		r.writeParts(b)
+		if len(s.Runs) > 1 {
+			r.writeParts(b)
+		}
 		if d := r.Daemon; d != nil && d.Problem != "" {
 			fmt.Fprintf(b, "    draasd: %s\n", d.Problem)
 		}
@@ -321,6 +330,9 @@ func (s *Series) WriteText(w io.Writer) error {
 	}
 	for _, k := range s.order() {
 		c := sum.Clients[k]
+		if len(c.Downtimes) < 2 {
+			continue
+		}
 		fmt.Fprintf(b, "downtime of client %s (bounds hold with 95 %% each)\n", k)
 		for _, q := range c.Quantiles {
 			fmt.Fprintf(b, "  p%-13g %s\n", q.Percent, q.InWords(len(c.Downtimes)))
