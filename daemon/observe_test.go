@@ -151,7 +151,7 @@ func TestBrakeHoldsAName(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.everywhere(func(text string) string {
-		return strings.Replace(text, "provider = \"embedded\"\n", "provider = \"embedded\"\nmoves_per_hour = 1\n", 1)
+		return strings.Replace(text, "moves_per_hour = 100000 ", "moves_per_hour = 1 ", 1)
 	})
 	l.startAll()
 	l.activate()
