@@ -54,7 +54,7 @@ func (e *Effect) Done(ctx context.Context, op runbook.Op) (runbook.Answer, strin
 		case s.heard == 0 || e.elsewhere(op, target) != "":
 		case s.differ == 0:
 			pause = left
-		case e.ledger.confirmed(orderOf(name, target, op)):
+		case e.account.confirmed(orderOf(name, target, op)):
 			pause = min(poll, time.Until(end))
 			poll = min(2*poll, lastPoll)
 		}
@@ -76,7 +76,7 @@ func (e *Effect) verdict(op runbook.Op, target dns.Target, looks []look) (runboo
 	case s.heard == 0:
 		return runbook.Unknown, evidence, fmt.Errorf("%w: %s", ErrLookup, evidence)
 	case s.differ > 0:
-		if hindrance := e.ledger.hindrance(hostOf(e.names[op.Service].Name), e.cfg.Now()); hindrance != "" {
+		if hindrance := e.account.hindrance(hostOf(e.names[op.Service].Name), e.cfg.Now()); hindrance != "" {
 			evidence += "; " + hindrance
 		}
 		return runbook.No, evidence, nil

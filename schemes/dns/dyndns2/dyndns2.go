@@ -5,7 +5,7 @@
 // compares nothing, so requests go through dns.Gate, and whether a name is
 // moved is read from the authorities that users are sent to. It also blocks
 // clients that do not heed its return codes: what may be sent again, and when,
-// is the ledger's.
+// is the Account's.
 package dyndns2
 
 import (
@@ -59,6 +59,9 @@ type Config struct {
 	// Gate is the account's, and outlives the effect when the configuration
 	// is loaded anew.
 	Gate *dns.Gate
+	// Account is the same's, and outlives the effect likewise. New lifts its
+	// stops. Default a new one.
+	Account *Account
 	// Timeout bounds a query, each tried by UDP and then TCP. Default
 	// DefaultTimeout.
 	Timeout time.Duration
@@ -74,7 +77,7 @@ type Effect struct {
 	cfg      Config
 	names    dns.Book
 	client   *client
-	ledger   *ledger
+	account  *Account
 	released dns.Releases
 
 	mu sync.Mutex
@@ -96,7 +99,10 @@ func New(cfg Config) (*Effect, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	e := &Effect{cfg: cfg, ledger: newLedger(cfg.Lag), brought: make(map[draas.ServiceID]dns.Decision)}
+	if cfg.Account == nil {
+		cfg.Account = NewAccount()
+	}
+	e := &Effect{cfg: cfg, account: cfg.Account, brought: make(map[draas.ServiceID]dns.Decision)}
 	var errs []error
 	if cfg.Gate == nil || cfg.Timeout < 0 || cfg.Lag < 0 {
 		errs = append(errs, errors.New("want a gate, and no negative time"))
@@ -130,6 +136,7 @@ func New(cfg Config) (*Effect, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("dyndns2 effect: %w", err)
 	}
+	e.account.reopen()
 	return e, nil
 }
 

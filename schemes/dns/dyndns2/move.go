@@ -29,7 +29,7 @@ func orderOf(n dns.Name, t dns.Target, op runbook.Op) order {
 }
 
 // run reads what the authorities answer, and makes a request if it is
-// something else and the ledger lets it.
+// something else and the account lets it.
 func (m move) run(ctx context.Context, pass *dns.Pass) error {
 	looks := m.askAll(ctx, m.name, m.target)
 	switch s := sum(looks); {
@@ -44,7 +44,7 @@ func (m move) run(ctx context.Context, pass *dns.Pass) error {
 	if err != nil {
 		return err
 	}
-	told, err := m.ledger.may(m.order(), login.state, m.cfg.Now())
+	told, err := m.account.may(m.order(), login.state, m.cfg.Lag, m.cfg.Now())
 	if told || err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (m move) run(ctx context.Context, pass *dns.Pass) error {
 		switch {
 		case errors.Is(err, ErrRedirected):
 			// Nobody carried it out; each try takes the password there.
-			return true, m.ledger.refuse(m.order(), err, login.state)
+			return true, m.account.refuse(m.order(), err, login.state)
 		case err != nil && !sent:
 			return true, fmt.Errorf("ask the service: %w: %w", ErrUnsent, err)
 		case err != nil:
@@ -71,28 +71,28 @@ func (m move) heed(r reply, login Credentials) (answered bool, err error) {
 	known := badAnswer == nil && (advice[a.code] != "" || a.code == codeFatal || a.code == codeDNSError)
 	switch {
 	case known: // with whatever status: No-IP says badauth with 401
-		return true, m.ledger.failure(o, a.code, login.state, now)
+		return true, m.account.failure(o, a.code, login.state, now)
 	case r.status >= http.StatusInternalServerError:
 		return false, fmt.Errorf("HTTP status %d: %w", r.status, ErrUnanswered)
 	case r.status == http.StatusTooManyRequests:
-		return true, fmt.Errorf("HTTP status %d: %w", r.status, m.ledger.failure(o, codeFatal, login.state, now))
+		return true, fmt.Errorf("HTTP status %d: %w", r.status, m.account.failure(o, codeFatal, login.state, now))
 	case r.status == http.StatusUnauthorized || r.status == http.StatusForbidden:
-		return true, fmt.Errorf("HTTP status %d: %w", r.status, m.ledger.failure(o, codeBadAuth, login.state, now))
+		return true, fmt.Errorf("HTTP status %d: %w", r.status, m.account.failure(o, codeBadAuth, login.state, now))
 	case r.status != http.StatusOK:
-		return true, m.ledger.refuse(o, fmt.Errorf("HTTP status %d", r.status), login.state)
+		return true, m.account.refuse(o, fmt.Errorf("HTTP status %d", r.status), login.state)
 	case badAnswer != nil:
-		return true, m.ledger.refuse(o, fmt.Errorf("the answer is %w", badAnswer), login.state)
+		return true, m.account.refuse(o, fmt.Errorf("the answer is %w", badAnswer), login.state)
 	case a.code != codeGood && a.code != codeNoChange:
 		if login.in(a.code) {
-			return true, m.ledger.refuse(o, errors.New("the answer is no return code"), login.state)
+			return true, m.account.refuse(o, errors.New("the answer is no return code"), login.state)
 		}
-		return true, m.ledger.failure(o, a.code, login.state, now)
+		return true, m.account.failure(o, a.code, login.state, now)
 	}
 	if other, ok := a.other(addresses(m.target)); ok {
 		if other.IsLoopback() { // Dyn's way to say that it has ignored the request
-			return true, m.ledger.failure(o, codeBadAgent, login.state, now)
+			return true, m.account.failure(o, codeBadAgent, login.state, now)
 		}
-		return true, m.ledger.refuse(o, fmt.Errorf("the service says that the name leads to %s, and %s was asked for: see its settings of the host", other, o.values), login.state)
+		return true, m.account.refuse(o, fmt.Errorf("the service says that the name leads to %s, and %s was asked for: see its settings of the host", other, o.values), login.state)
 	}
-	return true, m.ledger.success(o, a.code, login.state, now)
+	return true, m.account.success(o, a.code, login.state, now)
 }

@@ -402,3 +402,44 @@ func TestOneEpochOneSite(t *testing.T) {
 	}
 	expect(t, b.Effect, op(2, 1), runbook.Yes)
 }
+
+// A reload lifts what an operator has to act on, and nothing else.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	account := NewAccount()
+	reload := func() *Effect { return b.executor(func(c *Config) { c.Account = account }) }
+	sent := func(e *Effect, code string, want error) (requests int) {
+		t.Helper()
+		b.front.set(func() {
+			b.answer = func(w http.ResponseWriter, r *http.Request) bool { requests++; return say(200, code)(w, r) }
+		})
+		if err := do(t, e, op(2, 1)); !errors.Is(err, want) {
+			t.Errorf("%s: Do: %v", code, err)
+		}
+		return requests
+	}
+	if n := sent(reload(), "badauth", ErrStopped); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+	if n := sent(reload(), "911", ErrResting); n != 1 {
+		t.Errorf("after a reload that lifts a stop: %d requests", n)
+	}
+	if n := sent(reload(), "911", ErrResting); n != 0 {
+		t.Errorf("after a reload in the half hour: %d requests", n)
+	}
+	b.clock.advance(restTime)
+	if n := sent(reload(), "nochg 203.0.113.20,2001:db8::20", nil); n != 1 {
+		t.Errorf("after the half hour: %d requests", n)
+	}
+	b.clock.advance(time.Hour)
+	if n := sent(reload(), "good", ErrBehind); n != 0 {
+		t.Errorf("nochg repeated after a reload: %d requests", n)
+	}
+	refused := b.config()
+	refused.Account, refused.Contact = account, ""
+	account.stops[""] = stop{why: ErrForeign}
+	if _, err := New(refused); err == nil || len(account.stops) != 1 {
+		t.Errorf("a configuration that is refused lifts a stop: %v", err)
+	}
+}
