@@ -202,6 +202,11 @@ func (d *decoder) users(c *Config, s *Service) {
 			break
 		}
 	}
+	for _, id := range s.DNS.Zones() {
+		if c.DNS[id].Provider == ProviderCloudflare && s.DNS.TTL < cloudflareTTL && d.clean(at+".ttl") {
+			d.report(at+".ttl", fmt.Sprintf("cloudflare takes no TTL of %s", short(s.DNS.TTL)), fmt.Sprintf("write at least %s; 60s where the zone is not an Enterprise one", short(cloudflareTTL)))
+		}
+	}
 	if s.DNS.Name == "" || z.Name == "" {
 		return
 	}

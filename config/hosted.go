@@ -29,6 +29,9 @@ type Hosted struct {
 	Late time.Duration
 }
 
+// cloudflareTTL is the shortest that Cloudflare takes.
+const cloudflareTTL = 30 * time.Second
+
 // hostedProviders are the DNS services.
 func hostedProviders() []string {
 	return []string{ProviderDynDNS2, ProviderDesignate, ProviderRoute53, ProviderCloudflare}

@@ -14,6 +14,7 @@ import (
 	"github.com/draasd/draas/config"
 	"github.com/draasd/draas/runbook"
 	"github.com/draasd/draas/schemes/dns"
+	"github.com/draasd/draas/schemes/dns/cloudflare"
 	"github.com/draasd/draas/schemes/dns/dyndns2"
 	"github.com/draasd/draas/schemes/dns/rfc2136"
 	"github.com/draasd/draas/schemes/dns/route53"
@@ -102,6 +103,14 @@ func provider(w *wiring, z config.Zone, names []dns.Name, m means) (runbook.Effe
 	if z.Provider == config.ProviderRoute53 {
 		return route53.New(route53.Config{Zone: z.Name, ZoneID: z.Hosted.ZoneID, Names: names, CredentialsFile: z.Hosted.Credentials,
 			Region: z.Hosted.Region, Endpoint: z.Hosted.Endpoint, CA: z.Hosted.CA, Authorities: authorities(z), Lag: z.Hosted.Lag})
+	}
+	if z.Provider == config.ProviderCloudflare {
+		gate, err := m.acts.gate(w.cfg, z, m.now)
+		if err != nil {
+			return nil, err
+		}
+		return cloudflare.New(cloudflare.Config{Zone: z.Name, ZoneID: z.Hosted.ZoneID, Names: names, CredentialsFile: z.Hosted.Credentials,
+			Endpoint: z.Hosted.Endpoint, CA: z.Hosted.CA, Authorities: authorities(z), Gate: gate, Lag: z.Hosted.Lag})
 	}
 	conf := dns.EmbeddedConfig{Names: names, Applied: m.applied}
 	for _, member := range w.cfg.Members {
