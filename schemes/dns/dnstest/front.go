@@ -43,19 +43,19 @@ type Fate int
 
 // The fates.
 const (
-	Pass       Fate = iota
-	Lose            // the connection ends; nothing comes through
-	LoseAnswer      // it is carried out; the connection ends
-	Withhold        // it is carried out; the client hears nothing
-	Hold            // it is kept until Deliver; the client hears nothing
-	Keep            // it is carried out, and kept as with Hold
-	Refuse          // by the service's own kind of refusal
-	Throttle        // by the service's own kind of throttling
-	Throttle1s      // and with Retry-After: 1
-	Throttle30s     // and with Retry-After: 30
-	Down            // 503 by something in between
-	Garble          // an answer that ends in the middle
-	Redirect        // to elsewhere
+	Pass        Fate = iota
+	Lose             // the connection ends; nothing comes through
+	LoseAnswer       // it is carried out; the connection ends
+	Withhold         // it is carried out; the client hears nothing
+	Hold             // it is kept until Deliver; the client hears nothing
+	Keep             // it is carried out, and kept as with Hold
+	Refuse           // by the service's own kind of refusal
+	Throttle         // by the service's own kind of throttling
+	Throttle1s       // and with Retry-After: 1
+	Throttle30s      // and with Retry-After: 30
+	Down             // 503 by something in between
+	Garble           // an answer that ends in the middle
+	Redirect         // to elsewhere
 )
 
 // Rule tells the fate of a request; write is whether it changes something.
@@ -154,11 +154,27 @@ func First(n int, rule Rule) Rule {
 	}
 }
 
-// Inject is a fault of effecttest's.
-func (f *Front) Inject(fault effecttest.Fault) (heal func()) {
+// Last gives the last of so many changes a fate.
+func Last(changes int, fate Fate) Rule {
+	var mu sync.Mutex
+	return func(_ *http.Request, write bool) Fate {
+		mu.Lock()
+		defer mu.Unlock()
+		if !write {
+			return Pass
+		}
+		if changes--; changes > 0 {
+			return Pass
+		}
+		return fate
+	}
+}
+
+// Inject is a fault of effecttest's. A move takes so many changes.
+func (f *Front) Inject(fault effecttest.Fault, changes int) (heal func()) {
 	f.SetRule(map[effecttest.Fault]Rule{
 		effecttest.LoseRequest: All(Lose),
-		effecttest.LoseAnswer:  Writes(Withhold),
+		effecttest.LoseAnswer:  Last(changes, Withhold),
 		effecttest.ApplyLate:   Writes(Hold),
 		effecttest.Refuse:      Writes(Refuse),
 		effecttest.Blind:       Reads(Lose),

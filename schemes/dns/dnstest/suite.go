@@ -79,8 +79,13 @@ type Service struct {
 	CompareAndSet runbook.CompareAndSet
 	// SwapsCNAME tells that a CNAME can replace addresses.
 	SwapsCNAME bool
+	// Requests is how many a first move takes. Default 1.
+	Requests int
 	// Fake makes a fresh fake, which publishes to the authorities.
 	Fake func(testing.TB, *DNS) Fake
+	// File is the text of a credentials file with the fake's credentials, where
+	// that depends on the way there; nil: it is them.
+	File func(front *Front, credentials string) string
 	// Effect makes an executor's effect, or fails the test.
 	Effect func(testing.TB, Executor) *dns.Hosted
 }
@@ -88,18 +93,17 @@ type Service struct {
 // rig is a fake with its authorities, and the ways there.
 type rig struct {
 	Service
-	t    testing.TB
-	dns  *DNS
-	fake Fake
-	file string // with the fake's credentials
+	t     testing.TB
+	dns   *DNS
+	fake  Fake
+	file  string // the last executor's credentials
+	front *Front // and its way
 }
 
 func (s Service) rig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{Service: s, t: t, dns: StartDNS(t, Zone, 2)}
 	r.fake = s.Fake(t, r.dns)
-	r.file = filepath.Join(t.TempDir(), "credentials")
-	r.writeCredentials()
 	return r
 }
 
@@ -114,6 +118,9 @@ func (s Service) Rig(t testing.TB, changes ...func(*Executor)) (Fake, *DNS, *Fro
 func (r *rig) writeCredentials() {
 	r.t.Helper()
 	text, _ := r.fake.Credentials()
+	if r.File != nil {
+		text = r.File(r.front, text)
+	}
 	if err := os.WriteFile(r.file+".new", []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
@@ -125,7 +132,10 @@ func (r *rig) writeCredentials() {
 // executor is a daemon's effect behind a front of its own.
 func (r *rig) executor(changes ...func(*Executor)) (*Front, *dns.Hosted) {
 	r.t.Helper()
-	x := Executor{Front: StartFront(r.t, r.fake), Credentials: r.file, Names: Names(), Authorities: r.dns.Servers,
+	r.front = StartFront(r.t, r.fake)
+	r.file = filepath.Join(r.t.TempDir(), "credentials")
+	r.writeCredentials()
+	x := Executor{Front: r.front, Credentials: r.file, Names: Names(), Authorities: r.dns.Servers,
 		Request: 10 * time.Second, Lag: 5 * time.Second}
 	if r.CompareAndSet == runbook.None {
 		x.Gate = OpenGate(r.t)
@@ -206,7 +216,8 @@ func (s Service) harness(t testing.TB) effecttest.Harness {
 	front, first := r.executor()
 	_, second := r.executor()
 	return effecttest.Harness{Effect: first, Second: second, Op: effecttest.SampleOp,
-		Snapshot: r.fake.Dump, Inject: front.Inject, Patience: 20 * time.Second, Short: 1500 * time.Millisecond,
+		Snapshot: r.fake.Dump,
+		Inject:   func(f effecttest.Fault) func() { return front.Inject(f, max(s.Requests, 1)) }, Patience: 20 * time.Second, Short: 1500 * time.Millisecond,
 		Faults: []effecttest.Fault{effecttest.LoseRequest, effecttest.LoseAnswer, effecttest.ApplyLate, effecttest.Refuse, effecttest.Blind},
 	}
 }
