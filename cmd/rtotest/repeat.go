@@ -20,9 +20,11 @@ var errUnsteady = errors.New("users are not served")
 // early says why; the error is of a configuration that is wrong.
 func (p *program) repeat(ctx context.Context) (*measure.Series, error) {
 	s := &measure.Series{Wanted: p.series.runs, Tool: p.tool()}
+	var home *place // where the first disaster met the users: each has to
 	for n := 1; n <= p.series.runs && s.Problem == ""; n++ {
 		p.tell("run %d of %d: waiting until users are served", n, p.series.runs)
-		switch err := p.steady(ctx); {
+		served, err := p.steady(ctx, home)
+		switch {
 		case errors.Is(err, errUnsteady):
 			s.Problem = fmt.Sprintf("before run %d: %v", n, err)
 			p.tell("%s", s.Problem)
@@ -33,6 +35,7 @@ func (p *program) repeat(ctx context.Context) (*measure.Series, error) {
 			s.Problem = "interrupted"
 			continue
 		}
+		home = &served
 		r, err := p.disaster(ctx, n)
 		if err != nil {
 			return nil, err
@@ -59,14 +62,15 @@ func (p *program) tell(format string, a ...any) {
 	p.shown.line(time.Now().UTC().Format(measure.Clock) + " " + fmt.Sprintf(format, a...))
 }
 
-// steady waits until the clients have been served for the time to settle. They
-// ask slowly: this is not measured.
-func (p *program) steady(ctx context.Context) error {
+// steady waits until the clients have been served for the time to settle, at
+// home if there is one, and says where. They ask slowly: this is not measured.
+func (p *program) steady(ctx context.Context, home *place) (place, error) {
 	running, end := context.WithCancel(ctx)
 	defer end()
 	c := p.config
-	c.Sites, c.Write, c.Duration, c.Rate, c.Users = nil, nil, 0, min(c.Rate, 20), 1
+	c.Write, c.Duration, c.Rate, c.Users = nil, 0, min(c.Rate, 20), 1
 	t := newTracker(c.Clients, c.Settle)
+	t.home = home
 	c.Observe = t.see
 	served := false
 	var waiting sync.WaitGroup
@@ -77,10 +81,14 @@ func (p *program) steady(ctx context.Context) error {
 	r, err := measure.Run(running, c)
 	end()
 	waiting.Wait()
-	if err != nil || served || ctx.Err() != nil {
-		return err
+	at := t.place(c.Clients[0])
+	switch {
+	case err != nil || served || ctx.Err() != nil:
+		return at, err
+	case home != nil && r.Failed < r.Sent && !home.same(at):
+		return at, fmt.Errorf("%w at %s, as they were before, but at %s, after %v: --restore did not bring them back", errUnsteady, home, at, p.config.Duration)
 	}
-	return fmt.Errorf("%w: %d of %d requests of client %s failed within %v", errUnsteady, r.Failed, r.Sent, r.Client, p.config.Duration)
+	return at, fmt.Errorf("%w: %d of %d requests of client %s failed within %v", errUnsteady, r.Failed, r.Sent, r.Client, p.config.Duration)
 }
 
 // disaster makes the disaster once, measures until it is over or the time is,

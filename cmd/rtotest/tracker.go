@@ -12,6 +12,7 @@ import (
 // and when a disaster is over for them.
 type tracker struct {
 	settle time.Duration
+	home   *place // where users have to be served to be steady; nil: anywhere
 
 	mu      sync.Mutex
 	clients map[string]*tracked
@@ -19,11 +20,31 @@ type tracker struct {
 	changed chan struct{} // closed and made anew at every event
 }
 
+// place is where users were served.
+type place struct {
+	site draas.SiteID // empty when answers do not tell
+	addr string
+}
+
+func (p place) String() string {
+	if p.site != "" {
+		return string(p.site)
+	}
+	return p.addr
+}
+
+// same compares sites where both are known, and else addresses.
+func (p place) same(o place) bool {
+	if p.site != "" && o.site != "" {
+		return p.site == o.site
+	}
+	return p.addr == o.addr
+}
+
 // tracked is one kind of client.
 type tracked struct {
 	waits   bool // the run's end waits for it
-	site    draas.SiteID
-	addr    string
+	at      place
 	since   time.Time // scheduled time of the first good answer of the row
 	first   time.Time // and its arrival
 	latest  time.Time // arrival of the latest good answer of the row
@@ -63,17 +84,14 @@ func (t *tracker) see(e measure.Event) {
 			c.good = false
 		}
 		c.touched = c.touched || struck
-	case !c.good || e.Site != c.site:
-		moved := c.site != e.Site || c.addr != e.Addr
-		if struck && !c.first.IsZero() && moved {
-			c.touched = true
-		}
-		c.good, c.site, c.addr = true, e.Site, e.Addr
+	case !c.good || e.Site != c.at.site:
+		now := place{site: e.Site, addr: e.Addr}
+		c.touched = c.touched || struck && !c.first.IsZero() && now != c.at
+		c.good, c.at = true, now
 		c.since, c.first, c.latest = at, e.Arrived(), e.Arrived()
 	default:
-		if struck && c.addr != e.Addr {
-			c.touched, c.addr = true, e.Addr
-		}
+		c.touched = c.touched || struck && c.at.addr != e.Addr
+		c.at.addr = e.Addr
 		c.latest = e.Arrived()
 	}
 	close(t.changed)
@@ -98,11 +116,20 @@ func (t *tracker) steady() bool {
 		struck := !t.fault.IsZero()
 		switch {
 		case struck && !c.waits:
+		case !struck && t.home != nil && !t.home.same(c.at):
+			return false
 		case struck && !c.touched, !c.good, c.latest.Sub(c.first) < t.settle+margin:
 			return false
 		}
 	}
 	return true
+}
+
+// place is where the kind of client is served.
+func (t *tracker) place(k measure.Kind) place {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.clients[string(k)].at
 }
 
 // felt reports whether any kind of client noticed the fault.
