@@ -168,6 +168,7 @@ func (d *decoder) zone(root map[string]any, name string) Zone {
 		Stale:       get(d, at+".stale", 30*time.Second),
 	}
 	z.Contact = get(d, at+".contact", "hostmaster."+z.Name)
+	z.File = get(d, at+".zone_file", "")
 	z.Copies = d.copies(at)
 	z.SigningKeys = get(d, at+".dnssec_keys", "")
 	if z.SigningKeys != "" {

@@ -33,7 +33,7 @@ func (d *decoder) checkZone(c *Config, z Zone) {
 			"contact": {ProviderEmbedded, ProviderDynDNS2}, "ns": embedded, "ns_address": embedded, "negative_ttl": embedded, "stale": embedded, "record": embedded,
 			"primary": update, "domain": {ProviderRFC2136, ProviderDesignate}, "key_file": own, "secondaries": own, "secondary_lag": own, "tcp": update,
 			"transfer_from": embedded, "revision": embedded, "refresh": embedded, "expire": embedded,
-			"dnssec_keys": embedded, "signatures": embedded,
+			"zone_file": embedded, "dnssec_keys": embedded, "signatures": embedded,
 			"credentials_file": hosted, "authorities": hosted, "lag": hosted, "ca": hosted, "endpoint": hosted, "zone_id": ids,
 			"cloud": {ProviderDesignate}, "region": {ProviderDesignate, ProviderRoute53},
 			"late": {ProviderDynDNS2, ProviderDesignate, ProviderCloudflare},

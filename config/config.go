@@ -114,6 +114,7 @@ type Zone struct {
 	NegativeTTL time.Duration
 	Stale       time.Duration // a member out of touch gives its last answer this long
 	Records     []Record
+	File        string // master file with further records; empty: none
 	Copies      Copies
 	SigningKeys string        // directory of the keys that sign the zone; empty: it is not signed
 	Validity    time.Duration // of signatures
@@ -330,7 +331,7 @@ func (c *Config) At(dir string) *Config {
 	r.DNS = maps.Clone(c.DNS)
 	for id, z := range r.DNS {
 		z.Update.KeyFile, z.Copies.KeyFile = abs(z.Update.KeyFile), abs(z.Copies.KeyFile)
-		z.SigningKeys = abs(z.SigningKeys)
+		z.SigningKeys, z.File = abs(z.SigningKeys), abs(z.File)
 		z.Hosted.Credentials, z.Hosted.CA = abs(z.Hosted.Credentials), abs(z.Hosted.CA)
 		r.DNS[id] = z
 	}

@@ -100,8 +100,8 @@ func TestCopies(t *testing.T) {
 	if notes := c.Notes(); !slices.Contains(notes, note) {
 		t.Errorf("no note %q in\n%s", note, strings.Join(notes, "\n"))
 	}
-	signed := parse(t, strings.Replace(read(t, "testdata/good/whole.toml"), "zone = \"z.example.\"\n", "zone = \"z.example.\"\ndnssec_keys = \"keys\"\n", 1))
-	if z := signed.At("/srv").DNS["z"]; z.SigningKeys != "/srv/keys" || z.Validity != 7*24*time.Hour {
+	signed := parse(t, strings.Replace(read(t, "testdata/good/whole.toml"), "zone = \"z.example.\"\n", "zone = \"z.example.\"\ndnssec_keys = \"keys\"\nzone_file = \"z.zone\"\n", 1))
+	if z := signed.At("/srv").DNS["z"]; z.SigningKeys != "/srv/keys" || z.File != "/srv/z.zone" || z.Validity != 7*24*time.Hour {
 		t.Errorf("keys in %s, valid for %v", z.SigningKeys, z.Validity)
 	}
 	for key, wrong := range map[string]string{

@@ -100,6 +100,7 @@ func schema() []key {
 		{path: "dns.*.revision", kind: kindCount, def: "0", low: 0, high: 65535},
 		dur("dns.*.refresh", "1m with secondaries", time.Second, 24*time.Hour),
 		dur("dns.*.expire", "24h with secondaries", time.Minute, 1000*time.Hour),
+		{path: "dns.*.zone_file", kind: kindFile, def: "-"},
 		{path: "dns.*.dnssec_keys", kind: kindFile, def: "-"},
 		dur("dns.*.signatures", "168h with keys", time.Hour, 90*24*time.Hour),
 		{path: "dns.*.secondaries", kind: kindDials, def: "-"},

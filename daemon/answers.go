@@ -66,6 +66,11 @@ func zonesOf(c *config.Config) ([]authority.Zone, error) {
 		if zone.Secondaries, err = secondariesOf(z); err != nil {
 			return nil, fmt.Errorf("dns.%s: %w", key, err)
 		}
+		if z.File != "" {
+			if zone.Static, err = authority.ReadZoneFile(z.File, z.Name); err != nil {
+				return nil, fmt.Errorf("dns.%s: %w", key, err)
+			}
+		}
 		if z.SigningKeys != "" {
 			keys, err := authority.ReadSigningKeys(z.SigningKeys, z.Name)
 			if err != nil {

@@ -26,8 +26,12 @@ func TestSignedZone(t *testing.T) {
 		t.Fatalf("dnssec-keygen (apt-get install bind9-utils, or make setup): %v: %s", err, out)
 	}
 	base := filepath.Join(keys, strings.TrimSpace(string(out)))
+	zone := filepath.Join(keys, "draas.test.zone")
+	if err := os.WriteFile(zone, []byte("@ 60 MX 10 mail\nmail 60 A 192.0.2.25\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	l.everywhere(func(text string) string {
-		return strings.Replace(text, "provider = \"embedded\"\n", fmt.Sprintf("provider = \"embedded\"\ndnssec_keys = %q\n", keys), 1)
+		return strings.Replace(text, "provider = \"embedded\"\n", fmt.Sprintf("provider = \"embedded\"\nzone_file = %q\ndnssec_keys = %q\n", zone, keys), 1)
 	})
 	report, err := Check(l.file("dr"), true)
 	ds, dsErr := exec.Command("dnssec-dsfromkey", "-2", base+".key").Output()
@@ -40,23 +44,24 @@ func TestSignedZone(t *testing.T) {
 	l.startAll()
 	l.activate()
 	anchor := anchorOf(t, base+".key")
-	validated := func(site, to string) func() bool {
+	validated := func(site, name, rtype, to string) func() bool {
 		host, port, err := net.SplitHostPort(l.dnsAt(site))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return func() bool {
-			got, _ := exec.Command("delv", "@"+host, "-p", port, "-a", anchor, "+root=draas.test", "web.draas.test", "A").CombinedOutput()
+			got, _ := exec.Command("delv", "@"+host, "-p", port, "-a", anchor, "+root=draas.test", name, rtype).CombinedOutput()
 			return strings.Contains(string(got), "; fully validated") && strings.Contains(string(got), to)
 		}
 	}
 	for _, site := range []string{"primary", "dr"} {
-		l.await(site+" is believed", 10*time.Second, validated(site, "127.0.0.2"))
+		l.await(site+" is believed", 10*time.Second, validated(site, "web.draas.test", "A", "127.0.0.2"))
+		l.await(site+" is believed of the zone file", 10*time.Second, validated(site, "draas.test", "MX", "10 mail.draas.test."))
 	}
 	l.request("witness", api.Request{Request: failover.Request{Move: failover.MoveSwitchover}, Site: "dr"})
 	l.awaitPhase(failover.PhaseElsewhere, 20*time.Second)
 	for _, site := range []string{"primary", "dr"} {
-		l.await(site+" is believed after the move", 10*time.Second, validated(site, "127.0.0.3"))
+		l.await(site+" is believed after the move", 10*time.Second, validated(site, "web.draas.test", "A", "127.0.0.3"))
 	}
 	if err := os.Chmod(base+".private", 0o604); err != nil {
 		t.Fatal(err)

@@ -45,6 +45,8 @@ type Zone struct {
 
 	Services []dns.Name
 	Records  []Record
+	// Static are further records, as ReadZoneFile gives them.
+	Static []mdns.RR
 }
 
 // NameServer is one authority of a zone.
@@ -104,6 +106,7 @@ func newZone(c Zone) (*zone, error) {
 			errs = append(errs, fmt.Errorf("record %s %s: %w", r.Name, r.Type, err))
 		}
 	}
+	errs = append(errs, z.addStatic(c.Static)...)
 	for _, n := range c.Services {
 		if err := z.addService(n); err != nil {
 			errs = append(errs, fmt.Errorf("service %s: %w", n.Service, err))
