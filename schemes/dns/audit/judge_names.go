@@ -36,7 +36,7 @@ func health(s state, authoritative bool) *Finding {
 	case s.err != "":
 		return &Finding{Code: CodeSilent, Text: "does not answer: " + s.err, Do: "see that it runs and that UDP and TCP port 53 reach it; users wait for it in vain"}
 	case s.rcode == rcodeName(mdns.RcodeServerFailure):
-		return &Finding{Code: CodeFails, Text: "says SERVFAIL" + s.why, Do: "see its log; resolvers go to the other servers meanwhile"}
+		return &Finding{Code: CodeFails, Text: "says SERVFAIL" + s.why, Do: "see draasd status and its log; resolvers go to the other servers meanwhile"}
 	case s.rcode != rcodeName(mdns.RcodeSuccess) && s.rcode != rcodeName(mdns.RcodeNameError):
 		return &Finding{Code: CodeLame, Text: "says " + s.rcode + s.why, Do: "let it serve the zone, or take it out of the delegation and of failover.toml"}
 	case !authoritative:
