@@ -266,13 +266,18 @@ func (a *Authority) Publish(v View) error {
 		a.logRefusals(t.refusals())
 	}
 	a.decided = decided
+	news := before == nil || len(changed) > 0
 	for id, d := range v.Services {
+		news = news || a.seen[id] != d.Token
 		a.seen[id] = d.Token
 	}
 	if v.InTouch {
+		news = news || a.touch.Load() == nil
 		a.touched(v.At)
 	}
-	a.wake()
+	if news {
+		a.wake()
+	}
 	return nil
 }
 

@@ -110,3 +110,52 @@ func largeZone(services, names int) Zone {
 	}
 	return z
 }
+
+// No decision waits for signatures, however many names there are.
+func BenchmarkPublishSigned(b *testing.B) {
+	z := largeZone(10, 100_000)
+	z.Signing = &Signing{Keys: []SigningKey{signingKey(b, 257)}}
+	f := newPrimary(b, z)
+	for i := range 10 {
+		f.publish(b, 1, "primary", draas.ServiceID(fmt.Sprint("s", i)))
+	}
+	epoch := draas.Epoch(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		epoch++
+		f.publish(b, epoch, "dr", "s1")
+	}
+}
+
+// BenchmarkSign is the cost of the signature of one set, once; BenchmarkSigned
+// that of an answer whose signatures are there.
+func BenchmarkSign(b *testing.B) {
+	k := signingKey(b, 257)
+	keys := &keyset{zone: wire(b, "example.org."), validity: defaultValidity, rest: []*SigningKey{&k}}
+	s, err := newSet([]mdns.RR{addressRecord(header("shop.example.org.", 0, time.Minute), addrs("192.0.2.1")[0])})
+	if err != nil {
+		b.Fatal(err)
+	}
+	owner, now := wire(b, "shop.example.org."), time.Now()
+	for b.Loop() {
+		if _, err := keys.sign(s, owner, now); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkSigned(b *testing.B) {
+	f := newPrimary(b, signedZone(signingKey(b, 257)))
+	f.allAt(b, 1, "primary")
+	for _, name := range []string{"shop.example.org.", "x.y.z.example.org."} {
+		b.Run(name, func(b *testing.B) {
+			query := pack(b, question(name, mdns.TypeA).SetEdns0(1232, true))
+			out := make([]byte, 0, udpSize)
+			c := client{now: &moment{clock: f.clock.Now}}
+			b.ReportAllocs()
+			for b.Loop() {
+				out = f.Authority.respond(out[:0], query, c)
+			}
+		})
+	}
+}

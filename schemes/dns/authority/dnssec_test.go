@@ -203,7 +203,7 @@ func TestSignaturesInTime(t *testing.T) {
 	defer cancel()
 	for range 60 { // renewed in the background, long before the end
 		f.clock.Advance(6 * time.Hour)
-		if err := f.signAhead(ctx, f.table.Load()); err != nil {
+		if err := f.signAhead(ctx, f.table.Load(), true); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"mail.example.org.", "shop.example.org."} {
@@ -229,7 +229,7 @@ func TestSignaturesInTime(t *testing.T) {
 	if r := f.ask(t, question("mail.example.org.", mdns.TypeA)); r.Rcode != mdns.RcodeSuccess {
 		t.Errorf("without DO: %s", brief(r))
 	}
-	if err := f.signAhead(ctx, f.table.Load()); err == nil {
+	if err := f.signAhead(ctx, f.table.Load(), true); err == nil {
 		t.Error("the upkeep does not say so")
 	}
 }
@@ -370,124 +370,3 @@ func TestValidatingResolver(t *testing.T) {
 }
 
 func anchorOf(k SigningKey) string { return strings.Join(strings.Fields(k.public.String()), " ") }
-
-func TestSigningValidation(t *testing.T) {
-	good := signingKey(t, 257)
-	inner := Zone{Name: "inner.example.org.", Servers: []NameServer{{Site: "dr", Host: "ns.elsewhere.net."}}}
-	other := good
-	other.public.Hdr.Name = "example.net."
-	tests := []struct {
-		name  string
-		zones []Zone
-		want  string
-	}{
-		{"no key", []Zone{signedZone()}, "dnssec-keygen"},
-		{"twice", []Zone{signedZone(good, good)}, "two keys have the tag"},
-		{"another zone's", []Zone{signedZone(other)}, "not the zone's"},
-		{"validity", []Zone{func() Zone { z := signedZone(good); z.Signing.Validity = time.Minute; return z }()}, "valid for 1m0s"},
-		{"secondaries", []Zone{func() Zone {
-			z := copied(Secondary{Key: Key{Name: "k.", Algorithm: "hmac-sha256", Secret: "c2VjcmV0c2VjcmV0c2VjcmV0"}})
-			z.Signing = &Signing{Keys: []SigningKey{good}}
-			return z
-		}()}, "cannot have secondaries"},
-		{"hidden zone", []Zone{signedZone(good), inner}, "without NS records"},
-	}
-	for _, tt := range tests {
-		if err := CheckZones(tt.zones); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
-		}
-	}
-	public, private := newSigningKey(t, 257)
-	public2, private2 := newSigningKey(t, 256)
-	texts := []struct{ name, public, private, want string }{
-		{"another private key", public, private2, "another key's"},
-		{"no private key", public, "", "Private-key-format"},
-		{"cut", public, strings.Split(private, "PrivateKey")[0], "no PrivateKey"},
-		{"two", public + public2, private, "one DNSKEY"},
-		{"none", "", private, "not example.org"},
-		{"no zone file", "(", private, ".key file"},
-		{"other zone", strings.ReplaceAll(public, "example.org.", "example.net."), private, "not example.org"},
-		{"rsa", strings.Replace(public, "257 3 13", "257 3 8", 1), private, "want 13"},
-		{"revoked", strings.Replace(public, "257 3 13", "385 3 13", 1), private, "revoked"},
-		{"time", public, private + "Activate: soon\n", "activate is no time"},
-	}
-	for _, tt := range texts {
-		if _, err := ParseSigningKey("example.org.", tt.public, tt.private); err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
-		}
-	}
-	dir := t.TempDir()
-	reads := func(want string) {
-		t.Helper()
-		if _, err := ReadSigningKeys(dir, "example.org."); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %q", err, want)
-		}
-	}
-	reads("dnssec-keygen -a ECDSAP256SHA256")
-	write := func(name, text string, mode os.FileMode) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("Kexample.org.+013+00001.key", public, 0o644)
-	reads("no such file")
-	write("Kexample.org.+013+00001.private", private, 0o644)
-	reads("chmod o=")
-	if err := os.Chmod(filepath.Join(dir, "Kexample.org.+013+00001.private"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	reads("")
-	if text := fmt.Sprintf("%v %+v %#v", good, good, good); !strings.Contains(text, fmt.Sprint("ksk ", good.tag)) || len(text) > 200 {
-		t.Errorf("printed as %s", text)
-	}
-}
-
-// No decision waits for signatures, however many names there are.
-func BenchmarkPublishSigned(b *testing.B) {
-	z := largeZone(10, 100_000)
-	z.Signing = &Signing{Keys: []SigningKey{signingKey(b, 257)}}
-	f := newPrimary(b, z)
-	for i := range 10 {
-		f.publish(b, 1, "primary", draas.ServiceID(fmt.Sprint("s", i)))
-	}
-	epoch := draas.Epoch(1)
-	b.ReportAllocs()
-	for b.Loop() {
-		epoch++
-		f.publish(b, epoch, "dr", "s1")
-	}
-}
-
-// BenchmarkSign is the cost of the signature of one set, once; BenchmarkSigned
-// that of an answer whose signatures are there.
-func BenchmarkSign(b *testing.B) {
-	k := signingKey(b, 257)
-	keys := &keyset{zone: wire(b, "example.org."), validity: defaultValidity, rest: []*SigningKey{&k}}
-	s, err := newSet([]mdns.RR{addressRecord(header("shop.example.org.", 0, time.Minute), addrs("192.0.2.1")[0])})
-	if err != nil {
-		b.Fatal(err)
-	}
-	owner, now := wire(b, "shop.example.org."), time.Now()
-	for b.Loop() {
-		if _, err := keys.sign(s, owner, now); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkSigned(b *testing.B) {
-	f := newPrimary(b, signedZone(signingKey(b, 257)))
-	f.allAt(b, 1, "primary")
-	for _, name := range []string{"shop.example.org.", "x.y.z.example.org."} {
-		b.Run(name, func(b *testing.B) {
-			query := pack(b, question(name, mdns.TypeA).SetEdns0(1232, true))
-			out := make([]byte, 0, udpSize)
-			c := client{now: &moment{clock: f.clock.Now}}
-			b.ReportAllocs()
-			for b.Loop() {
-				out = f.Authority.respond(out[:0], query, c)
-			}
-		})
-	}
-}

@@ -268,7 +268,7 @@ func (k *teller) exchange(ctx context.Context, opcode int, serial uint32) (uint3
 	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
 	defer cancel()
 	var dialer net.Dialer
-	if k.source.IsValid() {
+	if k.source.IsValid() && k.source.Is4() == k.address.Addr().Is4() {
 		dialer.LocalAddr = &net.UDPAddr{IP: k.source.AsSlice()}
 	}
 	c, err := dialer.DialContext(ctx, "udp", k.address.String())

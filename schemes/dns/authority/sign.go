@@ -116,25 +116,31 @@ func (s *set) canonical() [][]byte {
 // keepSigned makes the signatures of what changed before they are asked for, and
 // renews those that were, until the context ends.
 func (a *Authority) keepSigned(ctx context.Context) {
-	for {
+	renewal := time.NewTicker(time.Minute)
+	defer renewal.Stop()
+	var last *table
+	for tick := true; ; {
 		a.mu.Lock()
 		changed := a.changed
-		err := a.rekey(wall(a.cfg.Clock()))
+		var err error
+		if tick || a.table.Load() != last {
+			err = a.rekey(wall(a.cfg.Clock()))
+		}
+		t := a.table.Load()
 		a.mu.Unlock()
-		if err == nil {
-			err = a.signAhead(ctx, a.table.Load())
+		if err == nil && t != nil && (tick || t != last) {
+			err = a.signAhead(ctx, t, tick)
 		}
 		if err != nil {
 			a.log.Error("dns zone cannot be signed: who asks for signatures gets SERVFAIL", "err", err)
 		}
-		t := time.NewTimer(time.Minute)
+		last = t
 		select {
 		case <-changed:
-		case <-t.C:
+			tick = false
+		case <-renewal.C:
+			tick = true
 		case <-ctx.Done():
-		}
-		t.Stop()
-		if ctx.Err() != nil {
 			return
 		}
 	}
@@ -172,48 +178,68 @@ func (a *Authority) rekey(now time.Time) error {
 	return nil
 }
 
-// signAhead signs what decisions change and the zone's own sets, and renews the
-// rest where it was asked for.
-func (a *Authority) signAhead(ctx context.Context, t *table) error {
-	if t == nil {
-		return nil
-	}
+// signAhead signs what decisions change and the zone's own sets, and renews all
+// else that was asked for if it is told to look there.
+func (a *Authority) signAhead(ctx context.Context, t *table, all bool) error {
 	var errs []error
 	for i, z := range t.layout.zones {
-		keys := t.zones[i].keys
-		if keys == nil {
+		if t.zones[i].keys == nil {
 			continue
 		}
-		sign := func(s *set, owner string, always bool) {
-			if ctx.Err() != nil || !always && s.signed.Load() == nil {
-				return
-			}
-			had := s.signed.Load()
-			if made, err := keys.signed(s, owner, wall(a.cfg.Clock())); err != nil {
-				errs = append(errs, fmt.Errorf("zone %s: %w", z.zone.name, err))
-			} else if made != had {
-				runtime.Gosched() // queries first
-			}
+		p := presigner{ctx: ctx, a: a, keys: t.zones[i].keys}
+		for _, s := range append(slices.Clone(p.keys.sets), t.zones[i].soa) {
+			p.sign(s, z.name)
 		}
-		for _, s := range append(slices.Clone(keys.sets), t.zones[i].soa) {
-			sign(s, z.name, true)
-		}
-		for _, n := range z.order {
-			if n.moving >= 0 {
-				for _, s := range t.data[n.moving].sets {
-					sign(s, n.name, true)
+		for _, name := range z.zone.services {
+			for _, e := range t.services[name.Service] {
+				for _, n := range []*node{e.node, e.epoch} {
+					for _, s := range append(slices.Clone(t.data[n.moving].sets), n.nsec) {
+						if n.zone == i {
+							p.sign(s, n.name)
+						}
+					}
 				}
 			}
-			for _, s := range n.sets {
-				sign(s, n.name, false)
-			}
-			if n.nsec != nil {
-				sign(n.nsec, n.name, n.moving >= 0)
-			}
-			if len(errs) > 0 {
-				break // all others fail alike
-			}
+		}
+		if all {
+			p.renew(z)
+		}
+		if p.err != nil {
+			errs = append(errs, fmt.Errorf("zone %s: %w", z.zone.name, p.err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// presigner makes signatures before they are asked for, until one fails.
+type presigner struct {
+	ctx  context.Context
+	a    *Authority
+	keys *keyset
+	err  error
+}
+
+func (p *presigner) sign(s *set, owner string) {
+	if p.err != nil || p.ctx.Err() != nil {
+		return
+	}
+	had := s.signed.Load()
+	made, err := p.keys.signed(s, owner, wall(p.a.cfg.Clock()))
+	if p.err = err; made != had {
+		runtime.Gosched() // queries first
+	}
+}
+
+// renew signs what was signed before.
+func (p *presigner) renew(z *zoneLayout) {
+	for _, n := range z.order {
+		for _, s := range n.sets {
+			if s.signed.Load() != nil {
+				p.sign(s, n.name)
+			}
+		}
+		if n.nsec != nil && n.nsec.signed.Load() != nil {
+			p.sign(n.nsec, n.name)
+		}
+	}
 }
