@@ -15,6 +15,7 @@ import (
 	"github.com/draasd/draas/runbook"
 	"github.com/draasd/draas/schemes/dns"
 	"github.com/draasd/draas/schemes/dns/cloudflare"
+	"github.com/draasd/draas/schemes/dns/designate"
 	"github.com/draasd/draas/schemes/dns/dyndns2"
 	"github.com/draasd/draas/schemes/dns/rfc2136"
 	"github.com/draasd/draas/schemes/dns/route53"
@@ -91,27 +92,32 @@ func provider(w *wiring, z config.Zone, names []dns.Name, m means) (runbook.Effe
 	switch z.Provider {
 	case config.ProviderRFC2136:
 		return rfc2136.New(updateOf(z, names))
+	case config.ProviderEmbedded:
+		return dns.NewEmbedded(embeddedOf(w, z, names, m))
+	case config.ProviderRoute53:
+		return route53.New(route53.Config{Zone: z.Name, ZoneID: z.Hosted.ZoneID, Names: names, CredentialsFile: z.Hosted.Credentials,
+			Region: z.Hosted.Region, Endpoint: z.Hosted.Endpoint, CA: z.Hosted.CA, Authorities: authorities(z), Lag: z.Hosted.Lag})
+	}
+	gate, err := m.acts.gate(w.cfg, z, m.now)
+	if err != nil {
+		return nil, err
+	}
+	switch z.Provider {
+	case config.ProviderCloudflare:
+		return cloudflare.New(cloudflare.Config{Zone: z.Name, ZoneID: z.Hosted.ZoneID, Names: names, CredentialsFile: z.Hosted.Credentials,
+			Endpoint: z.Hosted.Endpoint, CA: z.Hosted.CA, Authorities: authorities(z), Gate: gate, Lag: z.Hosted.Lag})
+	case config.ProviderDesignate:
+		return designate.New(designate.Config{Zone: z.Name, ZoneID: z.Hosted.ZoneID, Names: names, CredentialsFile: z.Hosted.Credentials, Cloud: z.Hosted.Cloud,
+			Region: z.Hosted.Region, Endpoint: z.Hosted.Endpoint, CA: z.Hosted.CA, Authorities: authorities(z), Gate: gate, Lag: z.Hosted.Lag})
 	case config.ProviderDynDNS2:
-		gate, err := m.acts.gate(w.cfg, z, m.now)
-		if err != nil {
-			return nil, err
-		}
 		return dyndns2.New(dyndns2.Config{URL: z.Hosted.Endpoint, Names: names, Authorities: authorities(z),
 			CredentialsFile: z.Hosted.Credentials, CAFile: z.Hosted.CA, Contact: mailbox(z.Contact), Version: buildVersion(),
 			Gate: gate, Lag: z.Hosted.Lag})
 	}
-	if z.Provider == config.ProviderRoute53 {
-		return route53.New(route53.Config{Zone: z.Name, ZoneID: z.Hosted.ZoneID, Names: names, CredentialsFile: z.Hosted.Credentials,
-			Region: z.Hosted.Region, Endpoint: z.Hosted.Endpoint, CA: z.Hosted.CA, Authorities: authorities(z), Lag: z.Hosted.Lag})
-	}
-	if z.Provider == config.ProviderCloudflare {
-		gate, err := m.acts.gate(w.cfg, z, m.now)
-		if err != nil {
-			return nil, err
-		}
-		return cloudflare.New(cloudflare.Config{Zone: z.Name, ZoneID: z.Hosted.ZoneID, Names: names, CredentialsFile: z.Hosted.Credentials,
-			Endpoint: z.Hosted.Endpoint, CA: z.Hosted.CA, Authorities: authorities(z), Gate: gate, Lag: z.Hosted.Lag})
-	}
+	return nil, fmt.Errorf("there is no provider %q", z.Provider)
+}
+
+func embeddedOf(w *wiring, z config.Zone, names []dns.Name, m means) dns.EmbeddedConfig {
 	conf := dns.EmbeddedConfig{Names: names, Applied: m.applied}
 	for _, member := range w.cfg.Members {
 		if member.Role == draas.RoleSite && member.DNS != "" {
@@ -121,7 +127,7 @@ func provider(w *wiring, z config.Zone, names []dns.Name, m means) (runbook.Effe
 	for _, s := range z.Copies.Secondaries {
 		conf.Servers = append(conf.Servers, dns.Server{Address: s})
 	}
-	return dns.NewEmbedded(conf)
+	return conf
 }
 
 func updateOf(z config.Zone, names []dns.Name) rfc2136.Config {
