@@ -193,12 +193,12 @@ func whole(a Answer, target dns.Target) bool {
 
 // authority judges one that answers.
 func (j *judge) authority(v view, a Answer, f Finding) {
-	if !j.epoch(v, a, f) {
-		return
-	}
 	target, site := v.target, v.site
-	if !a.NoEpoch {
+	switch right := j.epoch(v, a, f); {
+	case a.AtSite != "" && right:
 		target, site = v.n.Targets[a.AtSite], a.AtSite
+	case !right && (len(a.Texts) > 0 || a.EpochRcode != "" || v.target.Empty()):
+		return
 	}
 	if code, text := compare(v.n, a, target, site); code != "" {
 		f.Code, f.Text = code, text
@@ -211,8 +211,8 @@ func (j *judge) authority(v view, a Answer, f Finding) {
 	j.ttl(v.n, a, f)
 }
 
-// epoch judges the epoch's record. It returns false when nothing else is worth
-// saying.
+// epoch judges the epoch's record. It returns false when it is not the one that
+// it should be.
 func (j *judge) epoch(v view, a Answer, f Finding) bool {
 	f.Code = CodeEpoch
 	switch {

@@ -120,6 +120,7 @@ func TestJudgeAuthorities(t *testing.T) {
 		"in order":        {at(one, Authority, 7, "dr", 5), ""},
 		"behind":          {at(one, Authority, 6, "primary", 5), "error behind " + one},
 		"no epoch":        {at(one, Authority, 0, "dr", 5), "error epoch " + one},
+		"nothing":         {says(one, Authority, 0, ""), "error epoch " + one + "; error missing " + one},
 		"two texts":       {edit(at(one, Authority, 7, "dr", 5), func(a *Answer) { a.Texts, a.Epoch, a.AtSite = []string{"a", "b"}, 0, "" }), "error epoch " + one},
 		"no epoch's word": {edit(at(one, Authority, 0, "dr", 5), func(a *Answer) { a.EpochRcode = "SERVFAIL" }), "error epoch " + one},
 		"two sites":       {at(one, Authority, 7, "primary", 5), "error disagree " + two},
@@ -158,13 +159,15 @@ func TestJudgeWithoutEpochs(t *testing.T) {
 	for i := range z.Servers {
 		z.Servers[i].NoEpoch = true
 	}
+	nowhere := says(two, Authority, 0, "", "A 192.0.2.77 5")
+	nowhere.NoEpoch = true
 	for name, c := range map[string]struct {
 		answers []Answer
 		want    string
 	}{
 		"in order":     {[]Answer{plain(one, "dr"), plain(two, "dr")}, ""},
 		"one is wrong": {[]Answer{plain(one, "dr"), plain(two, "dr"), plain("192.0.2.9:53", "primary")}, "error disagree 192.0.2.9:53"},
-		"nowhere":      {[]Answer{plain(one, "dr"), says(two, Authority, 0, "", "A 192.0.2.77 5")}, "error epoch " + two},
+		"nowhere":      {[]Answer{plain(one, "dr"), nowhere}, "error foreign " + two},
 	} {
 		apexes := append(well(), well()[1])
 		if got := judged(z, ZoneReport{Servers: apexes, Names: []NameReport{{Answers: c.answers}}}, memory{}, noon); got != c.want {
