@@ -14,9 +14,6 @@ const schema = "/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql"
 type powerdns struct{}
 
 func (powerdns) prepare(s *Server) error {
-	if s.Primary != "" {
-		return errors.New("a secondary is BIND or Knot here")
-	}
 	if _, err := os.Stat(schema); err != nil {
 		return fmt.Errorf("apt-get install pdns-backend-sqlite3: %w", err)
 	}
@@ -35,6 +32,9 @@ func (p powerdns) configure(s *Server) error {
 	if err != nil {
 		return err
 	}
+	if s.Primary != "" {
+		own = "launch=gsqlite3\ngsqlite3-database=" + s.dir + "pdns.sqlite3\nsecondary=yes\nxfr-cycle-interval=1\n"
+	}
 	text := fmt.Sprintf(`local-address=%s
 local-port=%s
 socket-dir=%s
@@ -51,6 +51,13 @@ query-local-address=%[1]s
 	script, err := s.text("pdns.sh")
 	if err != nil {
 		return err
+	}
+	if k := s.Transfer; s.Primary != "" {
+		script = fmt.Sprintf(`pdnsutil create-secondary-zone %[1]s %[2]s
+pdnsutil import-tsig-key %[3]s %[4]s %[5]s
+pdnsutil set-meta %[1]s AXFR-MASTER-TSIG %[3]s
+pdnsutil set-meta %[1]s IXFR 1
+`, s.Zone, s.Primary, k.Name, k.Algorithm, k.Secret)
 	}
 	if s.cmd != nil { // only the key may have changed
 		if err := s.tool("sqlite3", s.path("pdns.sqlite3"), "DELETE FROM tsigkeys"); err != nil {

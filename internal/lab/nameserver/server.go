@@ -56,7 +56,7 @@ type Options struct {
 	// the key Transfer.
 	Secondaries []string
 	Transfer    Key
-	// Primary makes the server a secondary of that address (BIND, Knot).
+	// Primary makes the server a secondary of that address.
 	Primary string
 	// Primaries are further ones with the zone.
 	Primaries []string

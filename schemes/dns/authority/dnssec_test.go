@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -370,3 +372,49 @@ func TestValidatingResolver(t *testing.T) {
 }
 
 func anchorOf(k SigningKey) string { return strings.Join(strings.Fields(k.public.String()), " ") }
+
+// The chain of NSEC goes once around all names that are answered and no others,
+// and none of them denies a type that the name has, or will have at another
+// site.
+func TestChain(t *testing.T) {
+	f := newPrimary(t, signedZone(signingKey(t, 257)))
+	types := make(map[string]map[uint16]bool) // as answered, at either site
+	for epoch, site := range []draas.SiteID{"primary", "dr"} {
+		f.allAt(t, draas.Epoch(epoch+1), site)
+		for name := range f.table.Load().nodes {
+			name := textName(name)
+			for _, qtype := range []uint16{mdns.TypeA, mdns.TypeAAAA, mdns.TypeTXT, mdns.TypeNS, mdns.TypeSOA, mdns.TypeCNAME, mdns.TypeDNSKEY, mdns.TypeCDS, mdns.TypeCDNSKEY, mdns.TypeMX} {
+				r := unpack(t, f.respond(nil, pack(t, question(name, qtype)), true))
+				for _, rr := range append(r.Answer, r.Ns...) {
+					if h := rr.Header(); h.Name == name && (r.Authoritative || h.Rrtype == mdns.TypeNS) && h.Rrtype == qtype {
+						if types[name] == nil {
+							types[name] = map[uint16]bool{mdns.TypeNSEC: true, mdns.TypeRRSIG: true}
+						}
+						types[name][qtype] = true
+					}
+				}
+			}
+		}
+	}
+	seen := 0
+	for name := "example.org."; ; seen++ {
+		n := f.table.Load().nodes[wire(t, name)]
+		if n == nil || n.nsec == nil || types[name] == nil {
+			t.Fatalf("%s is in the chain: %v", name, n)
+		}
+		rr, _, err := mdns.UnpackRR(append([]byte(n.name), n.nsec.wire[2:]...), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nsec := rr.(*mdns.NSEC)
+		if want := slices.Sorted(maps.Keys(types[name])); !slices.Equal(nsec.TypeBitMap, want) {
+			t.Errorf("%s has %v, its NSEC says %v", name, want, nsec.TypeBitMap)
+		}
+		if name = nsec.NextDomain; name == "example.org." {
+			break
+		}
+	}
+	if seen++; seen != len(types) {
+		t.Errorf("%d names in the chain, %d are answered: %v", seen, len(types), slices.Sorted(maps.Keys(types)))
+	}
+}

@@ -229,7 +229,7 @@ func TestHandedOutIsWhatIsKnown(t *testing.T) {
 // Real secondaries take the zone, hear of a decision, and fetch what changed;
 // also when the authority was restarted meanwhile, or runs at another site.
 func TestRealSecondaries(t *testing.T) {
-	for _, kind := range []nameserver.Kind{nameserver.BIND, nameserver.Knot} {
+	for _, kind := range nameserver.Real() {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			key := nameserver.NewKey("transfer.", "hmac-sha256")
