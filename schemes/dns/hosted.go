@@ -58,6 +58,10 @@ func (h *Held) Add(n Name, owner, rtype string, values []string) {
 		set = append(set, rr)
 	}
 	data := Observed(set, owner, qtype)
+	if len(data) == 0 || len(data) != len(values) {
+		h.Foreign = fmt.Errorf("a %s record at %s without data: %w; remove it", rtype, owner, ErrForeign)
+		return
+	}
 	if owner == epochName {
 		h.Epochs = append(h.Epochs, data...)
 		return

@@ -145,6 +145,21 @@ type answer struct {
 	} `json:"result_info"`
 }
 
+// records are a page of a listing, of that name only. Without its count it is
+// none.
+func (a answer) records(owner string) ([]record, error) {
+	var records []record
+	if err := json.Unmarshal(a.Result, &records); err != nil || records == nil || a.ResultInfo == nil {
+		return nil, &dns.ServiceError{Kind: dns.ErrUnanswered, Said: "a listing that is none"}
+	}
+	for _, r := range records {
+		if mdns.CanonicalName(r.Name) != mdns.CanonicalName(owner) || r.ID == "" {
+			return nil, &dns.ServiceError{Kind: dns.ErrUnanswered, Said: "a listing of other records than was asked for"}
+		}
+	}
+	return records, nil
+}
+
 // exchange is what the library sent and got. The library's own decoding is
 // lenient: what it does not find it takes for empty.
 type exchange struct {
@@ -291,14 +306,9 @@ func (s *store) list(ctx context.Context, owner string) ([]record, error) {
 		if err != nil {
 			return nil, err
 		}
-		var records []record
-		if err := json.Unmarshal(a.Result, &records); err != nil || records == nil || a.ResultInfo == nil {
-			return nil, &dns.ServiceError{Kind: dns.ErrUnanswered, Said: "a listing that is none"}
-		}
-		for _, r := range records {
-			if mdns.CanonicalName(r.Name) != mdns.CanonicalName(owner) || r.ID == "" {
-				return nil, &dns.ServiceError{Kind: dns.ErrUnanswered, Said: "a listing of other records than was asked for"}
-			}
+		records, err := a.records(owner)
+		if err != nil {
+			return nil, err
 		}
 		out = append(out, records...)
 		if page < a.ResultInfo.TotalPages {

@@ -165,3 +165,59 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 }
+
+// An answer that is not a success, or lacks what makes it one, is an error; a
+// listing is of the name that was asked for.
+func FuzzAnswer(f *testing.F) {
+	f.Add(200, []byte(`{"success":true,"errors":[],"result":[{"id":"1","name":"shop.example.org","type":"A","content":"192.0.2.1","ttl":60}],"result_info":{"total_count":1,"total_pages":1}}`))
+	f.Add(403, []byte(`{"success":false,"errors":[{"code":9109,"message":"Invalid access token"}],"result":null}`))
+	f.Add(200, []byte(`{"success":true,"result":null}`))
+	f.Add(503, []byte(`<html>`))
+	f.Fuzz(func(t *testing.T, status int, body []byte) {
+		a, err := read(exchange{got: true, status: status, body: body}, "canary")
+		if err != nil {
+			var s *dns.ServiceError
+			if !errors.As(err, &s) || s.Kind == nil || strings.Contains(err.Error(), "canary") {
+				t.Errorf("%q", err)
+			}
+			return
+		}
+		if status >= 300 || !a.Success {
+			t.Errorf("status %d is a success", status)
+		}
+		records, err := a.records(dnstest.Shop)
+		if err != nil {
+			return
+		}
+		held := make(held, 0, len(records))
+		for _, r := range records {
+			if !strings.EqualFold(strings.TrimSuffix(r.Name, "."), strings.TrimSuffix(dnstest.Shop, ".")) || r.ID == "" {
+				t.Errorf("%+v was not asked for", r)
+			}
+			held = append(held, r)
+		}
+		// Whatever is there, the whole target comes, and nothing else stays.
+		n := dnstest.Names()[0]
+		b := batchOf(held, dns.Change{Name: n, Target: n.Targets["dr"], Epoch: "epoch=1 site=dr"})
+		kept := 0
+		for _, r := range held {
+			if replaces(n, r) && r.Type != "TXT" {
+				kept++
+			}
+		}
+		kept -= len(b.deletes) - countTXT(n, held)
+		if kept+len(b.posts)-1 != len(n.Targets["dr"].Addresses) {
+			t.Errorf("%d addresses afterwards: %+v of %+v", kept+len(b.posts)-1, b, held)
+		}
+	})
+}
+
+func countTXT(n dns.Name, records held) int {
+	count := 0
+	for _, r := range records {
+		if replaces(n, r) && r.Type == "TXT" {
+			count++
+		}
+	}
+	return count
+}

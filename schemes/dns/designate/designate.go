@@ -139,6 +139,19 @@ type listing struct {
 	} `json:"metadata"`
 }
 
+// check accepts a page that has a list, of that name only.
+func (l listing) check(owner string) error {
+	if l.RecordSets == nil {
+		return &dns.ServiceError{Kind: dns.ErrUnanswered, Said: "a listing that is none"}
+	}
+	for _, set := range l.RecordSets {
+		if mdns.CanonicalName(set.Name) != mdns.CanonicalName(owner) || set.ID == "" {
+			return &dns.ServiceError{Kind: dns.ErrUnanswered, Said: "a listing of other record sets than was asked for"}
+		}
+	}
+	return nil
+}
+
 // list is all record sets at a name, or an error.
 func (s *store) list(ctx context.Context, owner string) (held, error) {
 	var out held
@@ -155,13 +168,8 @@ func (s *store) list(ctx context.Context, owner string) (held, error) {
 		if err != nil {
 			return nil, err
 		}
-		if page.RecordSets == nil {
-			return nil, &dns.ServiceError{Kind: dns.ErrUnanswered, Said: "a listing that is none"}
-		}
-		for _, set := range page.RecordSets {
-			if mdns.CanonicalName(set.Name) != mdns.CanonicalName(owner) || set.ID == "" {
-				return nil, &dns.ServiceError{Kind: dns.ErrUnanswered, Said: "a listing of other record sets than was asked for"}
-			}
+		if err := page.check(owner); err != nil {
+			return nil, err
 		}
 		out = append(out, page.RecordSets...)
 		if page.Links.Next != "" && len(page.RecordSets) > 0 {

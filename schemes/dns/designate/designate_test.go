@@ -1,6 +1,8 @@
 package designate
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -270,4 +272,45 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// What is accepted leads somewhere by TLS, with a secret; what is not is not
+// quoted.
+func FuzzCloud(f *testing.F) {
+	f.Add([]byte(passwordCloud("https://keystone.example.net", "canary")))
+	f.Add([]byte("clouds: {acme: {profile: x, auth: {auth_url: https://a}}}"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := parseCloud(text, "acme", "")
+		if err != nil {
+			if strings.Contains(err.Error(), "canary") {
+				t.Error(err)
+			}
+			return
+		}
+		if !strings.HasPrefix(strings.ToLower(c.auth.IdentityEndpoint), "https://") || strings.Join(c.secrets(), "") == "" {
+			t.Errorf("%q was accepted", text)
+		}
+	})
+}
+
+// A page without a list is none, and a list is of the name that was asked for.
+func FuzzListing(f *testing.F) {
+	f.Add([]byte(`{"recordsets":null}`))
+	f.Add([]byte(`{"recordsets":[{"id":"1","name":"example.org.","type":"A"}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var l listing
+		if json.Unmarshal(body, &l) != nil || l.check(dnstest.Shop) != nil {
+			return
+		}
+		if l.RecordSets == nil || !bytes.Contains(bytes.ToLower(body), []byte("recordsets")) {
+			t.Errorf("%q is a listing", body)
+		}
+		var h dns.Held
+		for _, set := range l.RecordSets {
+			if !strings.EqualFold(strings.TrimSuffix(set.Name, "."), strings.TrimSuffix(dnstest.Shop, ".")) || set.ID == "" {
+				t.Errorf("%+v was not asked for", set)
+			}
+			h.Add(dnstest.Names()[0], set.Name, set.Type, set.Records)
+		}
+	})
 }

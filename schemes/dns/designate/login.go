@@ -17,6 +17,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/config/clouds"
 	"github.com/gophercloud/gophercloud/v2/openstack/dns/v2/zones"
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
+	"gopkg.in/yaml.v2"
 
 	"github.com/draasd/draas/schemes/dns"
 )
@@ -56,6 +57,11 @@ func readCloud(cfg Config) (cloud, error) {
 func parseCloud(text []byte, name, region string) (cloud, error) {
 	if name == "" {
 		return cloud{}, errors.New("which cloud?")
+	}
+	// The library's reader falls over a cloud without auth.
+	var all clouds.Clouds
+	if err := yaml.Unmarshal(text, &all); err != nil || all.Clouds[name].AuthInfo == nil {
+		return cloud{}, fmt.Errorf("not a clouds.yaml with a cloud %q and its auth", name)
 	}
 	auth, endpoint, _, err := clouds.Parse(clouds.WithCloudsYAML(bytes.NewReader(text)), clouds.WithCloudName(name),
 		clouds.WithRegion(region), clouds.WithEndpointType(""), clouds.WithCloudsPublicYAML(strings.NewReader("{}")))

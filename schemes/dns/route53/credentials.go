@@ -59,7 +59,7 @@ func parseCredentials(text []byte) (credentials, error) {
 		key, value, found := strings.Cut(said, "=")
 		to := into[strings.ToLower(strings.TrimSpace(key))]
 		if !found || to == nil {
-			return credentials{}, fmt.Errorf("line %d: want aws_access_key_id, aws_secret_access_key or aws_session_token = ...", line)
+			return credentials{}, fmt.Errorf("line %d: want KEY = VALUE, KEY being aws_access_key_id, aws_secret_access_key or aws_session_token", line)
 		}
 		if *to != "" {
 			return credentials{}, fmt.Errorf("line %d: twice", line)
@@ -67,7 +67,7 @@ func parseCredentials(text []byte) (credentials, error) {
 		*to = strings.TrimSpace(value)
 	}
 	if c.id == "" || c.secret == "" {
-		return credentials{}, errors.New("want aws_access_key_id = ... and aws_secret_access_key = ...")
+		return credentials{}, errors.New("want both aws_access_key_id and aws_secret_access_key")
 	}
 	for _, v := range []string{c.id, c.secret, c.token} {
 		if strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {

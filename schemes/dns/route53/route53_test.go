@@ -189,3 +189,22 @@ func TestCredentials(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// What is accepted means the same when it is written and read again; what is
+// not is not quoted.
+func FuzzCredentials(f *testing.F) {
+	f.Add([]byte("aws_access_key_id=A\naws_secret_access_key=B"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := parseCredentials(text)
+		if err != nil {
+			return
+		}
+		again := fmt.Sprintf("aws_access_key_id = %s\naws_secret_access_key = %s\n", c.id, c.secret)
+		if c.token != "" {
+			again += "aws_session_token = " + c.token + "\n"
+		}
+		if c2, err := parseCredentials([]byte(again)); err != nil || c2 != c {
+			t.Errorf("%q is %q, %q, %q; again %v", text, c.id, c.secret, c.token, err)
+		}
+	})
+}
