@@ -73,6 +73,13 @@ func (d *display) write(text string) {
 	fmt.Fprintln(d.out, text)
 }
 
+// begin forgets what was shown before: another run begins.
+func (d *display) begin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.live = measure.Live{}
+}
+
 // end leaves the last status standing.
 func (d *display) end() {
 	d.mu.Lock()

@@ -13,13 +13,22 @@ import (
 
 func serviceID(s string) draas.ServiceID { return draas.ServiceID(s) }
 
-// errUnsteady says that users were not served well enough to begin.
-var errUnsteady = errors.New("users are not served")
+// maxSpoilt is how often in a row a run is begun anew because a request failed
+// before the disaster was made.
+const maxSpoilt = 5
+
+// errUnsteady says that users were not served well enough to begin, errSpoilt
+// that a request failed just before the disaster was to be made.
+var (
+	errUnsteady = errors.New("users are not served")
+	errSpoilt   = errors.New("not begun")
+)
 
 // repeat makes the disaster as often as it was asked to. A series that ends
 // early says why; the error is of a configuration that is wrong.
 func (p *program) repeat(ctx context.Context) (*measure.Series, error) {
 	s := &measure.Series{Wanted: p.series.runs, Tool: p.tool()}
+	spoilt := 0     // how often in a row a request failed just before the disaster
 	var home *place // where the first disaster met the users: each has to
 	for n := 1; n <= p.series.runs && s.Problem == ""; n++ {
 		p.tell("run %d of %d: waiting until users are served", n, p.series.runs)
@@ -37,9 +46,24 @@ func (p *program) repeat(ctx context.Context) (*measure.Series, error) {
 		}
 		home = &served
 		r, err := p.disaster(ctx, n)
-		if err != nil {
+		switch {
+		case errors.Is(err, errSpoilt):
+			// Nothing was broken yet: better begin anew than make a disaster
+			// that proves nothing.
+			p.tell("run %d of %d: %v", n, p.series.runs, err)
+			if spoilt++; spoilt == maxSpoilt {
+				s.Problem = fmt.Sprintf("before run %d, %d times in a row: %v", n, spoilt, err)
+			}
+			n--
+			continue
+		case errors.Is(err, errUnsteady):
+			s.Problem = fmt.Sprintf("before run %d: %v", n, err)
+			p.tell("%s", s.Problem)
+			continue
+		case err != nil:
 			return nil, err
 		}
+		spoilt = 0
 		p.sheets.run(r)
 		r.Timeline = nil // a series of hundreds would keep too much
 		s.Runs = append(s.Runs, r)
@@ -108,7 +132,9 @@ func (p *program) disaster(ctx context.Context, n int) (*measure.Report, error) 
 		t.see(e)
 		p.sheets.probe(n, e)
 	}
+	p.shown.begin()
 	var inject *measure.Action
+	spoilt := false
 	var making sync.WaitGroup
 	making.Go(func() {
 		defer end()
@@ -116,9 +142,12 @@ func (p *program) disaster(ctx context.Context, n int) (*measure.Report, error) 
 		if !t.wait(running.Done(), limit) {
 			return
 		}
-		now := time.Now()
+		now, clean := t.strike()
+		if !clean {
+			spoilt = true
+			return
+		}
 		fault <- now
-		t.strike(now)
 		p.tell("run %d of %d: %s", n, p.series.runs, p.series.inject)
 		inject = act(running, p.series.inject, env, p.series.timeout)
 		if inject.Problem != "" {
@@ -133,6 +162,12 @@ func (p *program) disaster(ctx context.Context, n int) (*measure.Report, error) 
 	p.shown.end()
 	if err != nil {
 		return nil, err
+	}
+	switch {
+	case spoilt:
+		return nil, fmt.Errorf("%w: %d of %d requests of client %s failed just before", errSpoilt, r.Failed, r.Sent, r.Client)
+	case inject == nil && ctx.Err() == nil:
+		return nil, fmt.Errorf("%w: %d of %d requests of client %s failed within %v", errUnsteady, r.Failed, r.Sent, r.Client, limit)
 	}
 	r.Number, r.Inject = n, inject
 	p.void(ctx, r, t)
@@ -153,10 +188,7 @@ func (p *program) void(ctx context.Context, r *measure.Report, t *tracker) {
 	case r.Void:
 		return
 	case r.Inject == nil:
-		reason = "the disaster was not made: users were not served"
-		if ctx.Err() != nil {
-			reason = "interrupted before the disaster"
-		}
+		reason = "interrupted before the disaster"
 	case r.Inject.Problem != "":
 		reason = "--inject: " + r.Inject.Problem
 	case ctx.Err() != nil && (!r.Recovered || !t.felt()):

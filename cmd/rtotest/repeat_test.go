@@ -4,9 +4,11 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -140,6 +142,34 @@ func TestRunsThatFail(t *testing.T) {
 	}
 }
 
+// TestSpoilt: a disaster is not made when a request has just failed, and users
+// that are never served steadily end the series.
+func TestSpoilt(t *testing.T) {
+	t.Parallel()
+	d := newDisaster(t)
+	made := filepath.Join(t.TempDir(), "made")
+	var mu sync.Mutex
+	var last time.Time
+	row := 0
+	d.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		// Of the many requests that are measured the tenth fails, of the few
+		// before them none.
+		if row++; time.Since(last) > 40*time.Millisecond {
+			row = 0
+		}
+		last = time.Now()
+		if row == 10 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	code, stdout, stderr := rtotest("--settle", "150ms", "--duration", "20s", "--rate", "150", "--runs", "1", "--inject", "touch "+made, "--max-rto", "1s", d.URL)
+	if code != exitVoid || exists(made) || !strings.Contains(stdout, "before run 1, 5 times in a row: not begun: ") {
+		t.Errorf("exit %d, made %v\n%s\n%s", code, exists(made), stdout, stderr)
+	}
+}
+
 // TestInterruptRestores: Ctrl-C in the middle of a disaster ends the command
 // that makes it, makes it good, and reports.
 func TestInterruptRestores(t *testing.T) {
@@ -183,6 +213,10 @@ func TestAct(t *testing.T) {
 	}
 	if a = act(t.Context(), `printf 'a\033[2Jb\nc'`, nil, time.Minute); a.Output != "a?[2Jb\nc" {
 		t.Errorf("%q", a.Output)
+	}
+	// The group is asked before it is made to go.
+	if a = act(t.Context(), "trap 'echo bye; exit 5' TERM; sleep 30 & wait", nil, 200*time.Millisecond); !strings.Contains(a.Output, "bye") {
+		t.Errorf("%+v", a)
 	}
 	began := time.Now()
 	a = act(t.Context(), "sleep 30 & echo $!", nil, 20*time.Second)

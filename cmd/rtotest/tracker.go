@@ -17,6 +17,7 @@ type tracker struct {
 	mu      sync.Mutex
 	clients map[string]*tracked
 	fault   time.Time
+	early   int           // failures known before the fault
 	changed chan struct{} // closed and made anew at every event
 }
 
@@ -84,6 +85,9 @@ func (t *tracker) see(e measure.Event) {
 			c.good = false
 		}
 		c.touched = c.touched || struck
+		if t.fault.IsZero() {
+			t.early++
+		}
 	case !c.good || e.Site != c.at.site:
 		now := place{site: e.Site, addr: e.Addr}
 		c.touched = c.touched || struck && !c.first.IsZero() && now != c.at
@@ -98,11 +102,16 @@ func (t *tracker) see(e measure.Event) {
 	t.changed = make(chan struct{})
 }
 
-// strike notes the instant of the fault.
-func (t *tracker) strike(at time.Time) {
+// strike makes the present instant that of the fault, but not when a request
+// has failed before: what follows would prove nothing.
+func (t *tracker) strike() (at time.Time, clean bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.fault = at
+	if t.early > 0 {
+		return at, false
+	}
+	t.fault = time.Now()
+	return t.fault, true
 }
 
 // margin is how much longer than asked for a row of good answers has to be: a
