@@ -119,7 +119,7 @@ func Start(t testing.TB, kind Kind, o Options) *Server {
 	}
 	s.Address = o.Address
 	if s.Address == "" {
-		s.Address = kind.address(t)
+		s.Address = kind.Address(t)
 	}
 	host, _, err := net.SplitHostPort(s.Address)
 	if err != nil {
@@ -154,9 +154,9 @@ func Start(t testing.TB, kind Kind, o Options) *Server {
 func StartPair(t testing.TB, primary, secondary Kind, o Options) (p, s *Server) {
 	t.Helper()
 	o = o.withDefaults()
-	o.Address = primary.address(t)
+	o.Address = primary.Address(t)
 	second := o
-	second.Address, second.Primary = secondary.address(t), o.Address
+	second.Address, second.Primary = secondary.Address(t), o.Address
 	o.Secondaries = append(o.Secondaries, second.Address)
 	p = Start(t, primary, o)
 	return p, Start(t, secondary, second)
@@ -188,9 +188,9 @@ func randomHost() string {
 	return fmt.Sprintf("127.%d.%d.%d", 64+rand.IntN(64), rand.IntN(256), 1+rand.IntN(254))
 }
 
-// address is one that the kind can listen on: BIND only on addresses that an
+// Address is a free one that the kind can listen on: BIND only on addresses that an
 // interface has.
-func (k Kind) address(t testing.TB) string {
+func (k Kind) Address(t testing.TB) string {
 	t.Helper()
 	if k == BIND {
 		return freeOn(t, "127.0.0.1")

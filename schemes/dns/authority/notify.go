@@ -178,11 +178,11 @@ func (k *teller) run(ctx context.Context) {
 				return
 			}
 			done = err == nil
-			if backoff > tellTimeout { // it may have failed to transfer
-				st.acknowledged = false
-			}
 			wait, backoff = backoff, min(2*backoff, tellMost)
 			k.note(&st, err)
+			if !done && wait > tellTimeout { // it may have failed to transfer
+				st.acknowledged = false
+			}
 		}
 		t := time.NewTimer(wait)
 		select {
