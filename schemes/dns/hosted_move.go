@@ -27,6 +27,7 @@ type mover struct {
 	target Target
 
 	last     error // of the try before
+	told     error // what the service said last, before it did not answer
 	was      string
 	failures int
 	same     int
@@ -91,10 +92,10 @@ func (m *mover) repeat(ctx context.Context, send Send) error {
 		after, _ := again(m.last)
 		after = max(after, pause)
 		if end, ok := ctx.Deadline(); ok && time.Until(end) < after {
-			return fmt.Errorf("no time to wait %v and try again: %w", after, m.last)
+			return fmt.Errorf("no time to wait %v and try again: %w", after, errors.Join(m.last, m.told))
 		}
 		if err := wait(ctx, after); err != nil {
-			return errors.Join(err, m.last)
+			return errors.Join(err, m.last, m.told)
 		}
 		pause = min(2*pause, lastPause)
 	}
@@ -161,6 +162,9 @@ func (m *mover) bear(err error) error {
 		if m.failures++; m.failures >= maxFailures {
 			return err
 		}
+	}
+	if errors.Is(err, ErrUnanswered) && m.last != nil && !errors.Is(m.last, ErrUnanswered) {
+		m.told = m.last
 	}
 	m.last = err
 	return nil

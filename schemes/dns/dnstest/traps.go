@@ -179,7 +179,7 @@ func throttled(r *rig) {
 	Expect(r.t, e, Op(3, 0), runbook.Yes)
 	f.SetRule(All(Throttle))
 	// It gives up when the next pause would be too long: half-way at the latest.
-	ctx, cancel := context.WithTimeout(r.t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 3*time.Second)
 	defer cancel()
 	r.unchanged(func() {
 		if err := e.Do(ctx, Op(4, 1)); !errors.Is(err, dns.ErrThrottled) {

@@ -85,7 +85,7 @@ func TestBusy(t *testing.T) {
 	}
 	setBusy(true)
 	// It gives up when the next pause would be too long: half-way at the latest.
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if err := e.Do(ctx, dnstest.Op(1, 0)); !errors.Is(err, dns.ErrBusy) {
 		t.Errorf("Do: %v", err)
