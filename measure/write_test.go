@@ -188,6 +188,9 @@ func FuzzStored(f *testing.F) {
 		if len(lines) != len(got)+2 || lines[0] != "run a1" || !strings.HasPrefix(lines[len(lines)-1], "end ") {
 			t.Fatalf("%q was taken for %v", data, got)
 		}
+		if n, err := strconv.ParseUint(lines[len(lines)-1][len("end "):], 10, 64); err != nil || n != uint64(len(got)) {
+			t.Fatalf("%q was taken for %v", data, got)
+		}
 		for i, n := range got {
 			if m, err := strconv.ParseUint(lines[i+1], 10, 64); err != nil || m != n {
 				t.Fatalf("line %d of %q became %d", i+1, data, n)
