@@ -130,9 +130,9 @@ func TestAuditZones(t *testing.T) {
 	with.DNS = map[string]config.Zone{"public": c.DNS["public"], "cloud": second}
 	with.Services = slices.Clone(c.Services)
 	for i := range with.Services {
-		with.Services[i].DNS.Also = []string{"cloud"}
+		with.Services[i].DNS.Also, with.Services[i].DNS.Floor = []string{"cloud"}, time.Minute
 	}
-	if got, want := auditLines(auditZones(&with)), embedded+"  192.0.2.60:53 \"\" route53 hidden false, epochs true\n"+names; got != want {
+	if got, want := auditLines(auditZones(&with)), embedded+"  192.0.2.60:53 \"\" route53 hidden false, epochs true\n"+strings.ReplaceAll(names, "floor 0s", "floor 1m0s"); got != want {
 		t.Errorf("at two places:\n%swant:\n%s", got, want)
 	}
 	if got := embeddedAt(config.Zone{}, config.Member{ID: "site", DNS: ":53", Peer: "192.0.2.1:7400"}); got != ":53" {
@@ -272,5 +272,21 @@ func TestAuditOnATerminal(t *testing.T) {
 	lines := strings.Split(b.String(), "\n")
 	if len(lines) != 8 || !strings.HasPrefix(lines[0], "\x1b[H") || lines[7] != "\x1b[J" || !strings.Contains(lines[6], "2 errors, 1 warning, 1 in order") {
 		t.Errorf("%q", lines)
+	}
+}
+
+// One look cannot tell a resolver that is behind from one that does not
+// follow; a second one can.
+func TestAuditLooksAgain(t *testing.T) {
+	t.Parallel()
+	zone := func(lines ...string) *nameserver.Server {
+		return nameserver.Start(t, nameserver.Fake, nameserver.Options{Zone: "ha.example.org.", Records: append(lines,
+			"ldap 30 IN A 203.0.113.21", `_draas.ldap 30 IN TXT "epoch=2 site=dr"`)})
+	}
+	authority := zone("shop 5 IN A 203.0.113.20", "shop 5 IN AAAA 2001:db8:2::20", `_draas.shop 5 IN TXT "epoch=3 site=dr"`)
+	resolver := zone("shop 1 IN A 198.51.100.20", "shop 1 IN AAAA 2001:db8:1::20", `_draas.shop 1 IN TXT "epoch=2 site=primary"`)
+	code, out, errs := runAudit(t, t.Context(), "-c", auditFile(t, authority.Address, ""), "--no-delegation", "--resolver", resolver.Address)
+	if code != exitFailed || !strings.Contains(errs, "looking again in 2s") || !strings.Contains(out, "still leads to primary, and the TTL is over") {
+		t.Errorf("exits with %d: %s%s", code, out, errs)
 	}
 }
