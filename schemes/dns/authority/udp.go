@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -140,14 +141,19 @@ func (a *Authority) serveUDP(ctx context.Context, l *Listener) error {
 		}
 		failures = 0
 		a.answerAll(p)
-		for p.sent = 0; p.sent < p.n; { // past a message that fails
-			if err := conn.Write(p.send); err != nil {
-				break // closed
-			}
-			if p.errno != 0 {
-				a.stats.udpErrors.Add(1) // the client asks again
-				p.sent++
-			}
+		a.sendAll(conn, p)
+	}
+}
+
+// sendAll sends the answers, past those that fail, unless the socket is closed.
+func (a *Authority) sendAll(conn syscall.RawConn, p *packets) {
+	for p.sent = 0; p.sent < p.n; { // some messages a turn
+		if err := conn.Write(p.send); err != nil {
+			return
+		}
+		if p.errno != 0 {
+			a.stats.udpErrors.Add(1) // the client asks again
+			p.sent++
 		}
 	}
 }

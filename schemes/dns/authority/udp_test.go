@@ -1,0 +1,120 @@
+package authority
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	mdns "github.com/miekg/dns"
+)
+
+// Queries that come together, of several clients, are answered each to who asked
+// it, among them what deserves no answer; and those behind an answer that cannot
+// be sent are.
+func TestBatches(t *testing.T) {
+	f := newFixture(t)
+	f.allAt(t, 3, "primary")
+	for _, address := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
+		t.Run(address, func(t *testing.T) {
+			l, err := Listen(t.Context(), address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			to := fmt.Sprintf("127.0.0.1:%d", l.Addr().Port())
+			names := []string{"shop.example.org.", "mail.example.org.", "www.example.org.", "nothing.example.org."}
+			var clients []net.Conn
+			for range 3 {
+				c, err := net.Dial("udp", to)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = c.Close() }()
+				_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+				clients = append(clients, c)
+			}
+			const each = 40
+			for i := range each { // they wait until it is served
+				for j, c := range clients {
+					m := question(names[(i+j)%len(names)], mdns.TypeA)
+					m.Id = uint16(1000*j + i)
+					m.Response = i%10 == 7
+					if _, err := c.Write(pack(t, m)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- f.Serve(ctx, l) }()
+			buf := make([]byte, 1500)
+			for j, c := range clients {
+				got := make(map[int]string)
+				for range each - each/10 {
+					n, err := c.Read(buf)
+					if err != nil {
+						t.Fatal(err)
+					}
+					r := unpack(t, buf[:n])
+					got[int(r.Id)-1000*j] = r.Question[0].Name
+					if want := brief(f.ask(t, question(r.Question[0].Name, mdns.TypeA))); brief(r) != want {
+						t.Errorf("answered %s, want %s", brief(r), want)
+					}
+				}
+				for i := range each {
+					if want := names[(i+j)%len(names)]; i%10 != 7 && got[i] != want || i%10 == 7 && got[i] != "" {
+						t.Errorf("client %d: query %d for %s is answered for %q", j, i, want, got[i])
+					}
+				}
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestSendsPastAFailure(t *testing.T) {
+	f := newFixture(t)
+	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+	client, err := net.DialUDP("udp4", nil, server.LocalAddr().(*net.UDPAddr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	_ = client.SetDeadline(time.Now().Add(10 * time.Second))
+	conn, err := server.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := client.Write([]byte("?")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := newPackets(false)
+	p.expect()
+	if err := conn.Read(p.read); err != nil || p.n != 3 {
+		t.Fatalf("%d packets: %v", p.n, err)
+	}
+	for i := range p.n {
+		p.answer(i, i, fmt.Append(p.out[i], i))
+	}
+	p.from[1].Port = 0 // nobody can be sent to there
+	f.sendAll(conn, p)
+	buf := make([]byte, 10)
+	for _, want := range []string{"0", "2"} {
+		if n, err := client.Read(buf); err != nil || string(buf[:n]) != want {
+			t.Errorf("got %q, want %q: %v", buf[:n], want, err)
+		}
+	}
+	if n := f.Stats().UDPErrors; n != 1 {
+		t.Errorf("%d errors", n)
+	}
+}
