@@ -14,6 +14,7 @@ import (
 	"github.com/draasd/draas/failover"
 	"github.com/draasd/draas/runbook"
 	"github.com/draasd/draas/schemes/dns"
+	"github.com/draasd/draas/schemes/dns/dyndns2"
 )
 
 // acting is what receivers that know no epochs need of this member before it
@@ -25,8 +26,9 @@ type acting struct {
 	units map[draas.ServiceID]tenure
 	unit  map[draas.ServiceID]draas.ServiceID // of each service
 	// By zone; they outlive a file.
-	gates  map[string]*gateOf
-	brakes map[string]*dns.Brake
+	gates    map[string]*gateOf
+	brakes   map[string]*dns.Brake
+	accounts map[string]*dyndns2.Account
 	// keeps are the names that a brake keeps where they were, and why.
 	keeps map[heldName]string
 }
@@ -58,7 +60,7 @@ type gateOf struct {
 
 func newActing() *acting {
 	return &acting{units: make(map[draas.ServiceID]tenure), unit: make(map[draas.ServiceID]draas.ServiceID), gates: make(map[string]*gateOf),
-		brakes: make(map[string]*dns.Brake), keeps: make(map[heldName]string)}
+		brakes: make(map[string]*dns.Brake), accounts: make(map[string]*dyndns2.Account), keeps: make(map[heldName]string)}
 }
 
 // restart forgets what another run of the member has seen.
@@ -173,6 +175,17 @@ func (a *acting) brake(zone string) *dns.Brake {
 		a.brakes[zone] = dns.NewBrake()
 	}
 	return a.brakes[zone]
+}
+
+// account is the zone's at a dyndns2 service: what that has said, and when it
+// may be asked again.
+func (a *acting) account(zone string) *dyndns2.Account {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.accounts[zone] == nil {
+		a.accounts[zone] = dyndns2.NewAccount()
+	}
+	return a.accounts[zone]
 }
 
 // held asks the zone's brake whether the service's name may be moved to the

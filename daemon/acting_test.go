@@ -88,6 +88,9 @@ func TestGatesOutliveAFile(t *testing.T) {
 	if again, _ := a.gate(c, z, now); again != first {
 		t.Error("the same file makes another gate")
 	}
+	if a.account("public") != a.account("public") || a.account("public") == a.account("other") {
+		t.Error("a zone's account does not outlive a file, or two zones share one")
+	}
 	other := z
 	other.ID = "other"
 	if g, _ := a.gate(c, other, now); g == first {

@@ -112,7 +112,7 @@ func provider(w *wiring, z config.Zone, names []dns.Name, m means) (runbook.Effe
 	case config.ProviderDynDNS2:
 		return dyndns2.New(dyndns2.Config{URL: z.Hosted.Endpoint, Names: names, Authorities: authorities(z),
 			CredentialsFile: z.Hosted.Credentials, CAFile: z.Hosted.CA, Contact: mailbox(z.Contact), Version: buildVersion(),
-			Gate: gate, Lag: z.Hosted.Lag})
+			Gate: gate, Account: m.acts.account(z.ID), Lag: z.Hosted.Lag})
 	}
 	return nil, fmt.Errorf("there is no provider %q", z.Provider)
 }
