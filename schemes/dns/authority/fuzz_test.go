@@ -41,44 +41,51 @@ func FuzzQuery(f *testing.F) {
 		f.Add(wire[:len(wire)-1], false)
 	}
 	f.Add([]byte{0, 1, 0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1}, false)
+	signed := newPrimary(f, signedZone(signingKey(f, 257)))
+	signed.allAt(f, 3, "primary")
 	f.Fuzz(func(t *testing.T, wire []byte, tcp bool) {
-		given := string(wire)
-		out := fix.respond(nil, wire, tcp)
-		if string(wire) != given {
-			t.Fatal("the query was written to")
-		}
-		if len(wire) < headerLen || wire[2]&bitQR != 0 {
-			if len(out) != 0 {
-				t.Fatalf("answered what is no query: %x", out)
-			}
-			return
-		}
-		r := new(mdns.Msg)
-		if err := r.Unpack(out); err != nil {
-			t.Fatalf("answer does not parse: %v\n%x", err, out)
-		}
-		if !r.Response || r.Id != binary.BigEndian.Uint16(wire) || r.Opcode != int(wire[2]>>3&15) {
-			t.Fatalf("head %x of query %x", out[:headerLen], wire[:headerLen])
-		}
-		if repacked, err := r.Pack(); err != nil {
-			t.Fatalf("answer does not pack again: %v\n%x", err, repacked)
-		}
-		limit := plainSize
-		q := new(mdns.Msg)
-		if q.Unpack(wire) == nil {
-			if opt := q.IsEdns0(); opt != nil {
-				limit = min(max(plainSize, int(opt.UDPSize())), udpSize)
-			}
-			if len(r.Question) == 1 && r.Question[0] != q.Question[0] {
-				t.Fatalf("question %v came back as %v", q.Question, r.Question)
-			}
-		} else if r.IsEdns0() != nil {
-			limit = udpSize // what the library cannot read, the handler may
-		}
-		if !tcp && len(out) > limit {
-			t.Fatalf("%d octets, at most %d", len(out), limit)
-		}
+		fuzzQuery(t, fix, wire, tcp)
+		fuzzQuery(t, signed, wire, tcp)
 	})
+}
+
+func fuzzQuery(t *testing.T, fix *fixture, wire []byte, tcp bool) {
+	given := string(wire)
+	out := fix.respond(nil, wire, tcp)
+	if string(wire) != given {
+		t.Fatal("the query was written to")
+	}
+	if len(wire) < headerLen || wire[2]&bitQR != 0 {
+		if len(out) != 0 {
+			t.Fatalf("answered what is no query: %x", out)
+		}
+		return
+	}
+	r := new(mdns.Msg)
+	if err := r.Unpack(out); err != nil {
+		t.Fatalf("answer does not parse: %v\n%x", err, out)
+	}
+	if !r.Response || r.Id != binary.BigEndian.Uint16(wire) || r.Opcode != int(wire[2]>>3&15) {
+		t.Fatalf("head %x of query %x", out[:headerLen], wire[:headerLen])
+	}
+	if repacked, err := r.Pack(); err != nil {
+		t.Fatalf("answer does not pack again: %v\n%x", err, repacked)
+	}
+	limit := plainSize
+	q := new(mdns.Msg)
+	if q.Unpack(wire) == nil {
+		if opt := q.IsEdns0(); opt != nil {
+			limit = min(max(plainSize, int(opt.UDPSize())), udpSize)
+		}
+		if len(r.Question) == 1 && r.Question[0] != q.Question[0] {
+			t.Fatalf("question %v came back as %v", q.Question, r.Question)
+		}
+	} else if r.IsEdns0() != nil {
+		limit = udpSize // what the library cannot read, the handler may
+	}
+	if !tcp && len(out) > limit {
+		t.Fatalf("%d octets, at most %d", len(out), limit)
+	}
 }
 
 // stream is a connection whose client has sent all that it will.
