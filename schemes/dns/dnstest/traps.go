@@ -341,12 +341,24 @@ func replays(r *rig) {
 	MustDo(r.t, e, Op(2, 1)) // sets it right: a revision
 	r.fake.Seed(RR(r.t, `%s 5 IN A 192.0.2.66`, Shop))
 	MustDo(r.t, e, Op(2, 1))
+	// The target changed in the file, and back, at one epoch.
+	fo, other := r.executor(func(x *Executor) {
+		x.Names[0].Targets["dr"] = dns.Target{Addresses: Addrs("203.0.113.99")}
+	})
+	fo.SetRule(Writes(Keep))
+	MustDo(r.t, other, Op(2, 1))
+	MustDo(r.t, e, Op(2, 1))
+	r.unchanged(func() {
+		if statuses := fo.Replay(); len(statuses) != 1 || statuses[0] < http.StatusBadRequest {
+			r.t.Errorf("a replay at one epoch ended %v", statuses)
+		}
+	})
 	MustDo(r.t, e, Op(3, 0))
-	if n := f.HeldBack(); n != 5 {
+	if n := f.HeldBack(); n != 6 {
 		r.t.Fatalf("%d requests were kept", n)
 	}
 	r.unchanged(func() {
-		if statuses := f.Replay(); slices.ContainsFunc(statuses, func(s int) bool { return s < http.StatusBadRequest }) {
+		if statuses := append(f.Replay(), fo.Replay()...); slices.ContainsFunc(statuses, func(s int) bool { return s < http.StatusBadRequest }) {
 			r.t.Errorf("replays ended %v", statuses)
 		}
 	})
