@@ -261,6 +261,11 @@ func TestStrip(t *testing.T) {
 	if len(sharp) != 3 || sharp[0].To != 1000*ms || sharp[1].To != 2000*ms || sharp[1].Sent != 100 || sharp[1].Failed != 100 || sharp[2].Site != dr {
 		t.Errorf("edges of an outage: %v", sharp)
 	}
+	// Of users who take turns, some are down: no edge, however it falls.
+	turns := []Sample{{At: 0}, {At: 1, Class: Reset}, {At: 2}, {At: 3, Class: Reset}, {At: 4}, {At: 5, Class: Reset}}
+	if got := Strip(turns, Span{0, 6}, 3); len(got) != 3 || got[1].Sent != 2 || got[1].Failed != 1 {
+		t.Errorf("users who take turns: %v", got)
+	}
 	mixed := []Sample{{At: 0}, {At: 1, Class: Reset}, {At: 2}, {At: 3}, {At: 4}, {At: 5, Class: Reset}}
 	if got := Strip(mixed, Span{0, 6}, 3); len(got) != 3 || got[0].Failed != 1 || got[1].Failed != 0 {
 		t.Errorf("pieces that are not alike became one: %v", got)
