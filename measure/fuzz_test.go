@@ -101,6 +101,10 @@ func FuzzReport(f *testing.F) {
 			Outages: []Outage{{Length: Millis(4321 * time.Microsecond), Recovered: true, Site: "dr", Epoch: 4}}},
 		Sites: map[draas.SiteID]*Counts{"dr": {Sent: 1}}, DualActiveSpans: []Span{{}}}
 	r.Clients = map[Kind]*Outcome{KeepAlive: &r.Outcome}
+	r.Writes = &Writes{Known: true, Acked: 9, Lost: 2, LostNumbers: []uint64{7, 8}, RPO: Millis(time.Second)}
+	r.Outcome.Stale, r.Outcome.Strip = []Stale{{Old: 2, Users: 3}}, []Stretch{{Length: Millis(time.Second), Site: "dr", Sent: 5}}
+	r.Join(&Daemon{Service: "shop", Members: []MemberClock{{Member: "dr", Known: true, Offset: Millis(-time.Millisecond)}},
+		Moves: []Move{{Kind: "failover", To: "dr", Epoch: 4, Complete: true, Turns: []Turn{{Name: "decided", Part: "confirm", Shifted: true}}}}})
 	data, err := json.Marshal(r)
 	if err != nil {
 		f.Fatal(err)

@@ -116,3 +116,8 @@ func harmless(s string) string {
 		return r
 	}, s)
 }
+
+// inLine makes what others wrote fit for one line.
+func inLine(err error) string {
+	return harmless(strings.ReplaceAll(err.Error(), "\n", "; "))
+}

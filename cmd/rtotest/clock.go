@@ -79,7 +79,7 @@ func (m *member) clock() measure.MemberClock {
 		c.Offset, c.Error = measure.Millis(m.offset), measure.Millis(m.trip/2)
 	}
 	if m.err != nil {
-		c.Problem = harmless(m.err.Error())
+		c.Problem = inLine(m.err)
 	}
 	return c
 }

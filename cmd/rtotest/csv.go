@@ -99,7 +99,7 @@ func (s *sheets) probe(run int, e measure.Event) {
 		ttl = strconv.FormatFloat(e.TTL.Seconds(), 'f', 3, 64)
 	}
 	if e.Err != nil {
-		reason = harmless(e.Err.Error())
+		reason = inLine(e.Err)
 	}
 	s.probes.write(number(run), e.Start.Add(a.At).UTC().Format(time.RFC3339Nano), millis(a.At), e.Client, number(int(a.User)), strconv.FormatBool(e.Direct),
 		a.Class.String(), string(e.Site), known(uint64(a.Epoch)), millis(a.Done-a.At), millis(a.Sent-a.At), e.Addr, ttl, reason)

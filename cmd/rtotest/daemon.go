@@ -41,7 +41,7 @@ func (d *daemons) start(ctx context.Context) error {
 		errs = append(errs, err)
 	}
 	if s == nil {
-		d.line("draasd does not answer, measuring goes on without it: " + harmless(errors.Join(errs...).Error()))
+		d.line("draasd does not answer, measuring goes on without it: " + inLine(errors.Join(errs...)))
 	} else if err := d.choose(s); err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (d *daemons) report(ctx context.Context, from, to time.Time) *measure.Daemo
 		out.Members = append(out.Members, m.clock())
 	}
 	if err != nil {
-		out.Problem = harmless(err.Error())
+		out.Problem = inLine(err)
 		return out
 	}
 	for _, m := range movesOf(records, out.Members) {
