@@ -188,8 +188,16 @@ func (s *Series) Check(maxRTO time.Duration, maxRPO *time.Duration) error {
 			void = err
 		}
 	}
-	if void == nil && len(s.Runs) < s.Wanted {
-		void = fmt.Errorf("%w: %d of %d runs were made: %s", ErrVoid, len(s.Runs), s.Wanted, s.Problem)
+	if void == nil {
+		void = s.Whole()
 	}
 	return void
+}
+
+// Whole returns an ErrVoid when there are fewer runs than were wanted.
+func (s *Series) Whole() error {
+	if len(s.Runs) < s.Wanted {
+		return fmt.Errorf("%w: %d of %d runs were made: %s", ErrVoid, len(s.Runs), s.Wanted, s.Problem)
+	}
+	return nil
 }

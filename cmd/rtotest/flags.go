@@ -61,7 +61,7 @@ again. With --write-url it counts acknowledged writes that are lost.
 Exit code: 0 measured (with --max-rto and --max-rpo: met), 1 exceeded, never
 recovered, two sites active or a succeeded site answering, 2 usage, or a
 report could not be written, 3 void: nothing is proved, what was lost is not
-known, or there are fewer runs than were wanted.
+known; also without limits when there are fewer runs than were wanted.
 
 `
 
@@ -102,12 +102,16 @@ func (o *options) bindClients(f *flag.FlagSet) {
 		return nil
 	})
 	f.Func("client", "`KIND` of client: fresh, ttl, keepalive, browser, jvm, pinned, or all (comma list or repeatable; the first is judged; default fresh)", func(s string) error {
-		if s == "all" {
-			c.Clients = append(c.Clients, measure.Kinds()...)
-			return nil
-		}
 		for k := range strings.SplitSeq(s, ",") {
-			c.Clients = append(c.Clients, measure.Kind(k))
+			if k != "all" {
+				c.Clients = append(c.Clients, measure.Kind(k))
+				continue
+			}
+			for _, k := range measure.Kinds() { // those that are not there yet
+				if !slices.Contains(c.Clients, k) {
+					c.Clients = append(c.Clients, k)
+				}
+			}
 		}
 		return nil
 	})

@@ -28,10 +28,10 @@ func TestNotBroughtHome(t *testing.T) {
 		fmt.Fprintln(w, "ok")
 	})
 	args := func(restore string) []string {
-		return []string{"--settle", "150ms", "--duration", "1s", "--timeout", "300ms", "--runs", "2", "--max-rto", "5s",
+		return []string{"--settle", "150ms", "--duration", "1s", "--timeout", "300ms", "--runs", "2",
 			"--inject", fmt.Sprintf("touch %s %s; sleep 0.1; rm %s", d.file, moved, d.file), "--restore", restore, d.URL}
 	}
-	code, stdout, stderr := rtotest(args("true")...)
+	code, stdout, stderr := rtotest(args("true")...) // a series that is not whole is void without a limit too
 	if want := "ENDED EARLY: before run 2: users are not served at primary, as they were before, but at dr, after 1s"; code != exitVoid || !strings.Contains(stdout, want) {
 		t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
 	}

@@ -22,7 +22,7 @@ const (
 	exitMet      = 0 // measured; what was to be met was met
 	exitExceeded = 1 // --max-rto or --max-rpo was exceeded, or two sites were active
 	exitUsage    = 2 // nothing was measured, or it could not be written
-	exitVoid     = 3 // with --max-rto or --max-rpo: the run proves nothing
+	exitVoid     = 3 // with --max-rto or --max-rpo: the run proves nothing; or a series is not whole
 )
 
 // program is one invocation.
@@ -51,8 +51,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 	p := &program{options: o, shown: newDisplay(stderr)}
 	found, err := p.measure(ctx)
-	if err == nil {
-		err = p.write(found, stdout)
+	if found.report != nil || found.series != nil {
+		// What could be measured is told, whatever could not be written.
+		err = errors.Join(err, p.write(found, stdout))
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "rtotest: %v\n", err)
@@ -79,6 +80,9 @@ func (p *program) measure(ctx context.Context) (f finding, err error) {
 		if err := p.daemons.start(ctx); err != nil {
 			return f, err
 		}
+	}
+	if err := p.writable(); err != nil {
+		return f, err
 	}
 	if p.sheets, err = newSheets(p.csv, p.series.runs > 0); err != nil {
 		return f, err
@@ -184,11 +188,14 @@ func (p *program) tool() *measure.Tool {
 
 // write writes the report: one JSON object or text, and the page.
 func (p *program) write(f finding, w io.Writer) error {
+	var drawn error
 	if p.html != "" {
-		if err := p.writePage(f); err != nil {
-			return err
-		}
+		drawn = p.writePage(f)
 	}
+	return errors.Join(p.writeReport(f, w), drawn)
+}
+
+func (p *program) writeReport(f finding, w io.Writer) error {
 	var whole interface{ WriteText(io.Writer) error } = f.report
 	if f.series != nil {
 		whole = f.series
@@ -200,6 +207,18 @@ func (p *program) write(f finding, w io.Writer) error {
 		return fmt.Errorf("write report: %w", err)
 	}
 	return nil
+}
+
+// writable finds out before all else whether the page can be written.
+func (p *program) writable() error {
+	if p.html == "" {
+		return nil
+	}
+	f, err := os.OpenFile(p.html, os.O_WRONLY|os.O_CREATE, 0o666)
+	if err != nil {
+		return fmt.Errorf("write page: %w", err)
+	}
+	return f.Close()
 }
 
 func (p *program) writePage(f finding) error {
@@ -219,13 +238,13 @@ func (p *program) writePage(f finding) error {
 
 // judge turns the report into the exit code.
 func (p *program) judge(f finding, stderr io.Writer) int {
-	if p.maxRTO == 0 && p.maxRPO == nil {
-		return exitMet
-	}
 	var err error
-	if f.series != nil {
+	switch limits := p.maxRTO > 0 || p.maxRPO != nil; {
+	case f.series != nil && limits:
 		err = f.series.Check(p.maxRTO, p.maxRPO)
-	} else {
+	case f.series != nil:
+		err = f.series.Whole()
+	case limits:
 		err = f.report.Judge(p.maxRTO, p.maxRPO)
 	}
 	if err == nil {

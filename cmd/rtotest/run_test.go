@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -132,6 +133,17 @@ func TestFlags(t *testing.T) {
 	}
 }
 
+// TestAllKinds: all are those that were not named before, which come first.
+func TestAllKinds(t *testing.T) {
+	o, err := parse(strings.Fields("--client ttl --client pinned,all http://shop"), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(o.config.Clients); got != "[ttl pinned fresh keepalive browser jvm]" {
+		t.Error(got)
+	}
+}
+
 func TestMetAndText(t *testing.T) {
 	s := newService(t, never, never, nil)
 	code, stdout, stderr := rtotest("--duration", "200ms", "--max-rto", "1s", s.URL)
@@ -198,6 +210,24 @@ func TestUnwritable(t *testing.T) {
 	var stderr bytes.Buffer
 	if code := run([]string{"--duration", "50ms", "--json", s.URL}, full{}, &stderr); code == 0 || !strings.Contains(stderr.String(), "write report") {
 		t.Errorf("exit %d, stderr %q", code, stderr.String())
+	}
+}
+
+// TestFiles: a file that cannot be written is told before all else, and one
+// that fills up on the way costs only itself.
+func TestFiles(t *testing.T) {
+	s := newService(t, never, never, nil)
+	for _, flag := range []string{"--csv", "--html"} {
+		code, stdout, stderr := rtotest("--duration", "50ms", flag, "/nonexistent/file", s.URL)
+		if code != exitUsage || stdout != "" || s.requests.Load() != 0 || !strings.Contains(stderr, "/nonexistent/file") {
+			t.Errorf("%s: exit %d after %d requests\n%s\n%s", flag, code, s.requests.Load(), stdout, stderr)
+		}
+	}
+	for flag, want := range map[string]string{"--csv": "write CSV: ", "--html": "write page: "} {
+		code, stdout, stderr := rtotest("--duration", "50ms", flag, "/dev/full", s.URL)
+		if code != exitUsage || !strings.Contains(stdout, "downtime       none") || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit %d\n%s\n%s", flag, code, stdout, stderr)
+		}
 	}
 }
 
