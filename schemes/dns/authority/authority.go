@@ -33,7 +33,8 @@ type Config struct {
 	// depends on a decision.
 	Clock func() draas.Reading
 	Log   *slog.Logger
-	// Workers answer UDP. Default: one for each processor, at most 4.
+	// Workers answer UDP: one always, the others when many queries are waiting.
+	// Default: one for each processor, at most 4.
 	Workers int
 	// MaxConns bounds the TCP connections; when one more comes, the one that
 	// is idle the longest is closed. Default 256.

@@ -101,8 +101,10 @@ func (a *Authority) Serve(ctx context.Context, l *Listener) error {
 			errs <- serve(ctx, l)
 		})
 	}
-	for range a.cfg.Workers {
-		start(a.serveUDP)
+	help := make(chan struct{}) // nobody waits to be helped
+	start(func(ctx context.Context, l *Listener) error { return a.serveUDP(ctx, l, help) })
+	for range a.cfg.Workers - 1 {
+		start(func(ctx context.Context, l *Listener) error { return a.helpUDP(ctx, l, help) })
 	}
 	start(a.serveTCP)
 	wg.Go(func() { a.keepUp(ctx, l) })

@@ -34,7 +34,8 @@ type packets struct {
 	// What the calls below came to; the functions are made once.
 	errno      unix.Errno
 	sent       int
-	read, send func(fd uintptr) bool
+	read, send       func(fd uintptr) bool
+	readNow, sendNow func(fd uintptr) // without waiting
 }
 
 // message is struct mmsghdr (recvmmsg(2)).
@@ -69,6 +70,8 @@ func newPackets(wildcard bool) *packets {
 		}
 		return p.errno != unix.EAGAIN
 	}
+	p.readNow = func(fd uintptr) { p.read(fd) }
+	p.sendNow = func(fd uintptr) { p.send(fd) }
 	return p
 }
 
@@ -114,9 +117,10 @@ func (p *packets) answer(i, j int, out []byte) {
 	p.msgs[i].Msghdr = h
 }
 
-// serveUDP answers queries, as many at a time as have come. Several run on one
-// socket: the kernel hands each packet to one of them.
-func (a *Authority) serveUDP(ctx context.Context, l *Listener) error {
+// serveUDP answers queries, as many at a time as have come, and calls for help
+// when more are waiting than it can take at once. If all workers always waited
+// for queries, each would get few at a time, and every answer cost more.
+func (a *Authority) serveUDP(ctx context.Context, l *Listener, help chan<- struct{}) error {
 	conn, err := l.udp.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("read dns queries by udp: %w", err)
@@ -140,15 +144,52 @@ func (a *Authority) serveUDP(ctx context.Context, l *Listener) error {
 			continue
 		}
 		failures = 0
+		if p.n == maxPackets {
+			select {
+			case help <- struct{}{}:
+			default: // all help already
+			}
+		}
 		a.answerAll(p)
 		a.sendAll(conn, p)
+	}
+}
+
+// helpUDP answers queries when it is called, for as long as many are waiting.
+func (a *Authority) helpUDP(ctx context.Context, l *Listener, help <-chan struct{}) error {
+	conn, err := l.udp.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("read dns queries by udp: %w", err)
+	}
+	p := newPackets(l.wildcard)
+	for {
+		select {
+		case <-help:
+		case <-ctx.Done():
+			return nil
+		}
+		for full := true; full; {
+			p.expect()
+			// Not by Read: there another one waits.
+			if err := conn.Control(p.readNow); err != nil || p.errno != 0 {
+				break // none are left, or whoever reads first hears of it
+			}
+			full = p.n == maxPackets
+			a.answerAll(p)
+			a.sendAll(conn, p)
+		}
 	}
 }
 
 // sendAll sends the answers, past those that fail, unless the socket is closed.
 func (a *Authority) sendAll(conn syscall.RawConn, p *packets) {
 	for p.sent = 0; p.sent < p.n; { // some messages a turn
-		if err := conn.Write(p.send); err != nil {
+		// Write lets one worker at a time to the socket: it is for waiting.
+		err := conn.Control(p.sendNow)
+		if err == nil && p.errno == unix.EAGAIN {
+			err = conn.Write(p.send)
+		}
+		if err != nil {
 			return
 		}
 		if p.errno != 0 {
