@@ -101,7 +101,7 @@ func (a *Authority) Serve(ctx context.Context, l *Listener) error {
 			errs <- serve(ctx, l)
 		})
 	}
-	help := make(chan struct{}) // nobody waits to be helped
+	help := make(chan struct{}, 1) // who calls does not wait
 	start(func(ctx context.Context, l *Listener) error { return a.serveUDP(ctx, l, help) })
 	for range a.cfg.Workers - 1 {
 		start(func(ctx context.Context, l *Listener) error { return a.helpUDP(ctx, l, help) })

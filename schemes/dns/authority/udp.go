@@ -32,8 +32,8 @@ type packets struct {
 	n        int // of those that are to be sent, once they are answered
 
 	// What the calls below came to; the functions are made once.
-	errno      unix.Errno
-	sent       int
+	errno            unix.Errno
+	sent             int
 	read, send       func(fd uintptr) bool
 	readNow, sendNow func(fd uintptr) // without waiting
 }
@@ -147,7 +147,7 @@ func (a *Authority) serveUDP(ctx context.Context, l *Listener, help chan<- struc
 		if p.n == maxPackets {
 			select {
 			case help <- struct{}{}:
-			default: // all help already
+			default: // it is called already
 			}
 		}
 		a.answerAll(p)

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	mdns "github.com/miekg/dns"
+
+	"github.com/draasd/draas"
 )
 
 // Queries that come together, of several clients, are answered each to who asked
@@ -78,6 +81,52 @@ func TestBatches(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// While one worker is held up with what it took, the other answers what is left.
+func TestHelp(t *testing.T) {
+	f := newFixture(t)
+	f.allAt(t, 3, "primary")
+	var first atomic.Bool
+	hold := make(chan struct{})
+	f.cfg.Clock = func() draas.Reading {
+		if first.CompareAndSwap(false, true) {
+			<-hold
+		}
+		return f.clock.Now()
+	}
+	l, err := Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("udp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	const sent = 3*maxPackets + 1
+	for range sent {
+		if _, err := c.Write(pack(t, question("shop.example.org.", mdns.TypeA))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.Serve(ctx, l) }()
+	buf := make([]byte, 1500)
+	for i := range sent {
+		if i == sent-maxPackets {
+			close(hold) // only what the first one took is left
+		}
+		if _, err := c.Read(buf); err != nil {
+			t.Fatalf("answer %d: %v", i, err)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 
