@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -40,7 +42,7 @@ func newCluster(t *testing.T) (dir, address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := &http.Server{ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := api.Status{Cluster: "acme", Self: "dr", At: time.Now(), Services: []api.ServiceStatus{shop()}}
 		if r.URL.Path == api.PathHistory {
 			_, _ = fmt.Fprint(w, "[]") // the asker may have gone
