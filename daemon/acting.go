@@ -31,6 +31,7 @@ type acting struct {
 	accounts map[string]*dyndns2.Account
 	// keeps are the names that a brake keeps where they were, and why.
 	keeps map[heldName]string
+	seen  uint64 // index up to which acknowledgements were heeded
 }
 
 // heldName is a name in a zone, and why it is not moved.
@@ -44,7 +45,7 @@ type heldName struct {
 type tenure struct {
 	epoch   draas.Epoch
 	revoked bool
-	byHand  bool // a person asked for it, or has seen it since
+	byHand  bool // a person asked for it
 	// ended is when the entry was applied that ended an epoch, and which one;
 	// not known of what was ended before this run.
 	ended   draas.Epoch
@@ -77,16 +78,16 @@ func (a *acting) decided(s failover.State, now draas.Reading) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	clear(a.unit)
+	a.acknowledged(s)
 	for id, sv := range s.Services {
 		for _, part := range s.Policy.PartsOf(id) {
 			a.unit[part] = id
 		}
 		was, known := a.units[id]
-		t := tenure{epoch: sv.Epoch, revoked: sv.Revoked, ended: was.ended, endedAt: was.endedAt}
+		t := tenure{epoch: sv.Epoch, revoked: sv.Revoked, byHand: byHand(sv), ended: was.ended, endedAt: was.endedAt}
 		if known && sv.Revoked && !was.revoked {
 			t.ended, t.endedAt = sv.Epoch, now
 		}
-		t.byHand = byHand(sv) || a.keepsAny(id) && acknowledged(s.History, id, sv.Epoch) || was.byHand && was.epoch == sv.Epoch
 		a.units[id] = t
 		if was.epoch != t.epoch {
 			for key := range a.keeps {
@@ -98,22 +99,23 @@ func (a *acting) decided(s failover.State, now draas.Reading) {
 	}
 }
 
-// keepsAny reports whether a brake keeps a name of the unit. a.mu is held.
-func (a *acting) keepsAny(unit draas.ServiceID) bool {
-	for key := range a.keeps {
-		if a.unit[key.service] == unit {
-			return true
+// acknowledged forgets the moves that a person has seen: they hold no further
+// one back. a.mu is held.
+func (a *acting) acknowledged(s failover.State) {
+	for _, r := range slices.Backward(s.History) {
+		if r.Index <= a.seen {
+			break
+		}
+		if r.Kind != failover.RecordAcknowledge {
+			continue
+		}
+		for _, part := range s.Policy.PartsOf(r.Service) {
+			for _, b := range a.brakes {
+				b.Forget(part)
+			}
 		}
 	}
-	return false
-}
-
-// acknowledged reports whether a person has acknowledged the unit's state at
-// the epoch.
-func acknowledged(history []failover.Record, unit draas.ServiceID, epoch draas.Epoch) bool {
-	return slices.ContainsFunc(history, func(r failover.Record) bool {
-		return r.Kind == failover.RecordAcknowledge && r.Service == unit && r.Epoch == epoch
-	})
+	a.seen = max(a.seen, s.Index)
 }
 
 // byHand reports whether a person asked for the epoch in force.
@@ -158,8 +160,7 @@ func (a *acting) superseded(service draas.ServiceID, token runbook.Token) (draas
 	return t.endedAt, known && t.epoch == token.Epoch && t.ended != 0 && t.ended < t.epoch
 }
 
-// asked reports whether a person asked for the service's move to the token, or
-// has acknowledged it.
+// asked reports whether a person asked for the service's move to the token.
 func (a *acting) asked(service draas.ServiceID, token runbook.Token) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -35,7 +35,7 @@ func NewBrake() *Brake { return &Brake{names: make(map[draas.ServiceID]*brakeOf)
 
 // Move asks whether a service's name may be moved to the token, and counts the
 // move when it may. To ask again for the same token costs nothing. byHand is
-// a move that a person asked for or has acknowledged: it is never held. limit is how many are let through
+// a move that a person asked for: it is never held. limit is how many are let through
 // in an hour. The error is ErrHeld's and tells how long.
 func (b *Brake) Move(service draas.ServiceID, token runbook.Token, byHand bool, limit int, now draas.Reading) error {
 	b.mu.Lock()
@@ -59,4 +59,14 @@ func (b *Brake) Move(service draas.ServiceID, token runbook.Token, byHand bool, 
 	n.latest = token
 	n.at = append(n.at, now)
 	return nil
+}
+
+// Forget counts the moves of a service's name from now on: a person has seen
+// those before.
+func (b *Brake) Forget(service draas.ServiceID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := b.names[service]; n != nil {
+		n.at = nil
+	}
 }

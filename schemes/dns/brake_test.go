@@ -43,6 +43,14 @@ func TestBrake(t *testing.T) {
 			t.Errorf("step %d, epoch %d: %v, want %q", i, step.epoch, err, step.held)
 		}
 	}
+	b.Forget("shop")
+	b.Forget("nobody")
+	for i, held := range []bool{false, false, false, true} {
+		err := b.Move("shop", runbook.Token{Epoch: 1<<33 + 2 + draas.Epoch(i)}, false, 3, at(3*time.Hour+4*time.Minute))
+		if errors.Is(err, ErrHeld) != held {
+			t.Errorf("move %d after a person has seen the others: %v", i+1, err)
+		}
+	}
 	if err := b.Move("wiki", runbook.Token{Epoch: 1}, false, 3, at(3*time.Hour)); err != nil {
 		t.Errorf("another name: %v", err)
 	}
