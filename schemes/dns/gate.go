@@ -101,9 +101,6 @@ func (c GateConfig) stretch(d time.Duration) time.Duration {
 // gate.
 func (g *Gate) Worst() time.Duration { return g.cfg.Quarantine() + g.cfg.Request }
 
-// RequestLimit is the longest that one Send takes.
-func (g *Gate) RequestLimit() time.Duration { return g.cfg.Request }
-
 // left is how long the service's next request at the token has to wait.
 func (p passage) left(c GateConfig, token runbook.Token, superseded draas.Reading, known bool, now draas.Reading) time.Duration {
 	// The boot clock: it is not stepped, and where it stands still the wait

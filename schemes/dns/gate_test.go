@@ -418,7 +418,7 @@ func TestGateErrorsTell(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "wait 1s more") {
 			t.Errorf("Enter = %v", err)
 		}
-		if g.Worst() != g.cfg.Quarantine()+gateRequest || g.RequestLimit() != gateRequest {
+		if g.Worst() != g.cfg.Quarantine()+gateRequest {
 			t.Errorf("Worst = %v", g.Worst())
 		}
 	})

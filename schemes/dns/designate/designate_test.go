@@ -274,6 +274,16 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
+func TestCloudPrintsNoSecret(t *testing.T) {
+	c, err := parseCloud([]byte(passwordCloud("https://keystone.example.net", "canary")), "acme", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := fmt.Sprintf("%v %+v %#v %s", c, c, c, c); strings.Contains(s, "canary") || !strings.Contains(s, "keystone.example.net") {
+		t.Error(s)
+	}
+}
+
 // What is accepted leads somewhere by TLS, with a secret; what is not is not
 // quoted.
 func FuzzCloud(f *testing.F) {

@@ -39,6 +39,7 @@ type fake struct {
 	changes map[string]time.Time // by id: when it will be in sync
 	behind  time.Duration        // until a change is in sync
 	busy    bool                 // with a prior request
+	never   bool                 // takes no batch
 	batches int
 }
 
@@ -335,6 +336,9 @@ func (f *fake) change(w http.ResponseWriter, body []byte) {
 	}
 	before := slices.Clone(f.sets)
 	var problems []string
+	if f.never {
+		problems = append(problems, "InvalidResourceRecord: not that one")
+	}
 	for _, c := range in.Changes {
 		if problem := f.apply(c.Action, c.Set); problem != "" {
 			problems = append(problems, problem)

@@ -118,6 +118,21 @@ func TestNotInSync(t *testing.T) {
 	dnstest.Expect(t, e, dnstest.Op(1, 0), runbook.Yes)
 }
 
+// A change that Route 53 will not make, whoever asks, ends with its words.
+func TestBatchNeverFits(t *testing.T) {
+	t.Parallel()
+	f, _, front, e := service.Rig(t)
+	f.(*fake).never = true
+	before := f.Dump()
+	err := dnstest.Do(t, e, dnstest.Op(1, 0))
+	if !errors.Is(err, dns.ErrMoved) || !strings.Contains(err.Error(), "still tells") || !strings.Contains(err.Error(), "not that one") {
+		t.Errorf("Do: %v", err)
+	}
+	if _, writes := front.Counts(); writes > 5 || f.Dump() != before {
+		t.Errorf("%d requests; there is\n%s", writes, f.Dump())
+	}
+}
+
 func TestNoZone(t *testing.T) {
 	t.Parallel()
 	var cfg Config
