@@ -88,7 +88,7 @@ func TestGatesOutliveAFile(t *testing.T) {
 	if again, _ := a.gate(c, z, now); again != first {
 		t.Error("the same file makes another gate")
 	}
-	if a.account("public") != a.account("public") || a.account("public") == a.account("other") {
+	if account := a.account("public"); account != a.account("public") || account == a.account("other") {
 		t.Error("a zone's account does not outlive a file, or two zones share one")
 	}
 	other := z
