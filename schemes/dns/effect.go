@@ -138,10 +138,23 @@ func ask(ctx context.Context, network, address, name string, qtype uint16, timeo
 	m.SetQuestion(name, qtype)
 	m.RecursionDesired = false
 	m.SetEdns0(1232, false)
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	return Exchange(ctx, network, address, m, timeout)
+}
+
+// Exchange sends one query by UDP or TCP, and returns what is an answer to it,
+// of any rcode. It ends with the context at once, and within the timeout.
+func Exchange(ctx context.Context, network, address string, m *mdns.Msg, timeout time.Duration) (*mdns.Msg, error) {
+	timed, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	c := mdns.Client{Net: network, Timeout: timeout}
-	resp, _, err := c.ExchangeContext(ctx, m, address)
+	conn, err := c.DialContext(timed, address)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }() // all of it was read
+	// The library heeds a context's deadline, not its end.
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	resp, _, err := c.ExchangeWithConnContext(timed, m, conn)
 	if err != nil {
 		return nil, err
 	}

@@ -121,39 +121,7 @@ func (l looker) exchange(ctx context.Context, network, address string, q questio
 	m.SetQuestion(q.name, q.qtype)
 	m.RecursionDesired, m.CheckingDisabled = q.recursive, q.unchecked
 	m.SetEdns0(1232, false)
-	timed, cancel := context.WithTimeout(ctx, l.plan.Timeout)
-	defer cancel()
-	c := mdns.Client{Net: network, Timeout: l.plan.Timeout}
-	conn, err := c.DialContext(timed, address)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = conn.Close() }()
-	// The library heeds a context's deadline, not its end.
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	resp, _, err := c.ExchangeWithConnContext(timed, m, conn)
-	if err != nil {
-		return nil, err
-	}
-	if err := answers(resp, m.Question[0]); err != nil {
-		return nil, err
-	}
-	return resp, nil
-}
-
-// answers checks that what a message says is said of the question. An error
-// may come without it.
-func answers(resp *mdns.Msg, q mdns.Question) error {
-	if !resp.Response || resp.Opcode != mdns.OpcodeQuery {
-		return errors.New("not an answer")
-	}
-	if resp.Rcode != mdns.RcodeSuccess && resp.Rcode != mdns.RcodeNameError {
-		return nil
-	}
-	if len(resp.Question) != 1 || !strings.EqualFold(resp.Question[0].Name, q.Name) || resp.Question[0].Qtype != q.Qtype || resp.Question[0].Qclass != q.Qclass {
-		return errors.New("an answer to another question")
-	}
-	return nil
+	return dns.Exchange(ctx, network, address, m, l.plan.Timeout)
 }
 
 // name asks one server or resolver for a name's addresses and its epoch.
