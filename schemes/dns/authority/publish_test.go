@@ -237,6 +237,17 @@ func TestWaitFor(t *testing.T) {
 	if d, err := f.WaitFor(ctx, "shop", runbook.Token{Epoch: 4}); err != nil || d.Token.Epoch != 5 || d.Site != "" {
 		t.Errorf("WaitFor what was passed over = %v, %v", d, err)
 	}
+	go func() { // that one was passed over is heard of by who waits already
+		d, err := f.WaitFor(ctx, "shop", runbook.Token{Epoch: 6})
+		if err != nil {
+			t.Error(err)
+		}
+		got <- d
+	}()
+	f.publish(t, 7, "", "shop")
+	if d := <-got; d.Token.Epoch != 7 || d.Site != "" {
+		t.Errorf("WaitFor what was passed over meanwhile = %v", d)
+	}
 	cancel()
 	if _, err := f.WaitFor(ctx, "shop", runbook.Token{Epoch: 9}); !errors.Is(err, context.Canceled) {
 		t.Errorf("WaitFor = %v", err)

@@ -2,9 +2,11 @@ package authority
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -90,6 +92,7 @@ func TestHelp(t *testing.T) {
 	f.allAt(t, 3, "primary")
 	var first atomic.Bool
 	hold := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
 	f.cfg.Clock = func() draas.Reading {
 		if first.CompareAndSwap(false, true) {
 			<-hold
@@ -113,19 +116,23 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- f.Serve(ctx, l) }()
+	help, done := make(chan struct{}, 1), make(chan error, 2)
+	go func() { done <- f.serveUDP(ctx, l, help) }()
+	go func() { done <- f.helpUDP(ctx, l, help) }()
 	buf := make([]byte, 1500)
 	for i := range sent {
 		if i == sent-maxPackets {
-			close(hold) // only what the first one took is left
+			release() // only what the first one took is left
 		}
 		if _, err := c.Read(buf); err != nil {
-			t.Fatalf("answer %d: %v", i, err)
+			t.Errorf("answer %d: %v", i, err)
+			break
 		}
 	}
+	release()
 	cancel()
-	if err := <-done; err != nil {
+	_ = l.Close()
+	if err := errors.Join(<-done, <-done); err != nil {
 		t.Error(err)
 	}
 }
