@@ -210,9 +210,7 @@ func (d *Daemon) leased(l *loop, now draas.Reading) {
 			until[id] = deadline // without a permit: over
 		}
 	}
-	if err := d.answers.authority.Lease(until); err != nil {
-		d.log.Error("cannot bound DNS answers", "err", err)
-	}
+	d.answers.authority.Lease(until)
 }
 
 // waitFor waits until this member's authority has a decision.

@@ -126,6 +126,9 @@ func switchable(was, next *wiring) error {
 	fixed(key+"listen_peer", was.self.ListenPeer, next.self.ListenPeer)
 	fixed(key+"api", was.self.API, next.self.API)
 	fixed(key+"dns", was.self.DNS, next.self.DNS)
+	if err := authority.CheckChange(was.zones, next.zones); err != nil {
+		errs = append(errs, err)
+	}
 	if was.answers() != next.answers() && was.self.DNS == next.self.DNS {
 		errs = append(errs, errors.New("dns: the first zone and the last one need a restart of draasd"))
 	}

@@ -11,14 +11,13 @@ import (
 // SERVFAIL, whatever the stale bound, so that resolvers turn to an authority
 // that knows better: the answer would lead to a closed fence. It replaces what
 // was told before; a service that is left out has no such bound.
-func (a *Authority) Lease(until map[draas.ServiceID]draas.Deadline) error {
+func (a *Authority) Lease(until map[draas.ServiceID]draas.Deadline) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if old := a.leases.Load(); old == nil || !maps.Equal(*old, until) {
 		until = maps.Clone(until)
 		a.leases.Store(&until)
 	}
-	return nil
 }
 
 // leased reports whether what was decided of the service may still be told.
