@@ -68,7 +68,7 @@ type ServicePolicy struct {
 	// Start is how long a site may take after its activation until it
 	// answers; before that, its failure does not undo the move.
 	Start time.Duration `json:"start"`
-	// Steps are the effects that move the users, as they are shown; who
+	// Steps are the effects that move the users; After orders them, and who
 	// carries them out follows from the move.
 	Steps []runbook.Step `json:"steps"`
 }

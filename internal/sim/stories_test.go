@@ -391,8 +391,11 @@ func TestStoryNeedlessFailback(t *testing.T) {
 func TestStoryHooksLostOnLeaderChange(t *testing.T) {
 	p := rules(func(s *failover.ServicePolicy) {
 		s.Steps = nil
-		for _, name := range []string{"storage", "hooks", "dns"} {
+		for i, name := range []string{"storage", "hooks", "dns"} {
 			s.Steps = append(s.Steps, runbook.Step{Name: name, Effect: name, Timeout: time.Second})
+			if i > 0 {
+				s.Steps[i].After = []string{s.Steps[i-1].Name}
+			}
 		}
 	})
 	for _, victim := range []draas.MemberID{"dr", "witness"} {
@@ -421,8 +424,8 @@ func TestStoryHooksLostOnLeaderChange(t *testing.T) {
 }
 
 // Route 53, 2021 and 2025: names were answered, but could not be changed: the
-// control plane stood in the region that was lost. Providers elsewhere are not
-// built yet: a generic effect stands for them.
+// control plane stood in the region that was lost. A generic effect stands for
+// the provider elsewhere.
 // Protects: every step is carried out at the site that takes over.
 func TestStoryDependencyInTheDeadSite(t *testing.T) {
 	tell(t, Scenario{
