@@ -198,6 +198,9 @@ func TestRealResolver(t *testing.T) {
 // sorted puts the addresses in order: resolvers rotate them.
 func sorted(answer string) string {
 	rcode, list, _ := strings.Cut(answer, " ")
+	if list == "" {
+		return answer
+	}
 	values := dns.Target{Addresses: addrs(strings.Split(list, ",")...)}.Values(mdns.TypeA)
 	return rcode + " " + strings.Join(values, ",")
 }
