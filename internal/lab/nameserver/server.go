@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -306,8 +307,34 @@ func (s *Server) Restart() {
 	s.start()
 }
 
-// Pause stops the server as SIGSTOP does, until Resume.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+// Pause stops the server as SIGSTOP does, until Resume. A thread that is
+// running when the signal is sent goes on until the kernel interrupts it, and
+// may answer one more request: Pause returns when all of them stand still.
+func (s *Server) Pause() {
+	s.t.Helper()
+	s.signal(syscall.SIGSTOP)
+	for deadline := time.Now().Add(10 * time.Second); !s.stopped(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%s still runs 10 s after SIGSTOP", s.Kind)
+		}
+	}
+}
+
+// stopped says whether every thread of the server has the state T (proc(5),
+// stat: the letter behind the name in parentheses).
+func (s *Server) stopped() bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.PID()))
+	if err != nil || len(threads) == 0 {
+		return false
+	}
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if i := bytes.LastIndexByte(stat, ')'); err != nil || i < 0 || !bytes.HasPrefix(stat[i:], []byte(") T ")) {
+			return false
+		}
+	}
+	return true
+}
 
 // Resume undoes Pause.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
