@@ -39,10 +39,11 @@ type Config struct {
 	Watchdog Watchdog
 	Pager    Pager
 
-	Members  []Member
-	DNS      map[string]Zone
-	Groups   []Group
-	Services []Service
+	Members   []Member
+	Frontends []Frontend
+	DNS       map[string]Zone
+	Groups    []Group
+	Services  []Service
 
 	digest string
 }
@@ -161,6 +162,7 @@ type Service struct {
 	Checks    []Check // in the file's order
 	Lag       Lag
 	DNS       ServiceDNS
+	Frontend  ServiceFrontend // scheme frontend
 	Fence     Fence
 }
 

@@ -1,0 +1,84 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/draasd/draas"
+)
+
+// The schemes.
+const (
+	SchemeDNS      = "dns"
+	SchemeFrontend = "frontend"
+)
+
+// The kinds of frontend.
+const (
+	FrontendEmbedded = "embedded" // our own proxy
+	FrontendHAProxy  = "haproxy"
+	FrontendNginx    = "nginx"
+	FrontendNAT      = "nat" // the kernel's address translation
+)
+
+// Frontend is a host whose proxy follows the decision. Its name is the common
+// name of its certificate; it has no vote.
+type Frontend struct {
+	ID      string
+	Kind    string
+	Domain  string // failure domain in which it stands; empty: not known
+	Control string // unix socket that answers draasd frontend status
+	// AccessLog is a file, or empty for none; embedded.
+	AccessLog string
+	Socket    string   // haproxy: its runtime socket, a path or IP:port
+	Include   string   // nginx: directory of the generated files
+	Test      []string // nginx: command that tests its configuration
+	Reload    []string // nginx: command that makes it take over a configuration
+}
+
+// The modes of a service's frontend.
+const (
+	ModeTCP  = "tcp"
+	ModeHTTP = "http"
+)
+
+// The affinities of users to a site's servers.
+const (
+	AffinityNone   = "none"
+	AffinitySource = "source"
+	AffinityCookie = "cookie" // mode http
+)
+
+// ServiceFrontend says how frontends serve a service.
+type ServiceFrontend struct {
+	Use     []string // frontends, by name; at least one
+	Mode    string
+	Listen  []netip.AddrPort // at each of them; several services may share one, told apart by Names
+	Names   []string         // server names (TLS) or hosts (http), exact or "*.example.org"; empty: all others
+	Servers map[draas.SiteID][]netip.AddrPort
+
+	// What waits while no site can be led to.
+	Hold         time.Duration
+	HoldRequests int
+	HoldBytes    int64
+	// Drain is the longest that a planned move waits for what is under way.
+	Drain time.Duration
+	// Silent is when a request without an answer is reported; 0: it adapts.
+	Silent time.Duration
+
+	ConnectTimeout time.Duration
+	IdleTimeout    time.Duration
+	Connections    int            // of clients at once
+	PerSource      int            // of one address at once; 0: no limit
+	Sources        []netip.Prefix // who may connect; empty: everybody
+	ProxyFrom      []netip.Prefix // whose PROXY protocol header is believed, and required
+	ProxyTo        int            // version of the header that servers get; 0: none
+	Affinity       string
+	Shadow         string // IP:port that gets a copy of what clients send; tcp
+
+	// Mode http.
+	Certificate, Key string   // TLS is ended here
+	Replay           []string // "PUT /path/" and "DELETE /path/": may be sent twice
+	Trusted          []netip.Prefix
+	MaxBody          int64
+}
