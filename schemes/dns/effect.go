@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	mdns "github.com/miekg/dns"
@@ -77,33 +76,6 @@ func (b Book) Target(op runbook.Op) (Target, error) {
 		return Target{}, fmt.Errorf("service %s has no target at site %s", op.Service, op.To)
 	}
 	return t, nil
-}
-
-// Releases is what one executor gave up: the latest token of each service. The
-// log's journal is what makes a release outlive the process. The zero value is
-// ready.
-type Releases struct {
-	mu     sync.Mutex
-	latest map[draas.ServiceID]runbook.Token
-}
-
-// Add gives the operation's token up, and all before it.
-func (r *Releases) Add(op runbook.Op) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.latest == nil {
-		r.latest = make(map[draas.ServiceID]runbook.Token)
-	}
-	if op.Token.Compare(r.latest[op.Service]) > 0 {
-		r.latest[op.Service] = op.Token
-	}
-}
-
-// Has reports whether the operation's token was given up.
-func (r *Releases) Has(op runbook.Op) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return op.Token.Compare(r.latest[op.Service]) <= 0
 }
 
 // Query asks one authority for one record set, by UDP, and by TCP when UDP was

@@ -4,9 +4,6 @@ import (
 	"testing"
 
 	mdns "github.com/miekg/dns"
-
-	"github.com/draasd/draas"
-	"github.com/draasd/draas/runbook"
 )
 
 // An answer counts only if it is one to what was asked.
@@ -36,24 +33,5 @@ func TestAnswersTheQuestion(t *testing.T) {
 		if err := answers(m, q); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-	}
-}
-
-func TestReleases(t *testing.T) {
-	var r Releases
-	at := func(epoch draas.Epoch) runbook.Op {
-		return runbook.Op{Service: "shop", Token: runbook.Token{Epoch: epoch}}
-	}
-	r.Add(at(5))
-	r.Add(at(3)) // what is given up stays so
-	other := at(4)
-	other.Service = "www"
-	for epoch, want := range map[draas.Epoch]bool{4: true, 5: true, 6: false} {
-		if r.Has(at(epoch)) != want {
-			t.Errorf("epoch %d released: %t", epoch, !want)
-		}
-	}
-	if r.Has(other) {
-		t.Error("another service's token is released")
 	}
 }

@@ -45,7 +45,7 @@ type EmbeddedConfig struct {
 type Embedded struct {
 	cfg      EmbeddedConfig
 	names    Book
-	released Releases
+	released runbook.Released
 }
 
 var _ runbook.Effect = (*Embedded)(nil)

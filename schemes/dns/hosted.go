@@ -201,7 +201,7 @@ type HostedConfig struct {
 type Hosted struct {
 	cfg       HostedConfig
 	names     Book
-	released  Releases
+	released  runbook.Released
 	sightings Sightings
 
 	mu   sync.Mutex

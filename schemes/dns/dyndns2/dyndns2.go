@@ -78,7 +78,7 @@ type Effect struct {
 	names    dns.Book
 	client   *client
 	account  *Account
-	released dns.Releases
+	released runbook.Released
 
 	mu sync.Mutex
 	// brought is what Do last succeeded with here. The service keeps no

@@ -57,7 +57,7 @@ type Config struct {
 type Effect struct {
 	cfg      Config
 	names    dns.Book
-	released dns.Releases
+	released runbook.Released
 	// sightings are of the primary.
 	sightings dns.Sightings
 }
