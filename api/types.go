@@ -19,10 +19,14 @@ const (
 	PathReload  = "/v1/reload"  // POST nothing
 	PathLeave   = "/v1/leave"   // POST nothing
 	PathForce   = "/v1/force"   // POST a Force
+	PathFollow  = "/v1/follow"  // POST a Follow
 )
 
 // MaxRequest bounds the body of a request in bytes.
 const MaxRequest = 16 << 10
+
+// MaxFollow bounds the body of a Follow in bytes.
+const MaxFollow = 1 << 20
 
 // Error is the body of every answer that is not 2xx.
 type Error struct {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/draasd/draas"
@@ -24,9 +25,12 @@ const (
 // Frontend is a host whose proxy follows the decision. Its name is the common
 // name of its certificate; it has no vote.
 type Frontend struct {
-	ID      string
-	Kind    string
-	Domain  string // failure domain in which it stands; empty: not known
+	ID     string
+	Kind   string
+	Domain string // failure domain in which it stands; empty: not known
+	// Member is the member whose daemon runs it, with its certificate; empty:
+	// it is a process of its own.
+	Member  draas.MemberID
 	Control string // unix socket that answers draasd frontend status
 	// AccessLog is a file, or empty for none; embedded.
 	AccessLog string
@@ -81,4 +85,28 @@ type ServiceFrontend struct {
 	Replay           []string // "PUT /path/" and "DELETE /path/": may be sent twice
 	Trusted          []netip.Prefix
 	MaxBody          int64
+}
+
+// Frontend finds a frontend.
+func (c *Config) Frontend(id string) (Frontend, bool) {
+	for i := range c.Frontends {
+		if c.Frontends[i].ID == id {
+			return c.Frontends[i], true
+		}
+	}
+	return Frontend{}, false
+}
+
+// normalize sorts the lists whose order has no meaning: all of them.
+func (f *ServiceFrontend) normalize() {
+	slices.Sort(f.Use)
+	slices.Sort(f.Names)
+	slices.Sort(f.Replay)
+	slices.SortFunc(f.Listen, netip.AddrPort.Compare)
+	for _, list := range f.Servers {
+		slices.SortFunc(list, netip.AddrPort.Compare)
+	}
+	for _, list := range [][]netip.Prefix{f.Sources, f.ProxyFrom, f.Trusted} {
+		slices.SortFunc(list, netip.Prefix.Compare)
+	}
 }

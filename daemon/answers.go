@@ -172,10 +172,12 @@ func (d *Daemon) letGo(now draas.Reading) {
 // and had nothing left to apply.
 func (d *Daemon) touched(s quorum.CoreStatus, now draas.Reading) {
 	if s.Contact == 0 || s.Applied < s.Commit || !d.loop.replica.Greeted() {
+		d.frontends.permit(d.loop, draas.Reading{}, now)
 		return
 	}
 	ago := now.Boot - s.Contact
 	at := draas.Reading{Boot: s.Contact, Wall: now.Wall - ago}
+	d.frontends.permit(d.loop, at, now)
 	d.acts.touched(at)
 	if d.answers == nil {
 		return

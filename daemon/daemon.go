@@ -58,6 +58,7 @@ type Daemon struct {
 	lags       *lagWatch // nil at a witness
 	users      *overseer // nil at a witness
 	answers    *answers  // nil at a witness
+	frontends  *frontends
 	acts       *acting
 	files      files
 	leaving    bool    // of the main loop: this member has asked to be let go
@@ -76,7 +77,8 @@ func New(o Options) (*Daemon, error) {
 	if o.Notify == nil {
 		o.Notify = SystemdNotifier{}
 	}
-	d := &Daemon{path: o.ConfigPath, log: o.Log, clock: o.Clock, notify: o.Notify, hangup: o.Hangup, acts: newActing()}
+	d := &Daemon{path: o.ConfigPath, log: o.Log, clock: o.Clock, notify: o.Notify, hangup: o.Hangup, acts: newActing(),
+		frontends: newFrontends(o.Clock.Now)}
 	w, err := d.load()
 	if err != nil {
 		return nil, err
@@ -167,6 +169,8 @@ func (d *Daemon) run(ctx context.Context, stop <-chan struct{}) (err error) {
 	}
 	monitor := health.NewMonitor(health.Config{OnChange: func(_ context.Context, c health.Change) { d.verdictChanged(c) }})
 	d.lookout = &lookout{w: w, monitor: monitor}
+	d.frontends.use(w)
+	d.frontends.restart(monitor.Trigger, func() { d.loop.post(func(*loop) {}) })
 	if err := d.openAnswers(ctx, &undo); err != nil {
 		return err
 	}
@@ -258,6 +262,7 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
 	}
 	d.loop.send = d.transport.Send
 	d.loop.command = func(c failover.Commands) {
+		c = d.frontends.hold(c, d.loop.replica.State(), d.clock.Now())
 		if d.link != nil {
 			d.link.wish(c)
 		}
@@ -289,6 +294,7 @@ func (d *Daemon) stateChanged(s failover.State) {
 	if d.answers != nil {
 		d.publish(s)
 	}
+	d.frontends.publish(s)
 	moved, err := d.lookout.follow(s)
 	if err != nil {
 		d.log.Error("cannot look at what the decision needs", "err", err)

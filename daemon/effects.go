@@ -19,6 +19,7 @@ import (
 	"github.com/draasd/draas/schemes/dns/dyndns2"
 	"github.com/draasd/draas/schemes/dns/rfc2136"
 	"github.com/draasd/draas/schemes/dns/route53"
+	"github.com/draasd/draas/schemes/frontend"
 )
 
 // means is what effects need of the daemon.
@@ -27,6 +28,8 @@ type means struct {
 	now  func() draas.Reading
 	// applied waits until this member's authority has a decision.
 	applied func(context.Context, draas.ServiceID, runbook.Token) (dns.Decision, error)
+	// followers is what the frontends of a service last said of it.
+	followers func(draas.ServiceID) ([]frontend.Follower, <-chan struct{})
 }
 
 // effectsOf are what moves the users of each unit, by the names that its
@@ -38,6 +41,13 @@ func effectsOf(w *wiring, m means) (map[draas.ServiceID]map[string]runbook.Effec
 		out[unit] = make(map[string]runbook.Effect)
 		for _, id := range parts {
 			unitOf[id] = unit
+		}
+	}
+	led := frontend.NewEffect(frontend.EffectConfig{Followers: m.followers})
+	for i := range w.cfg.Services {
+		if svc := &w.cfg.Services[i]; svc.Scheme == config.SchemeFrontend {
+			unit := unitOf[svc.ID]
+			out[unit][frontendStep(unit, svc)] = &partEffect{part: svc.ID, Effect: led}
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(w.cfg.DNS)) {
@@ -65,12 +75,16 @@ func effectsOf(w *wiring, m means) (map[draas.ServiceID]map[string]runbook.Effec
 func namesIn(c *config.Config, zone string) []dns.Name {
 	var names []dns.Name
 	for _, s := range c.Services {
-		if slices.Contains(s.DNS.Zones(), zone) {
+		if s.Scheme == config.SchemeDNS && slices.Contains(s.DNS.Zones(), zone) {
 			names = append(names, nameOf(c, s))
 		}
 	}
 	return names
 }
+
+// observeFrontends is how often it is looked at where frontends lead: they say
+// so by themselves.
+const observeFrontends = 5 * time.Second
 
 // observeOf is how often what each step has made is looked at.
 func observeOf(c *config.Config, units map[draas.ServiceID][]draas.ServiceID) map[draas.ServiceID]map[string]time.Duration {
@@ -79,6 +93,10 @@ func observeOf(c *config.Config, units map[draas.ServiceID][]draas.ServiceID) ma
 		out[unit] = make(map[string]time.Duration)
 		for _, id := range parts {
 			svc, _ := c.Service(id)
+			if svc.Scheme == config.SchemeFrontend {
+				out[unit][frontendStep(unit, &svc)] = observeFrontends
+				continue
+			}
 			for _, key := range svc.DNS.Zones() {
 				out[unit][stepName(unit, &svc, key)] = c.DNS[key].Every()
 			}

@@ -44,15 +44,16 @@ func FuzzBody(f *testing.F) {
 	known := map[reflect.Type][]string{
 		reflect.TypeFor[*api.Request](): {"service", "site", "move", "ask", "operator", "reason", "expect", "for_ns", "allow_data_loss", "vouch"},
 		reflect.TypeFor[*api.Force]():   {"old_site_is_off", "operator", "reason"},
+		reflect.TypeFor[*api.Follow]():  {"frontend", "tag", "wait_ms", "services", "evidence"},
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		for _, into := range []any{new(api.Request), new(api.Force)} {
+		for _, into := range []any{new(api.Request), new(api.Force), new(api.Follow)} {
 			read := func(data []byte, into any) error {
 				r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, api.PathRequest, bytes.NewReader(data))
 				if err != nil {
 					t.Fatal(err)
 				}
-				return readBody(r, into)
+				return readBody(r, into, api.MaxRequest)
 			}
 			if err := read(body, into); err != nil {
 				var bad badRequest

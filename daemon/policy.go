@@ -9,12 +9,14 @@ import (
 	"github.com/draasd/draas/runbook"
 )
 
-// stepDNS is the effect that moves the users of scheme dns, stepTimeout what
+// stepDNS and stepFrontend are the effects that move the users of the schemes
+// of these names, stepTimeout what
 // one attempt at it may take, updateTimeout that of one on another name server,
 // on top of what its secondaries take, and serviceTimeout that of one at a DNS
 // service, on top of its lag and quarantine: each provider promises less.
 const (
 	stepDNS        = "dns"
+	stepFrontend   = "frontend"
 	stepTimeout    = 5 * time.Second
 	updateTimeout  = 20 * time.Second
 	serviceTimeout = time.Minute
@@ -116,6 +118,11 @@ func guarded(s *config.Service) bool {
 func steps(c *config.Config, u *config.Unit) []runbook.Step {
 	var out []runbook.Step
 	for i := range u.Parts {
+		if u.Parts[i].Scheme == config.SchemeFrontend {
+			name := frontendStep(u.ID, &u.Parts[i])
+			out = append(out, runbook.Step{Name: name, Effect: name, Timeout: stepTimeout})
+			continue
+		}
 		for _, key := range u.Parts[i].DNS.Zones() {
 			z, name, timeout := c.DNS[key], stepName(u.ID, &u.Parts[i], key), stepTimeout
 			switch {
@@ -132,6 +139,15 @@ func steps(c *config.Config, u *config.Unit) []runbook.Step {
 		}
 	}
 	return out
+}
+
+// frontendStep is frontend for a service that is decided on by itself, and
+// tells the parts of a group apart.
+func frontendStep(unit draas.ServiceID, part *config.Service) string {
+	if unit == part.ID {
+		return stepFrontend
+	}
+	return stepFrontend + ":" + string(part.ID)
 }
 
 // stepName is dns for a service that is decided on by itself, and tells the

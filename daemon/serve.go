@@ -30,6 +30,11 @@ var errNotFound = errors.New("not found")
 
 // handler serves the control API.
 func (d *Daemon) handler() http.Handler {
+	mux := d.routes()
+	return d.onlyFollow(mux)
+}
+
+func (d *Daemon) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+api.PathStatus, d.get(func(ctx context.Context, r *http.Request) (any, error) {
 		return d.status(ctx, r.FormValue("local") != "")
@@ -49,6 +54,7 @@ func (d *Daemon) handler() http.Handler {
 	mux.HandleFunc("POST "+api.PathReload, d.get(func(ctx context.Context, _ *http.Request) (any, error) { return d.reload(ctx) }))
 	mux.HandleFunc("POST "+api.PathLeave, d.get(func(ctx context.Context, _ *http.Request) (any, error) { return d.leave(ctx) }))
 	mux.HandleFunc("POST "+api.PathForce, d.get(d.serveForce))
+	mux.HandleFunc("POST "+api.PathFollow, d.get(d.serveFollow))
 	return mux
 }
 
@@ -84,8 +90,8 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 
 type badRequest struct{ error }
 
-func readBody(r *http.Request, into any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, api.MaxRequest))
+func readBody(r *http.Request, into any, most int64) error {
+	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, most))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
 		return badRequest{fmt.Errorf("read request: %w", err)}
@@ -98,7 +104,7 @@ func readBody(r *http.Request, into any) error {
 
 func (d *Daemon) serveForce(ctx context.Context, r *http.Request) (any, error) {
 	var f api.Force
-	if err := readBody(r, &f); err != nil {
+	if err := readBody(r, &f, api.MaxRequest); err != nil {
 		return nil, err
 	}
 	return d.startAnew(ctx, f)
@@ -106,7 +112,7 @@ func (d *Daemon) serveForce(ctx context.Context, r *http.Request) (any, error) {
 
 func (d *Daemon) serveRequest(ctx context.Context, r *http.Request) (any, error) {
 	var req api.Request
-	if err := readBody(r, &req); err != nil {
+	if err := readBody(r, &req, api.MaxRequest); err != nil {
 		return nil, err
 	}
 	if req.Service == "" || (req.Move == "") == (req.Ask == "") {

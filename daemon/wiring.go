@@ -54,7 +54,7 @@ func (d *Daemon) newWiring(c *config.Config) (*wiring, error) {
 		if w.packed, err = authority.Compile(w.zones); err != nil {
 			return nil, err
 		}
-		if w.effects, err = effectsOf(w, means{d.acts, d.clock.Now, d.waitFor}); err != nil {
+		if w.effects, err = effectsOf(w, means{d.acts, d.clock.Now, d.waitFor, d.frontends.followers}); err != nil {
 			return nil, err
 		}
 		w.observe = observeOf(c, w.units)
@@ -163,6 +163,8 @@ func (d *Daemon) adopt(w *wiring) {
 	if d.link != nil {
 		d.link.use(w)
 	}
+	d.frontends.use(w)
+	d.frontends.publish(d.loop.replica.State())
 	d.steps.use(w.effects)
 	if d.users != nil {
 		d.users.use(w)

@@ -46,6 +46,9 @@ type Agent struct {
 	// apply of the renewal + L(1+rho). Unlisted services: born + L(1+rho).
 	over map[draas.ServiceID]time.Duration
 	born draas.Reading
+	// renewed is, on this member's boot clock, when it applied the last renewal
+	// or activation of each unit.
+	renewed map[draas.ServiceID]time.Duration
 	// serveAfter holds a site back that comes up on another boot than the
 	// one that held the permit: it may be a copy of a machine that still runs.
 	serveAfter time.Duration
@@ -114,6 +117,7 @@ func NewAgent(cfg AgentConfig, now draas.Reading) *Agent {
 		sent:      make(map[uint64]draas.Reading),
 		permits:   make(map[draas.ServiceID]permit),
 		over:      make(map[draas.ServiceID]time.Duration),
+		renewed:   make(map[draas.ServiceID]time.Duration),
 		renewNext: make(map[draas.ServiceID]time.Duration),
 		closed:    make(map[draas.ServiceID]draas.Epoch),
 		views:     make(map[viewKey]Observation),
@@ -145,6 +149,7 @@ func (a *Agent) Restore(s State, now draas.Reading) {
 	a.revision++
 	a.born = now
 	clear(a.over)
+	clear(a.renewed)
 	if m := s.Members[a.cfg.Self]; m != nil && m.Incarnation != a.cfg.Incarnation && a.greeted {
 		a.superseded = true
 	}
@@ -238,6 +243,7 @@ func (a *Agent) linger(before State, now draas.Reading) {
 // permit that was granted under a longer lease before, the guard keeps the
 // later deadline.
 func (a *Agent) seen(id draas.ServiceID, now draas.Reading) {
+	a.renewed[id] = now.Boot
 	a.over[id] = max(a.permitOver(id), now.Boot+a.state.Policy.Services[id].Lease.Wait())
 }
 
@@ -317,6 +323,10 @@ func (a *Agent) Permit(id draas.ServiceID, now draas.Reading) (draas.Epoch, draa
 	}
 	return p.epoch, p.deadline, true
 }
+
+// Renewed is, on this member's boot clock, when it last applied a renewal of the
+// unit's permit, or its activation; zero: not since its start.
+func (a *Agent) Renewed(unit draas.ServiceID) time.Duration { return a.renewed[unit] }
 
 func (a *Agent) holds(id draas.ServiceID, epoch draas.Epoch) bool {
 	sv := a.state.Services[id]

@@ -255,6 +255,10 @@ func (r *Replica) Permit(id draas.ServiceID, now draas.Reading) (draas.Epoch, dr
 	return r.agent.Permit(id, now)
 }
 
+// Renewed is, on this member's boot clock, when it last applied a renewal of the
+// unit's permit, or its activation; zero: not since its start.
+func (r *Replica) Renewed(unit draas.ServiceID) time.Duration { return r.agent.Renewed(unit) }
+
 // Self is the member whose replica it is.
 func (r *Replica) Self() draas.MemberID { return r.self }
 

@@ -81,6 +81,16 @@ func (s State) String() string {
 	return fmt.Sprintf("state(%d)", uint8(s))
 }
 
+// ParseState reads what String writes; anything else is Shut.
+func ParseState(text string) State {
+	for i, name := range stateNames {
+		if name == text {
+			return State(i)
+		}
+	}
+	return Shut
+}
+
 // Reasons why a service is not open.
 const (
 	ReasonPassive = "passive" // no member has said anything yet
