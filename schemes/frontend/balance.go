@@ -25,7 +25,6 @@ type Balancer struct {
 	method  Method
 
 	mu    sync.Mutex
-	spec  *Spec // what sites was made of
 	known map[place]*Backend
 	sites atomic.Pointer[view]
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -57,6 +56,7 @@ var errNoServer = errors.New("the site has no server")
 // Classify says what an error of a connection to a back end means.
 func Classify(err error) Class {
 	var d *DialError
+	var late net.Error // a dial's is neither package os's nor context's
 	switch {
 	case errors.As(err, &d):
 		return d.Class
@@ -64,7 +64,7 @@ func Classify(err error) Class {
 		return Refused
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTDOWN):
 		return Unreachable
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
+	case errors.As(err, &late) && late.Timeout():
 		return Silent
 	}
 	return Reset
@@ -86,8 +86,14 @@ func (d *Dialer) Dial(ctx context.Context, site draas.SiteID, want Want) (*net.T
 	inner, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	c, s, err := d.race(inner, first, site, want)
-	if err != nil && ctx.Err() != nil {
-		return nil, nil, ctx.Err()
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
+		// Package net looks at a deadline itself, and may be before ctx.
+		if end, ok := ctx.Deadline(); ok && !time.Now().Before(end) {
+			return nil, nil, context.DeadlineExceeded
+		}
 	}
 	return c, s, err
 }
