@@ -242,12 +242,17 @@ func (b *Balancer) Check(ctx context.Context, every time.Duration) {
 			return
 		case <-tick.C:
 		}
-		var wg sync.WaitGroup
-		for _, s := range b.Servers(b.service.Where().Site) {
-			wg.Go(func() { s.check(ctx, every) })
-		}
-		wg.Wait()
+		b.CheckOnce(ctx, every)
 	}
+}
+
+// CheckOnce is one round of Check, that waits so long for the servers.
+func (b *Balancer) CheckOnce(ctx context.Context, within time.Duration) {
+	var wg sync.WaitGroup
+	for _, s := range b.Servers(b.service.Where().Site) {
+		wg.Go(func() { s.check(ctx, within) })
+	}
+	wg.Wait()
 }
 
 func (s *Backend) check(ctx context.Context, within time.Duration) {
@@ -258,7 +263,7 @@ func (s *Backend) check(ctx context.Context, within time.Duration) {
 	case err == nil:
 		_ = c.Close()
 		s.Good()
-	case context.Cause(ctx) != context.Canceled:
+	case context.Cause(ctx) != context.Canceled && !ours(err):
 		s.Failed()
 	}
 }

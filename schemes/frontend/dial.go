@@ -39,7 +39,10 @@ type Dialer struct {
 type DialError struct {
 	Class   Class
 	Address string // of the server that failed last; empty: the site has none
-	Err     error
+	// Ours is set when this machine is at fault, which has no descriptors or
+	// ports left: nothing is to be said of the site.
+	Ours bool
+	Err  error
 }
 
 func (e *DialError) Error() string {
@@ -214,9 +217,24 @@ func (r *race) attempt(s *Backend) {
 		if class != Refused {
 			class = Unreachable // whatever it was, no connection came about
 		}
-		s.Failed()
-		r.err = &DialError{Class: class, Address: s.Address, Err: bare(err)}
+		why := &DialError{Class: class, Address: s.Address, Ours: ours(err), Err: bare(err)}
+		if !why.Ours {
+			s.Failed()
+		}
+		if r.err == nil || r.err.Ours || !why.Ours {
+			r.err = why
+		}
 	}
+}
+
+// ours reports whether an error is this machine's fault.
+func ours(err error) bool {
+	for _, e := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // bare takes away the address that package net puts before an error.
