@@ -19,7 +19,7 @@ var floorOf = map[string]int{
 	"failover": 2,
 	"health":   3, "quorum": 3, "fence": 3, "schemes": 3, "measure": 3, "api": 3,
 	"model":  3, // imports nothing of ours
-	"daemon": 4, "demo": 4,
+	"daemon": 4, "demo": 4, "edge": 4,
 	"cmd": 5,
 }
 

@@ -170,7 +170,7 @@ func (d *Daemon) run(ctx context.Context, stop <-chan struct{}) (err error) {
 	monitor := health.NewMonitor(health.Config{OnChange: func(_ context.Context, c health.Change) { d.verdictChanged(c) }})
 	d.lookout = &lookout{w: w, monitor: monitor}
 	d.frontends.use(w)
-	d.frontends.restart(monitor.Trigger, func() { d.loop.post(func(*loop) {}) })
+	d.frontends.restart(monitor.Burst, func() { d.loop.post(func(*loop) {}) })
 	if err := d.openAnswers(ctx, &undo); err != nil {
 		return err
 	}

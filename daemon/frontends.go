@@ -14,6 +14,7 @@ import (
 	"github.com/draasd/draas/config"
 	"github.com/draasd/draas/failover"
 	"github.com/draasd/draas/health"
+	"github.com/draasd/draas/quorum"
 	"github.com/draasd/draas/schemes/frontend"
 )
 
@@ -237,9 +238,11 @@ func (d *Daemon) serveFollow(ctx context.Context, r *http.Request) (any, error) 
 func (d *Daemon) onlyFollow(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.TLS != nil && r.URL.Path != api.PathFollow {
-			name := r.TLS.PeerCertificates[0].Subject.CommonName
+			subject := r.TLS.PeerCertificates[0].Subject
+			name := subject.CommonName
 			_, member := d.now().cfg.Member(draas.MemberID(name))
-			if _, edge := d.now().cfg.Frontend(name); edge && !member {
+			_, edge := d.now().cfg.Frontend(name)
+			if edge && !member || slices.Contains(subject.OrganizationalUnit, quorum.UnitFrontend) {
 				writeJSON(w, http.StatusForbidden, api.Error{Error: name + " is a frontend: its certificate may follow, and nothing else"})
 				return
 			}

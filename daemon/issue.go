@@ -18,6 +18,8 @@ type IssueOptions struct {
 	Out    string   // directory for member.crt, member.key and ca.crt
 	Hosts  []string // further names and addresses, for clients that check them
 	For    time.Duration
+	// Frontend makes a frontend's certificate: good for following only.
+	Frontend bool
 	// Replace overwrites what Out holds.
 	Replace bool
 }
@@ -37,7 +39,13 @@ func Issue(o IssueOptions) (until time.Time, err error) {
 	if !valid.To.After(time.Now()) {
 		return until, fmt.Errorf("the CA in %s has ended at %s: make another, and let the members trust both for a while", o.CA, valid.To.UTC().Format(time.DateTime))
 	}
-	identity, err := ca.Issue(o.Member, o.Hosts, valid)
+	issue := ca.Issue
+	if o.Frontend {
+		issue = func(m draas.MemberID, hosts []string, v quorum.Validity) (quorum.Identity, error) {
+			return ca.IssueFrontend(string(m), hosts, v)
+		}
+	}
+	identity, err := issue(o.Member, o.Hosts, valid)
 	if err != nil {
 		return until, err
 	}

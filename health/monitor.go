@@ -106,6 +106,7 @@ type group struct {
 type check struct {
 	Target
 	group    *group
+	of       *check // this is a look of its burst, and no check of its own
 	detector *Detector
 	position int           // in the schedule; -1: not there
 	due      time.Duration // when the next look should start
@@ -114,6 +115,8 @@ type check struct {
 	replaced bool          // the look under way is of an older probe
 	removed  bool
 	status   CheckStatus
+	probes   int // how often its probe was replaced
+	extra    int // looks of a burst that have not ended
 }
 
 // NewMonitor returns a monitor without targets.
@@ -253,6 +256,10 @@ func (m *Monitor) take() (*check, time.Duration) {
 }
 
 func (m *Monitor) look(ctx context.Context, c *check) {
+	if c.of != nil {
+		m.glance(ctx, c)
+		return
+	}
 	m.mu.Lock()
 	removed, due, timing, probe := c.removed, c.due, c.Timing, c.Probe
 	c.replaced = false

@@ -269,6 +269,79 @@ func TestMonitorTrigger(t *testing.T) {
 	})
 }
 
+// A target that answers nothing is found out in little more than one timeout.
+func TestMonitorBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{class: ClassOK, delay: 1 * ms}
+		slow := target(shop, "http", f)
+		slow.Timing = Timing{Interval: time.Hour, Timeout: 200 * ms, SecondLook: 15 * ms, Rise: 2, Fall: 4}
+		w := watch(t, Config{}, slow)
+		pass(time.Second)
+		if w.Burst(mail) || !w.Burst(shop) {
+			t.Error("Burst must tell whether there is such a target")
+		}
+		pass(time.Second)
+		if f.looks() != 1+4 {
+			t.Errorf("%d looks, want four in a burst", f.looks()-1)
+		}
+		w.expect(t, "shop@east healthy ok")
+		// A flood of evidence is no flood of bursts.
+		for range 3000 {
+			w.Burst(shop)
+			pass(100 * time.Microsecond)
+		}
+		if n := f.looks() - 5; n < 15 || n > 30 {
+			t.Errorf("%d looks in 300 ms of bursts", n)
+		}
+		pass(time.Second)
+		w.expect(t)
+		f.set(ClassTimeout, 200*ms)
+		w.Burst(shop)
+		pass(349 * ms)
+		w.expect(t, "shop@east suspect timeout")
+		pass(1 * ms)
+		w.expect(t, "shop@east failed timeout")
+		// One good answer among them is evidence, too.
+		f.set(ClassOK, 1*ms)
+		w.Burst(shop)
+		pass(time.Second)
+		w.expect(t, "shop@east healthy ok")
+		f.set(ClassTimeout, 200*ms)
+		w.Burst(shop)
+		pass(120 * ms) // three of them have begun
+		f.set(ClassOK, 1*ms)
+		pass(time.Second)
+		w.expect(t, "shop@east suspect timeout")
+	})
+}
+
+// The looks of a burst at an older probe count for nothing, nor do those at
+// what is looked at no more.
+func TestMonitorBurstOfAnOlderProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, g := &fake{class: ClassTimeout, delay: 200 * ms}, &fake{class: ClassOK, delay: 1 * ms}
+		old, next := target(shop, "http", f), target(shop, "http", g)
+		old.Timing = Timing{Interval: time.Hour, Timeout: 200 * ms, SecondLook: 15 * ms, Rise: 2, Fall: 4}
+		next.Timing = old.Timing
+		w := watch(t, Config{}, old)
+		w.Burst(shop)
+		pass(180 * ms)
+		if err := w.Set([]Target{next}); err != nil {
+			t.Fatal(err)
+		}
+		w.Trigger(shop)
+		pass(time.Second)
+		w.expect(t, "shop@east healthy ok")
+		w.Burst(shop)
+		pass(60 * ms)
+		if err := w.Set(nil); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		w.expect(t)
+	})
+}
+
 // One slot, held by a probe that does not hear its deadline: what the others
 // see late is no evidence against them, nor is what it brings itself.
 func TestMonitorStarved(t *testing.T) {

@@ -112,6 +112,7 @@ func (m *Monitor) add(g *group, t Target, now time.Duration) *check {
 
 func (m *Monitor) replace(c *check, t Target, now time.Duration) {
 	c.Target, c.replaced = t, true
+	c.probes++
 	c.detector.SetTiming(t.Timing)
 	if latest := m.firstLook(now, t.Timing); c.position >= 0 && latest < c.due {
 		c.due = latest // the old interval may have been much longer

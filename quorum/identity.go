@@ -70,6 +70,20 @@ func NewCA(cluster string, v Validity) (*CA, error) {
 // name. hosts are names and addresses under which clients that check the host
 // reach it, such as those of the control API.
 func (ca *CA) Issue(member draas.MemberID, hosts []string, v Validity) (Identity, error) {
+	return ca.issue(member, nil, hosts, v)
+}
+
+// UnitFrontend is the organizational unit of a frontend's certificate. It stays
+// what it is when the file names the frontend no more: whoever has it may
+// follow the decision, and nothing else.
+const UnitFrontend = "frontend"
+
+// IssueFrontend makes a frontend's certificate.
+func (ca *CA) IssueFrontend(name string, hosts []string, v Validity) (Identity, error) {
+	return ca.issue(draas.MemberID(name), []string{UnitFrontend}, hosts, v)
+}
+
+func (ca *CA) issue(member draas.MemberID, units, hosts []string, v Validity) (Identity, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return Identity{}, fmt.Errorf("make key of %s: %w", member, err)
@@ -78,6 +92,7 @@ func (ca *CA) Issue(member draas.MemberID, hosts []string, v Validity) (Identity
 	if err != nil {
 		return Identity{}, err
 	}
+	template.Subject.OrganizationalUnit = units
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	template.DNSNames = []string{string(member)}

@@ -114,10 +114,11 @@ and failover.toml must name it at the members that are there: put the file every
 reload. --discard gives up a copy of the log that must not be used any more: of a member that
 was removed, put into quarantine, or left behind by a takeover.`,
 			example: "draasd join -c /etc/draas/failover.toml"},
-		{name: "issue", args: "MEMBER [flags]", min: 1, max: 1, bind: bindIssue,
-			short: "a further certificate: for a new member, or in place of one that ends",
+		{name: "issue", args: "NAME [flags]", min: 1, max: 1, bind: bindIssue,
+			short: "a further certificate: for a new member, a frontend, or in place of one that ends",
 			long: `Run it where the CA's key is kept, which is no member. A certificate is never good for longer
-than its CA.`,
+than its CA. With --frontend it is one for a [frontend.NAME]: whoever has it may follow the
+decision, and nothing else.`,
 			example: "draasd issue dr --ca acme/ca --out acme/dr/tls --replace"},
 		{name: "leave", bind: bindLeave,
 			short: "let this member go in order, as before a long maintenance",

@@ -194,8 +194,9 @@ func bindJoin(p *program, f *flag.FlagSet) action {
 func bindIssue(p *program, f *flag.FlagSet) action {
 	var o daemon.IssueOptions
 	f.StringVar(&o.CA, "ca", "ca", "`DIR` with ca.crt and ca.key, as init made it")
-	f.StringVar(&o.Out, "out", "", "`DIR` for member.key, member.crt and ca.crt; default MEMBER/tls")
+	f.StringVar(&o.Out, "out", "", "`DIR` for member.key, member.crt and ca.crt; default NAME/tls")
 	f.BoolVar(&o.Replace, "replace", false, "overwrite the files that are there")
+	f.BoolVar(&o.Frontend, "frontend", false, "for a frontend: it may follow the decision and command nothing")
 	days := f.Int("days", 730, "how many `DAYS` it is good")
 	hosts := f.String("hosts", "", "further `NAMES` and addresses, with commas, for API clients that check them")
 	return func(_ context.Context, args []string) error {
