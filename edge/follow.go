@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -172,25 +173,25 @@ func (f *follower) exchange(ctx context.Context, m *followed, tag string, eviden
 	defer cancel()
 	asked := f.clock()
 	led, err := m.client.Follow(ctx, ask)
-	f.note(m, led, err)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = f.take(asked, led)
 	}
-	f.take(asked, led)
-	return led, nil
+	f.note(m, led, err)
+	return led, err
 }
 
 // take takes over what a member says.
-func (f *follower) take(asked draas.Reading, led *api.Led) {
+func (f *follower) take(asked draas.Reading, led *api.Led) error {
+	var errs []error
 	asked = asked.Add(time.Duration(clocks * float64(led.WaitedNS)))
 	for _, x := range led.Services {
 		err := f.table.Apply(asked, x.Service, frontend.Decision{Epoch: x.Epoch, Site: x.Active,
 			Moving: x.Moving, Released: x.Released, Permit: time.Duration(x.PermitNS)})
-		if err != nil {
-			// Of an older epoch: a member that is behind. It is ordinary.
-			f.log.Debug("not followed", "member", led.Member, "err", err)
+		if !errors.Is(err, draas.ErrStaleEpoch) { // that is a member that is behind
+			errs = append(errs, err)
 		}
 	}
+	return errors.Join(errs...)
 }
 
 // note logs when a member is lost and found, and keeps it for status.
@@ -208,6 +209,13 @@ func (f *follower) note(m *followed, led *api.Led, err error) {
 	if err == nil {
 		m.heard, m.policy = time.Now(), led.Policy
 	}
+}
+
+// trouble is why a member cannot be followed; empty: it can.
+func (m *followed) trouble() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -230,6 +230,9 @@ func (s *Service) retire() {
 	s.drop(func(*Conn) bool { return true })
 }
 
+// Until is when the permit ends that the service is led by.
+func (s *Service) Until() draas.Deadline { return *s.lead.Load().deadline.Load() }
+
 func (s *Service) report() Report {
 	w := s.Where()
 	return Report{Service: s.ID, Epoch: w.Epoch, Site: w.Site, State: w.State, Reason: w.Reason,
