@@ -16,9 +16,30 @@ const (
 	answerChange = 20 * time.Millisecond // from the committed decision to changed answers (p99)
 )
 
+// How long a frontend takes to hear of a decision. It has a request waiting at
+// every member, which is answered at once; it gives each up after a second, so
+// that of a decision whose answers are lost it hears by the next ones.
+const (
+	FollowWorst   = time.Second
+	followTypical = 10 * time.Millisecond
+)
+
+// actTime is what a kind of frontend takes to lead elsewhere once it has heard:
+// our own changes a pointer, HAProxy and the kernel take one request, nginx
+// tests its files and starts other workers.
+func actTime(kind string) (worst, typical time.Duration) {
+	switch kind {
+	case FrontendHAProxy, FrontendNAT:
+		return 100 * time.Millisecond, 10 * time.Millisecond
+	case FrontendNginx:
+		return 2 * time.Second, 200 * time.Millisecond
+	}
+	return 0, 0
+}
+
 // Term is one part of an RTO. Terms follow each other and add up.
 type Term struct {
-	Name    string // detect, elect, confirm (or least outage, or restart), lease, fence, device, act, secondaries, ttl, resolver floor
+	Name    string // detect, elect, confirm (or least outage, or restart), lease, fence, device, quarantine, act, frontend, secondaries, ttl, resolver floor
 	Worst   time.Duration
 	Typical time.Duration
 	Sets    string // the keys that make it what it is
@@ -106,11 +127,7 @@ func longer(a, b []RTO) []RTO {
 
 func (c *Config) serviceRTO(s *Service) []RTO {
 	at, policy := join("service", string(s.ID)), s.policyPath()
-	ttl := Term{"ttl", s.DNS.TTL, s.DNS.TTL / 2, at + ".dns.ttl"}
-	// Who keeps an answer for longer than its TTL does so in place of it.
-	kept := max(s.DNS.Floor, s.DNS.TTL)
-	follow, quarantine := c.followers(s)
-	floor := Term{"resolver floor", kept - ttl.Worst, kept/2 - ttl.Typical, at + ".dns.resolver_floor"}
+	led, quarantine := c.led(s)
 
 	lost := detectLost(s, at)
 	elect := Term{"elect", max(0, 2*c.Raft.Election-lost.Worst), 0, "profile"}
@@ -134,7 +151,8 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 	case c.TwoSite: // both are begun at the decision
 		device.Worst, device.Typical = max(0, off-lease.Worst), max(0, off/2-lease.Typical)
 	}
-	site := RTO{Disaster: "site lost", Terms: []Term{lost, elect, patience, lease, device, quarantine.behind(lease, device), c.act(3), follow, ttl, floor}}
+	site := RTO{Disaster: "site lost", Terms: []Term{lost, elect, patience, lease, device, quarantine.behind(lease, device), c.act(s, 3)}}
+	site.Terms = append(site.Terms, led...)
 
 	patience = s.Timing.patience(policy, true)
 	margin := l.Margin // in a group the slowest fence of all
@@ -146,8 +164,38 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 	if onlyDevices {
 		device.Worst, device.Typical = off, off/2 // it cannot stop serving by itself
 	}
-	dead := RTO{Disaster: "service dead", Terms: []Term{detectDead(s, at), patience, fence, device, quarantine.behind(fence, device), c.act(4), follow, ttl, floor}}
+	dead := RTO{Disaster: "service dead", Terms: []Term{detectDead(s, at), patience, fence, device, quarantine.behind(fence, device), c.act(s, 4)}}
+	dead.Terms = append(dead.Terms, led...)
 	return []RTO{site, dead}
+}
+
+// led are the terms between the decision and the users, and how long a DNS
+// service that compares nothing is left alone before it is told.
+func (c *Config) led(s *Service) (terms []Term, quarantine Term) {
+	if s.Scheme == SchemeFrontend {
+		return []Term{c.fronts(s)}, Term{Name: "quarantine"}
+	}
+	at := join("service", string(s.ID))
+	follow, quarantine := c.followers(s)
+	ttl := Term{"ttl", s.DNS.TTL, s.DNS.TTL / 2, at + ".dns.ttl"}
+	// Who keeps an answer for longer than its TTL does so in place of it.
+	kept := max(s.DNS.Floor, s.DNS.TTL)
+	floor := Term{"resolver floor", kept - ttl.Worst, kept/2 - ttl.Typical, at + ".dns.resolver_floor"}
+	return []Term{follow, ttl, floor}, quarantine
+}
+
+// fronts is the term of the slowest of a service's frontends. What a frontend
+// sees of a dead service only makes the members look earlier, which no worst
+// case counts on.
+func (c *Config) fronts(s *Service) Term {
+	t := Term{"frontend", FollowWorst, followTypical, join("service", string(s.ID)) + ".frontend.use"}
+	for _, id := range s.Frontend.Use {
+		f, _ := c.Frontend(id)
+		if worst, typical := actTime(f.Kind); FollowWorst+worst > t.Worst {
+			t = Term{"frontend", FollowWorst + worst, followTypical + typical, join("frontend", id) + ".kind"}
+		}
+	}
+	return t
 }
 
 // followers are the terms of the servers of a name's zones: what they answer
@@ -219,15 +267,19 @@ func (t *Timing) patience(at string, alive bool) Term {
 }
 
 // act is the time for a number of log entries one after the other (verdict,
-// Revoke, Release if there is one, Activate) and for the answers to change. In
+// Revoke, Release if there is one, Activate), and for DNS answers to change. In
 // the worst case each entry is lost once and goes with the next heartbeat.
-func (c *Config) act(entries int) Term {
-	return Term{
+func (c *Config) act(s *Service, entries int) Term {
+	t := Term{
 		Name:    "act",
-		Worst:   time.Duration(entries)*c.Raft.Heartbeat + answerChange,
-		Typical: time.Duration(entries)*typicalEntry + answerChange,
+		Worst:   time.Duration(entries) * c.Raft.Heartbeat,
+		Typical: time.Duration(entries) * typicalEntry,
 		Sets:    "profile",
 	}
+	if s.Scheme != SchemeFrontend {
+		t.Worst, t.Typical = t.Worst+answerChange, t.Typical+answerChange
+	}
+	return t
 }
 
 // worstSilent is the time from a disaster right after a good probe until the

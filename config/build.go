@@ -65,6 +65,7 @@ func (d *decoder) build(root map[string]any) *Config {
 	for _, name := range below(root, "dns") {
 		c.DNS[name] = d.zone(root, name)
 	}
+	c.Frontends = d.frontends(c, root)
 	for _, name := range below(root, "service") {
 		c.Services = append(c.Services, d.service(c, root, name))
 	}
@@ -200,13 +201,11 @@ func (d *decoder) service(c *Config, root map[string]any, name string) Service {
 		Policy:    d.policy(c, at),
 		Addresses: byName[draas.SiteID, []netip.Addr](d, at+".address", names("address")),
 		CNAME:     byName[draas.SiteID, string](d, at+".cname", names("cname")),
-		DNS: ServiceDNS{
-			Zone:  get(d, at+".dns.use", ""),
-			Also:  get[[]string](d, at+".dns.also", nil),
-			Name:  get(d, at+".dns.name", ""),
-			TTL:   get(d, at+".dns.ttl", 5*time.Second),
-			Floor: get(d, at+".dns.resolver_floor", time.Duration(0)),
-		},
+	}
+	if s.Scheme == SchemeFrontend {
+		s.Frontend = d.serviceFrontend(c, root, name)
+	} else {
+		s.DNS = d.serviceDNS(at)
 	}
 	for _, vantage := range names("probe_via") {
 		if s.ProbeVia == nil {
@@ -226,11 +225,26 @@ func (d *decoder) service(c *Config, root map[string]any, name string) Service {
 	for i := range checks {
 		s.Checks = append(s.Checks, d.buildCheck(elem(at+".check", i), c.Profile))
 	}
-	d.need(at+".scheme", `write scheme = "dns"`)
+	d.need(at+".scheme", `write scheme = "dns", or "frontend" for a proxy that follows the decision`)
 	d.need(at+".check", fmt.Sprintf("say how to see that it works: begin with a line [[%s.check]]", at))
-	d.need(at+".dns.use", `name the zone, such as use = "public" for [dns.public]`)
-	d.need(at+".dns.name", `write the name that users look up, such as name = "shop.example.org."`)
 	return s
+}
+
+// serviceDNS reads under which name users find a service. Where the scheme is
+// wrong, a table frontend shows that none is meant to be here.
+func (d *decoder) serviceDNS(service string) ServiceDNS {
+	at := service + ".dns"
+	if !d.has(service + ".frontend") {
+		d.need(at+".use", `name the zone, such as use = "public" for [dns.public]`)
+		d.need(at+".name", `write the name that users look up, such as name = "shop.example.org."`)
+	}
+	return ServiceDNS{
+		Zone:  get(d, at+".use", ""),
+		Also:  get[[]string](d, at+".also", nil),
+		Name:  get(d, at+".name", ""),
+		TTL:   get(d, at+".ttl", 5*time.Second),
+		Floor: get(d, at+".resolver_floor", time.Duration(0)),
+	}
 }
 
 func (d *decoder) buildCheck(at string, p Profile) Check {

@@ -15,6 +15,7 @@ func (d *decoder) check(c *Config) {
 	for _, name := range sortedKeys(c.DNS) {
 		d.checkZone(c, c.DNS[name])
 	}
+	d.checkFrontends(c)
 	if len(c.Services) == 0 && !d.has("service") {
 		d.report("service", "missing", "a cluster is there for a service: begin with a line [service.NAME]")
 	}
@@ -27,7 +28,7 @@ func (d *decoder) check(c *Config) {
 			d.detection(&s.Checks[j], at)
 		}
 		d.lag(s)
-		d.users(c, s)
+		d.moving(c, s)
 		d.fencing(c, s)
 	}
 	d.groups(c)
@@ -38,6 +39,19 @@ func (d *decoder) check(c *Config) {
 	d.zonesApart(c)
 	d.namesApart(c)
 	d.listeners(c)
+	d.listensApart(c)
+}
+
+// moving checks how the users of a service are moved.
+func (d *decoder) moving(c *Config, s *Service) {
+	if s.Scheme == SchemeFrontend {
+		d.fronted(c, s)
+		return
+	}
+	if path := join("service", string(s.ID)) + ".frontend"; s.Scheme == SchemeDNS && d.has(path) {
+		d.report(path, `the scheme "dns" has no frontend`, `write scheme = "frontend", or remove it; both together come with the scheme hybrid`)
+	}
+	d.users(c, s)
 }
 
 func sortedKeys[K ~string, T any](m map[K]T) []K {
@@ -153,7 +167,9 @@ func (d *decoder) places(c *Config, s *Service) {
 		d.report(at+table, "the service has one site only", "give an "+table[1:]+" at a second site, or there is nowhere to move")
 	}
 	d.sameAddress(s, at)
-	d.sameFamilies(s, at)
+	if s.Scheme != SchemeFrontend {
+		d.sameFamilies(s, at)
+	}
 	for _, vantage := range sortedKeys(s.ProbeVia) {
 		via := join(at+".probe_via", string(vantage))
 		if _, ok := c.Member(vantage); !ok {
@@ -175,9 +191,13 @@ func (d *decoder) places(c *Config, s *Service) {
 // sameAddress refuses a move that would not move anybody.
 func (d *decoder) sameAddress(s *Service, at string) {
 	owner := map[string]draas.SiteID{}
+	why := "DNS cannot move anybody"
+	if s.Scheme == SchemeFrontend {
+		why = "a probe of one looks at the other"
+	}
 	once := func(site draas.SiteID, what, path string) {
 		if first, taken := owner[what]; taken && first != site {
-			d.report(path, fmt.Sprintf("%s is the address at %q too", what, first), "give each site its own, or DNS cannot move anybody")
+			d.report(path, fmt.Sprintf("%s is the address at %q too", what, first), "give each site its own, or "+why)
 		}
 		owner[what] = site
 	}

@@ -166,8 +166,8 @@ func appendListener(all []listener, m draas.MemberID, path, addr string, udp boo
 	return all
 }
 
-// listeners refuses two that need the same host and port.
-func (d *decoder) listeners(c *Config) {
+// fenceListeners lists what draasd and its guards open.
+func (c *Config) fenceListeners() []listener {
 	all := c.ownListeners()
 	for _, s := range c.Services {
 		for _, site := range sortedKeys(s.Fence.Listen) {
@@ -177,6 +177,12 @@ func (d *decoder) listeners(c *Config) {
 			}
 		}
 	}
+	return all
+}
+
+// listeners refuses two that need the same host and port.
+func (d *decoder) listeners(c *Config) {
+	all := c.fenceListeners()
 	slices.SortStableFunc(all, func(a, b listener) int { return d.lines.line(a.path) - d.lines.line(b.path) })
 	for i, l := range all {
 		for _, first := range all[:i] {

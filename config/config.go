@@ -222,8 +222,14 @@ type ServiceDNS struct {
 	Floor time.Duration
 }
 
-// Zones lists the keys of Config.DNS in which the name is changed.
-func (s ServiceDNS) Zones() []string { return append([]string{s.Zone}, s.Also...) }
+// Zones lists the keys of Config.DNS in which the name is changed; none for a
+// service that DNS does not move.
+func (s ServiceDNS) Zones() []string {
+	if s.Zone == "" {
+		return s.Also
+	}
+	return append([]string{s.Zone}, s.Also...)
+}
 
 // Fence is what stops serving when the permit ends.
 type Fence struct {
@@ -337,6 +343,11 @@ func (c *Config) At(dir string) *Config {
 		z.Hosted.Credentials, z.Hosted.CA = abs(z.Hosted.Credentials), abs(z.Hosted.CA)
 		r.DNS[id] = z
 	}
+	r.Frontends = slices.Clone(c.Frontends)
+	for i := range r.Frontends {
+		f := &r.Frontends[i]
+		f.Control, f.AccessLog, f.Include = abs(f.Control), abs(f.AccessLog), abs(f.Include)
+	}
 	r.Services = slices.Clone(c.Services)
 	for i := range r.Services {
 		checks := slices.Clone(r.Services[i].Checks)
@@ -349,6 +360,8 @@ func (c *Config) At(dir string) *Config {
 			devices[j].PasswordFile = abs(devices[j].PasswordFile)
 		}
 		r.Services[i].Fence.Devices = devices
+		f := &r.Services[i].Frontend
+		f.Certificate, f.Key = abs(f.Certificate), abs(f.Key)
 	}
 	return &r
 }

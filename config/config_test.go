@@ -82,12 +82,22 @@ func loadGood(t *testing.T, file string) *config.Config {
 	return c
 }
 
+// samples are the files that people copy.
+func samples(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("../etc/*.toml")
+	if err != nil || len(files) < 2 {
+		t.Fatalf("samples %v: %v", files, err)
+	}
+	return files
+}
+
 func TestGoodFiles(t *testing.T) {
 	files, err := filepath.Glob("testdata/good/*.toml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no files: %v", err)
 	}
-	for _, file := range append(files, "../etc/failover.toml") {
+	for _, file := range append(files, samples(t)...) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			mustHold(t, loadGood(t, file))
 		})
@@ -320,7 +330,7 @@ func cpuTime(t *testing.T) time.Duration {
 // value that holds.
 func TestEveryLineDroppedOrDoubled(t *testing.T) {
 	passed := 0
-	for _, file := range []string{"testdata/good/kinds.toml", "testdata/good/minimal.toml", "testdata/good/whole.toml", "testdata/good/two-site.toml", "../etc/failover.toml"} {
+	for _, file := range append([]string{"testdata/good/kinds.toml", "testdata/good/minimal.toml", "testdata/good/whole.toml", "testdata/good/two-site.toml", "testdata/good/frontend.toml"}, samples(t)...) {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -46,71 +46,57 @@ func typeName(v any) string {
 	}
 }
 
-// want says what a kind looks like, with an example.
+// wants says for each kind what it looks like, with an example. Those whose
+// keys differ stand in want.
+var wants = map[kind]string{
+	kindName:        `write a name, such as "dr"`,
+	kindSite:        `write a name, such as "dr"`,
+	kindZone:        `write a name, such as "dr"`,
+	kindDuration:    `write a number with its unit in quotes, such as "250ms", "5s" or "10m"`,
+	kindTTL:         `write whole seconds with the unit in quotes, such as "5s"`,
+	kindPart:        "write a fraction from 0 to 0.5, such as 0.1",
+	kindBool:        "write true or false without quotes",
+	kindFile:        `write the path of a file, such as "tls/ca.crt"`,
+	kindKeyFile:     `write the path of a file, such as "tls/ca.crt"`,
+	kindListen:      `write the address to listen on, such as "198.51.100.10:7400" or ":7400"`,
+	kindListens:     `write a list of addresses to listen on, such as ["192.0.2.80:443"] or [":443"]`,
+	kindDial:        `write an IP address and a port, such as "198.51.100.10:7400" or "[2001:db8::10]:7400"`,
+	kindDials:       `write a list of IP addresses and ports, such as ["198.51.100.53:53"]`,
+	kindTarget:      `write a host and a port, such as "127.0.0.1:8081"`,
+	kindAddrs:       `write a list of IP addresses, such as ["198.51.100.20", "2001:db8::20"]`,
+	kindDomain:      `write a full DNS name with the final dot, such as "shop.example.org."`,
+	kindHost:        `write a host name, such as "shop.example.org"`,
+	kindURLPath:     `write a path that begins with /, such as "/healthz"`,
+	kindRegexp:      `write a regular expression (RE2), such as '"status": *"ok"'`,
+	kindStatus:      "write a list of HTTP statuses from 100 to 599, such as [200, 204]",
+	kindPorts:       "write a list of ports from 1 to 65535, such as [80, 443]",
+	kindTexts:       `write a list of texts, such as ["192.0.2.9"]`,
+	kindCommand:     `write a list: the absolute path of the program, then its arguments, such as ["/usr/lib/shop/stop", "-q"]`,
+	kindUnit:        `write a unit of systemd, such as "shop.service"`,
+	kindURL:         `write an https URL, such as "https://dns.example.org/nic/update"`,
+	kindID:          "write the id as the service shows it: letters, digits, and - _ . /",
+	kindNets:        `write a list of networks, such as ["192.0.2.0/24", "2001:db8::53/128"]`,
+	kindZones:       `write a list of zones, such as ["backup"]`,
+	kindNames:       `write a list of services, such as ["shop", "billing"]`,
+	kindFrontends:   `write a list of frontends, such as ["edge1", "edge2"]`,
+	kindLinks:       `write a list of network interfaces, such as ["eth0"]`,
+	kindBMC:         `write an IP address, with a port unless it is 623, such as "198.51.100.9"`,
+	kindUser:        `write a user name of at most 16 printable characters, such as "draas"`,
+	kindSize:        `write a number with its unit in quotes, such as "512KiB", "64MiB" or "1GiB"`,
+	kindSocket:      `write an absolute path or an IP address and a port, such as "/run/haproxy/admin.sock"`,
+	kindServerNames: `write a list of names, such as ["shop.example.org", "*.shop.example.org"]`,
+	kindRoutes:      `write a list of PUT or DELETE and how the path begins, such as ["PUT /carts/"]`,
+}
+
+// want says what the key's value looks like, with an example.
 func (c *conversion) want() string {
 	switch c.key.kind {
-	case kindName, kindSite, kindZone:
-		return `write a name, such as "dr"`
 	case kindChoice:
 		return "write " + orList(quoteAll(c.key.oneOf))
-	case kindDuration:
-		return `write a number with its unit in quotes, such as "250ms", "5s" or "10m"`
-	case kindTTL:
-		return `write whole seconds with the unit in quotes, such as "5s"`
 	case kindCount:
 		return fmt.Sprintf("write a number from %d to %d without quotes", c.key.low, c.key.high)
-	case kindPart:
-		return "write a fraction from 0 to 0.5, such as 0.1"
-	case kindBool:
-		return "write true or false without quotes"
-	case kindFile, kindKeyFile:
-		return `write the path of a file, such as "tls/ca.crt"`
-	case kindListen:
-		return `write the address to listen on, such as "198.51.100.10:7400" or ":7400"`
-	case kindDial:
-		return `write an IP address and a port, such as "198.51.100.10:7400" or "[2001:db8::10]:7400"`
-	case kindDials:
-		return `write a list of IP addresses and ports, such as ["198.51.100.53:53"]`
-	case kindTarget:
-		return `write a host and a port, such as "127.0.0.1:8081"`
-	case kindAddrs:
-		return `write a list of IP addresses, such as ["198.51.100.20", "2001:db8::20"]`
-	case kindDomain:
-		return `write a full DNS name with the final dot, such as "shop.example.org."`
-	case kindHost:
-		return `write a host name, such as "shop.example.org"`
-	case kindURLPath:
-		return `write a path that begins with /, such as "/healthz"`
-	case kindRegexp:
-		return `write a regular expression (RE2), such as '"status": *"ok"'`
-	case kindStatus:
-		return "write a list of HTTP statuses from 100 to 599, such as [200, 204]"
-	case kindPorts:
-		return "write a list of ports from 1 to 65535, such as [80, 443]"
-	case kindTexts:
-		return `write a list of texts, such as ["192.0.2.9"]`
-	case kindCommand:
-		return `write a list: the absolute path of the program, then its arguments, such as ["/usr/lib/shop/stop", "-q"]`
-	case kindUnit:
-		return `write a unit of systemd, such as "shop.service"`
-	case kindURL:
-		return `write an https URL, such as "https://dns.example.org/nic/update"`
-	case kindID:
-		return "write the id as the service shows it: letters, digits, and - _ . /"
-	case kindNets:
-		return `write a list of networks, such as ["192.0.2.0/24", "2001:db8::53/128"]`
-	case kindZones:
-		return `write a list of zones, such as ["backup"]`
-	case kindNames:
-		return `write a list of services, such as ["shop", "billing"]`
-	case kindLinks:
-		return `write a list of network interfaces, such as ["eth0"]`
-	case kindBMC:
-		return `write an IP address, with a port unless it is 623, such as "198.51.100.9"`
-	case kindUser:
-		return "write a user name of at most 16 printable characters, such as \"draas\""
 	}
-	return ""
+	return wants[c.key.kind]
 }
 
 func quoteAll(words []string) []string {
@@ -139,7 +125,8 @@ func (c *conversion) convert(v any) (any, bool) {
 		case float64:
 			return c.fraction(n)
 		}
-	case kindAddrs, kindNets, kindDials, kindStatus, kindPorts, kindTexts, kindCommand, kindNames, kindZones, kindLinks:
+	case kindAddrs, kindNets, kindDials, kindStatus, kindPorts, kindTexts, kindCommand, kindNames, kindZones, kindLinks,
+		kindListens, kindFrontends, kindServerNames, kindRoutes:
 		if list, ok := v.([]any); ok {
 			return c.list(list)
 		}
@@ -210,6 +197,10 @@ func (c *conversion) text(s string) (any, bool) {
 		return re, true
 	case kindBMC:
 		return c.bmc(s)
+	case kindSize:
+		return c.size(s)
+	case kindSocket:
+		return c.socket(s)
 	case kindUser:
 		if !userName.MatchString(s) {
 			return c.fail("is not a user name", c.want())
@@ -311,7 +302,7 @@ func (c *conversion) file(s string) (any, bool) {
 		return c.fail("holds the contents of a file", "write the path of the file that holds it")
 	case strings.ContainsRune(s, 0):
 		return c.fail("has a NUL byte", c.want())
-	case (c.key.path == "control" || c.key.path == "guard") && len(s) > maxSocketPath:
+	case slices.Contains([]string{"control", "guard", "frontend.*.control"}, c.key.path) && len(s) > maxSocketPath:
 		return c.fail(fmt.Sprintf("has %d bytes", len(s)), fmt.Sprintf("the path of a unix socket has at most %d", maxSocketPath))
 	}
 	return path.Clean(s), true

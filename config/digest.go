@@ -31,6 +31,7 @@ func normalize(c *Config) {
 	}
 	for _, s := range c.Services {
 		slices.Sort(s.DNS.Also)
+		s.Frontend.normalize()
 		slices.SortStableFunc(s.Fence.Devices, func(a, b Device) int { return cmp.Compare(a.Site, b.Site) })
 		slices.Sort(s.Fence.XDP)
 		slices.Sort(s.Fence.Ports)

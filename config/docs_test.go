@@ -18,6 +18,8 @@ func typeText(k key) string {
 		return fmt.Sprintf("%s, %s to %s", k.kind, short(k.min), short(k.max))
 	case kindCount:
 		return fmt.Sprintf("%s, %d to %d", k.kind, k.low, k.high)
+	case kindSize:
+		return fmt.Sprintf("%s, %s to %s", k.kind, bytesText(k.low), bytesText(k.high))
 	case kindPart:
 		return string(k.kind) + ", 0 to 0.5"
 	}
@@ -105,6 +107,9 @@ func TestSchemaIsSound(t *testing.T) {
 		}
 		if k.def == "" || seen[k.path] {
 			t.Errorf("%s: no default, or twice in the schema", k.path)
+		}
+		if (k.kind == kindSize || k.kind == kindCount) && k.high == 0 {
+			t.Errorf("%s: no upper bound", k.path)
 		}
 		if (k.kind == kindDuration || k.kind == kindTTL) && k.max == 0 {
 			t.Errorf("%s: no upper bound", k.path)

@@ -42,12 +42,21 @@ func mustHold(t *testing.T, c *config.Config) {
 	want(len(c.Digest()) == 64, "digest %q", c.Digest())
 	names := map[string]bool{}
 	for _, s := range c.Services {
-		z, ok := c.DNS[s.DNS.Zone]
-		want(ok && strings.HasSuffix("."+s.DNS.Name, "."+strings.TrimPrefix(z.Name, ".")), "%s is not in %q", s.DNS.Name, z.Name)
-		want(!names[s.DNS.Name], "name %s twice", s.DNS.Name)
-		names[s.DNS.Name] = true
-		want(len(z.NS) >= 2 || z.Provider != config.ProviderEmbedded, "zone %+v", z)
-		want(s.Scheme == "dns" && len(s.Checks) > 0 && len(s.Sites()) >= 2, "service %+v", s)
+		switch s.Scheme {
+		case config.SchemeDNS:
+			z, ok := c.DNS[s.DNS.Zone]
+			want(ok && strings.HasSuffix("."+s.DNS.Name, "."+strings.TrimPrefix(z.Name, ".")), "%s is not in %q", s.DNS.Name, z.Name)
+			want(!names[s.DNS.Name], "name %s twice", s.DNS.Name)
+			names[s.DNS.Name] = true
+			want(len(z.NS) >= 2 || z.Provider != config.ProviderEmbedded, "zone %+v", z)
+			want(len(s.DNS.Zones()) > 0 && s.Frontend.Use == nil && s.Frontend.Mode == "", "service %+v", s)
+		case config.SchemeFrontend:
+			want(len(s.DNS.Zones()) == 0 && s.DNS.Name == "" && s.DNS.TTL == 0, "dns %+v", s.DNS)
+			holdFrontend(c, &s, want)
+		default:
+			t.Errorf("scheme %q", s.Scheme)
+		}
+		want(len(s.Checks) > 0 && len(s.Sites()) >= 2, "service %+v", s)
 		for _, site := range s.Sites() {
 			want(role[site.Member()] == draas.RoleSite, "at %q", site)
 			for i := range s.Checks {
@@ -71,6 +80,7 @@ func mustHold(t *testing.T, c *config.Config) {
 	want((c.Watchdog.Device == "") == (c.Watchdog.Timeout == 0) && (c.Pager.Command == nil) == (c.Pager.Timeout == 0), "watchdog %+v, pager %+v", c.Watchdog, c.Pager)
 	want(c.TLS.Warn > 0, "warn %s", c.TLS.Warn)
 	mustHoldUnits(c, inDomain, want)
+	mustHoldFrontends(c, role, want)
 }
 
 type wanted func(ok bool, what string, args ...any)
@@ -153,7 +163,7 @@ func mustHoldUnits(c *config.Config, inDomain map[string]int, want wanted) {
 // FuzzParse: any bytes give either problems or a value that holds what it
 // promises, and the same bytes the same.
 func FuzzParse(f *testing.F) {
-	for _, pattern := range []string{"testdata/bad/*.toml", "testdata/good/*.toml", "../etc/failover.toml"} {
+	for _, pattern := range []string{"testdata/bad/*.toml", "testdata/good/*.toml", "../etc/*.toml"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			f.Fatalf("no seeds: %v", err)

@@ -33,8 +33,14 @@ func (c *conversion) list(list []any) (any, bool) {
 		})
 	case kindNames:
 		return each(c, list, (*conversion).service)
-	case kindZones:
-		return each(c, list, (*conversion).zone)
+	case kindZones, kindFrontends:
+		return each(c, list, (*conversion).named)
+	case kindListens:
+		return each(c, list, (*conversion).listenAt)
+	case kindServerNames:
+		return each(c, list, (*conversion).serverName)
+	case kindRoutes:
+		return each(c, list, (*conversion).route)
 	case kindLinks:
 		return each(c, list, (*conversion).link)
 	case kindCommand:
@@ -119,8 +125,8 @@ func (c *conversion) service(v any) (draas.ServiceID, string) {
 	return draas.ServiceID(s), why
 }
 
-// zone accepts the name of a table of [dns].
-func (c *conversion) zone(v any) (string, string) {
+// named accepts the name of a table of [dns] or [frontend].
+func (c *conversion) named(v any) (string, string) {
 	s, why := c.argument(v)
 	if why == "" {
 		if why = badName(s); why != "" {

@@ -20,6 +20,9 @@ func (c *Config) Notes() []string {
 	for _, id := range sortedKeys(c.DNS) {
 		notes = append(notes, c.zoneNotes(c.DNS[id])...)
 	}
+	for _, f := range c.Frontends {
+		notes = append(notes, c.frontendNotes(f)...)
+	}
 	units := c.Units()
 	for i := range units {
 		notes = append(notes, c.unitNotes(&units[i])...)
@@ -90,6 +93,9 @@ func (c *Config) unitNotes(u *Unit) []string {
 	}
 	for i := range u.Parts {
 		s := &u.Parts[i]
+		if s.Scheme == SchemeFrontend {
+			notes = append(notes, c.frontedNotes(s)...)
+		}
 		switch s.Fence.Kind {
 		case draas.FenceNone:
 			note("nothing stops %s at a site that is out of touch (fence none): a failover asks you to make sure yourself", s.ID)

@@ -43,6 +43,13 @@ const (
 	kindLinks    kind = "list of interfaces"
 	kindBMC      kind = "IP or IP:port" // of a management controller; the port is 623 by default
 	kindUser     kind = "user name"     // at a management controller
+
+	kindSize        kind = "size"                      // in bytes, between Key.low and Key.high
+	kindSocket      kind = "path or IP:port"           // of a runtime socket
+	kindListens     kind = "list of IP:port to listen" //
+	kindFrontends   kind = "list of frontends"         // the names of [frontend.*] tables
+	kindServerNames kind = "list of host names"        // exact, or "*." and a name
+	kindRoutes      kind = "list of routes"            // a method, and how the path begins
 )
 
 // key describes one key of the file. A path's component * stands for a name
@@ -127,7 +134,7 @@ func schema() []key {
 		{path: "dns.*.record[].value", kind: kindTexts, def: "required"},
 		{path: "dns.*.record[].ttl", kind: kindTTL, def: "60s", min: time.Second, max: 7 * 24 * time.Hour},
 		{path: "group.*.services", kind: kindNames, def: "required"},
-	}, policyKeys("group.*."), policyKeys("service.*."), serviceKeys(), fenceKeys())
+	}, policyKeys("group.*."), policyKeys("service.*."), serviceKeys(), fenceKeys(), frontendKeys())
 }
 
 // policyKeys are those of a move: of a group, or of a service in none.
@@ -152,10 +159,9 @@ func policyKeys(at string) []key {
 }
 
 func serviceKeys() []key {
-	later := "only dns works today"
 	return []key{
-		{path: "service.*.scheme", kind: kindChoice, def: "required", oneOf: []string{"dns"}, later: map[string]string{
-			"frontend": later, "hybrid": later}},
+		{path: "service.*.scheme", kind: kindChoice, def: "required", oneOf: []string{SchemeDNS, SchemeFrontend}, later: map[string]string{
+			"hybrid": "dns and frontend work today"}},
 		{path: "service.*.address.*", kind: kindAddrs, def: "required, or cname"},
 		{path: "service.*.cname.*", kind: kindDomain, def: "-"},
 		{path: "service.*.probe_via.*.*", kind: kindTarget, def: "-"},
@@ -219,13 +225,56 @@ func fenceKeys() []key {
 	}
 }
 
+// frontendKeys are those of the frontends, and of the services that they lead
+// users to.
+func frontendKeys() []key {
+	size := func(path, def string, low, high int64) key {
+		return key{path: path, kind: kindSize, def: def, low: low, high: high}
+	}
+	return []key{
+		{path: "frontend.*.kind", kind: kindChoice, def: "embedded", oneOf: frontendKinds()},
+		{path: "frontend.*.member", kind: kindSite, def: "-"},
+		{path: "frontend.*.domain", kind: kindName, def: "its member's"},
+		{path: "frontend.*.control", kind: kindFile, def: "frontend.sock in data"},
+		{path: "frontend.*.access_log", kind: kindFile, def: "-"},
+		{path: "frontend.*.socket", kind: kindSocket, def: "required for haproxy"},
+		{path: "frontend.*.include", kind: kindFile, def: "required for nginx"},
+		{path: "frontend.*.test", kind: kindCommand, def: "/usr/sbin/nginx -t"},
+		{path: "frontend.*.reload", kind: kindCommand, def: "/usr/sbin/nginx -s reload"},
+
+		{path: "service.*.frontend.use", kind: kindFrontends, def: "all frontends"},
+		{path: "service.*.frontend.mode", kind: kindChoice, def: "tcp", oneOf: []string{ModeTCP, ModeHTTP}},
+		{path: "service.*.frontend.listen", kind: kindListens, def: "required for embedded and nat"},
+		{path: "service.*.frontend.names", kind: kindServerNames, def: "all that nobody else names"},
+		{path: "service.*.frontend.server.*", kind: kindDials, def: "required"},
+		dur("service.*.frontend.hold", "5s", 0, 10*time.Minute),
+		{path: "service.*.frontend.hold_requests", kind: kindCount, def: "1000", low: 1, high: 1_000_000},
+		size("service.*.frontend.hold_bytes", "64MiB", 1<<12, 1<<36),
+		dur("service.*.frontend.drain", "1s, or half of hold if shorter", 0, 5*time.Minute),
+		dur("service.*.frontend.silent", "it adapts", time.Millisecond, 10*time.Minute),
+		dur("service.*.frontend.connect_timeout", "1s", 10*time.Millisecond, time.Minute),
+		dur("service.*.frontend.idle_timeout", "60s", time.Second, 24*time.Hour),
+		{path: "service.*.frontend.connections", kind: kindCount, def: "10000", low: 1, high: 10_000_000},
+		{path: "service.*.frontend.per_source", kind: kindCount, def: "no limit", low: 1, high: 10_000_000},
+		{path: "service.*.frontend.sources", kind: kindNets, def: "everybody"},
+		{path: "service.*.frontend.proxy_from", kind: kindNets, def: "-"},
+		{path: "service.*.frontend.proxy_to", kind: kindCount, def: "0", low: 0, high: 2},
+		{path: "service.*.frontend.affinity", kind: kindChoice, def: "none", oneOf: []string{AffinityNone, AffinitySource, AffinityCookie}},
+		{path: "service.*.frontend.shadow", kind: kindDial, def: "-"},
+		{path: "service.*.frontend.certificate", kind: kindFile, def: "-"},
+		{path: "service.*.frontend.key", kind: kindKeyFile, def: "required with certificate"},
+		{path: "service.*.frontend.replay", kind: kindRoutes, def: "-"},
+		{path: "service.*.frontend.trusted", kind: kindNets, def: "nobody"},
+		size("service.*.frontend.max_body", "no limit", 1, 1<<44),
+	}
+}
+
 // planned are keys of the plan that no release reads yet: a better answer
 // than "unknown key" for one who read ahead.
 func planned() map[string]string {
 	return map[string]string{
-		"member.*.cloud":     "cloud clients",
-		"service.*.frontend": "the frontend scheme",
-		"sync":               "replication",
+		"member.*.cloud": "cloud clients",
+		"sync":           "replication",
 	}
 }
 
@@ -235,6 +284,7 @@ func instead() map[string]string {
 		"dns.*.servers":    "the server that takes updates is primary, the others are secondaries",
 		"dns.*.tsig_file":  "write key_file",
 		"service.*.group":  "the group names its services: begin with a line [group.NAME] and list it in services",
+		"service.*.server": "the servers that a frontend leads to belong to [service.NAME.frontend]",
 		"service.*.device": "devices belong to the fence: begin with a line [[service.NAME.fence.device]]",
 	}
 }

@@ -196,6 +196,7 @@ func TestNotes(t *testing.T) {
 			"exec: a site that cannot renew its permit serves on (on_lease_loss): nobody takes over from it until a person vouches that it has stopped",
 		}},
 		{"sample", read(t, "../etc/failover.toml"), nil},
+		{"sample of frontends", read(t, "../etc/frontend.toml"), nil},
 	} {
 		if got := parse(t, tt.text).Notes(); !slices.Equal(got, tt.want) {
 			t.Errorf("%s:\n%s\nwant\n%s", tt.name, strings.Join(got, "\n"), strings.Join(tt.want, "\n"))

@@ -1,0 +1,128 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/draasd/draas"
+)
+
+// frontendKinds are the kinds of frontend.
+func frontendKinds() []string {
+	return []string{FrontendEmbedded, FrontendHAProxy, FrontendNginx, FrontendNAT}
+}
+
+// maxFrontends bounds the frontends of a cluster: each holds a request open at
+// every member.
+const maxFrontends = 100
+
+// frontends reads the hosts with a proxy.
+func (d *decoder) frontends(c *Config, root map[string]any) []Frontend {
+	names := below(root, "frontend")
+	if len(names) > maxFrontends {
+		d.report("frontend", "there are too many", "a cluster has at most 100")
+		return nil
+	}
+	var all []Frontend
+	for _, name := range names {
+		at := join("frontend", name)
+		f := Frontend{
+			ID:        name,
+			Kind:      get(d, at+".kind", FrontendEmbedded),
+			Member:    draas.MemberID(get(d, at+".member", "")),
+			Domain:    get(d, at+".domain", ""),
+			Control:   get(d, at+".control", c.Data+"/frontend.sock"),
+			AccessLog: get(d, at+".access_log", ""),
+			Socket:    get(d, at+".socket", ""),
+			Include:   get(d, at+".include", ""),
+		}
+		if m, ok := c.Member(f.Member); ok {
+			f.Domain = m.Domain
+		}
+		if f.Kind == FrontendNginx {
+			f.Test = get(d, at+".test", []string{"/usr/sbin/nginx", "-t"})
+			f.Reload = get(d, at+".reload", []string{"/usr/sbin/nginx", "-s", "reload"})
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+// What a service's frontends do unless the file says otherwise.
+const (
+	frontendHold        = 5 * time.Second
+	frontendHeld        = 1000
+	frontendHeldBytes   = 64 << 20
+	frontendDrain       = time.Second
+	frontendConnect     = time.Second
+	frontendIdle        = time.Minute
+	frontendConnections = 10000
+)
+
+// serviceFrontend reads how frontends serve a service.
+func (d *decoder) serviceFrontend(c *Config, root map[string]any, service string) ServiceFrontend {
+	at := join("service", service) + ".frontend"
+	var all []string
+	for _, f := range c.Frontends {
+		all = append(all, f.ID)
+	}
+	f := ServiceFrontend{
+		Use:    get(d, at+".use", all),
+		Mode:   get(d, at+".mode", ModeTCP),
+		Listen: get[[]netip.AddrPort](d, at+".listen", nil),
+		Drain:  frontendDrain,
+	}
+	for _, site := range below(root, "service", service, "frontend", "server") {
+		list, ok := d.values[join(at+".server", site)].([]string)
+		if !ok {
+			continue
+		}
+		if f.Servers == nil {
+			f.Servers = map[draas.SiteID][]netip.AddrPort{}
+		}
+		for _, s := range list {
+			f.Servers[draas.SiteID(site)] = append(f.Servers[draas.SiteID(site)], netip.MustParseAddrPort(s))
+		}
+	}
+	if c.anyOf(f.Use, FrontendEmbedded) {
+		d.embedded(&f, at)
+	}
+	f.Drain = get(d, at+".drain", f.Drain)
+	return f
+}
+
+// embedded reads what only our own proxy does.
+func (d *decoder) embedded(f *ServiceFrontend, at string) {
+	f.Names = get[[]string](d, at+".names", nil)
+	f.Hold = get(d, at+".hold", frontendHold)
+	if f.Hold > 0 {
+		f.HoldRequests = get(d, at+".hold_requests", frontendHeld)
+		f.HoldBytes = get(d, at+".hold_bytes", int64(frontendHeldBytes))
+	}
+	f.Drain = min(f.Drain, f.Hold/2)
+	f.Silent = get(d, at+".silent", time.Duration(0))
+	f.ConnectTimeout = get(d, at+".connect_timeout", frontendConnect)
+	f.IdleTimeout = get(d, at+".idle_timeout", frontendIdle)
+	f.Connections = get(d, at+".connections", frontendConnections)
+	f.PerSource = get(d, at+".per_source", 0)
+	f.Sources = get[[]netip.Prefix](d, at+".sources", nil)
+	f.ProxyFrom = get[[]netip.Prefix](d, at+".proxy_from", nil)
+	f.ProxyTo = get(d, at+".proxy_to", 0)
+	f.Affinity = get(d, at+".affinity", AffinityNone)
+	f.Shadow = get(d, at+".shadow", "")
+	f.Certificate = get(d, at+".certificate", "")
+	f.Key = get(d, at+".key", "")
+	f.Replay = get[[]string](d, at+".replay", nil)
+	f.Trusted = get[[]netip.Prefix](d, at+".trusted", nil)
+	f.MaxBody = get(d, at+".max_body", int64(0))
+}
+
+// anyOf reports whether one of the frontends is of a kind.
+func (c *Config) anyOf(use []string, kind string) bool {
+	for _, id := range use {
+		if f, ok := c.Frontend(id); ok && f.Kind == kind {
+			return true
+		}
+	}
+	return false
+}
