@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/api/connect"
 	"github.com/draasd/draas/failover"
 	"github.com/draasd/draas/quorum"
 )
@@ -127,7 +128,7 @@ func FuzzIdentity(f *testing.F) {
 	f.Add(append(id.KeyPEM, id.CertPEM...))
 	f.Add(id.CertPEM[:100])
 	f.Fuzz(func(t *testing.T, data []byte) {
-		name, err := commonName(data)
+		name, err := connect.NameIn(data)
 		if err != nil {
 			if name != "" {
 				t.Fatalf("%q and %v", name, err)
@@ -136,7 +137,7 @@ func FuzzIdentity(f *testing.F) {
 		}
 		block, _ := pem.Decode(data)
 		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil || cert.Subject.CommonName != string(name) {
+		if err != nil || cert.Subject.CommonName != name {
 			t.Fatalf("%q is taken for %q, %v", cert.Subject.CommonName, name, err)
 		}
 	})

@@ -1,11 +1,7 @@
 package daemon
 
 import (
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"os"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/api/connect"
@@ -19,30 +15,13 @@ func Load(path string) (*config.Config, error) { return connect.Load(path) }
 // Identity is the member that this machine is: the common name of its
 // certificate. A role is never taken from the file.
 func Identity(c *config.Config) (config.Member, error) {
-	data, err := os.ReadFile(c.TLS.Cert)
+	name, err := connect.CommonName(c.TLS.Cert)
 	if err != nil {
-		return config.Member{}, fmt.Errorf("read own certificate: %w", err)
+		return config.Member{}, err
 	}
-	name, err := commonName(data)
-	if err != nil {
-		return config.Member{}, fmt.Errorf("read own certificate %s: %w", c.TLS.Cert, err)
-	}
-	m, known := c.Member(name)
+	m, known := c.Member(draas.MemberID(name))
 	if !known {
 		return config.Member{}, fmt.Errorf("%s names %q, which is no member in the file: its common name must be one of the [member.NAME]", c.TLS.Cert, name)
 	}
 	return m, nil
-}
-
-// commonName is that of the first certificate in a PEM file.
-func commonName(data []byte) (draas.MemberID, error) {
-	block, _ := pem.Decode(data)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return "", errors.New("it holds no PEM certificate")
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return "", err
-	}
-	return draas.MemberID(cert.Subject.CommonName), nil
 }

@@ -92,6 +92,32 @@ func (f *follower) add(id draas.MemberID, client member, wait time.Duration) *fo
 	return m
 }
 
+// reset forgets the members, before those of another file are added.
+func (f *follower) reset() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.members = nil
+}
+
+// status is what is known of the members, by name; digest is that of the own
+// file.
+func (f *follower) status(digest string) []api.FollowedMember {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []api.FollowedMember
+	for _, id := range slices.Sorted(maps.Keys(f.members)) {
+		m := f.members[id]
+		m.mu.Lock()
+		x := api.FollowedMember{Member: id, HeardMS: -1, Error: m.err, SameConfig: m.policy == digest}
+		if !m.heard.IsZero() {
+			x.HeardMS = time.Since(m.heard).Milliseconds()
+		}
+		m.mu.Unlock()
+		out = append(out, x)
+	}
+	return out
+}
+
 // run follows the members that were added, until ctx ends.
 func (f *follower) run(ctx context.Context) {
 	var all sync.WaitGroup
