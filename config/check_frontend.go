@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/draasd/draas"
 )
@@ -149,7 +150,7 @@ func (d *decoder) readByFrontends(c *Config, s *Service, at string) {
 		}
 		if !slices.ContainsFunc(frontedBy[name], func(kind string) bool { return c.anyOf(s.Frontend.Use, kind) }) {
 			d.report(at+"."+name, "none of the service's frontends reads it: they are of kind "+orList(c.kindsOf(s.Frontend.Use)),
-				"it is for "+orList(frontedBy[name])+": remove it, and say it in that proxy's own configuration")
+				"it is for "+orList(frontedBy[name])+": remove it; what another proxy does stands in its own configuration")
 		}
 	}
 }
@@ -275,6 +276,6 @@ func (d *decoder) frontedTimes(c *Config, s *Service, at string) {
 	// A move revokes the permit, which then runs out unrenewed.
 	if left := t.Lease.Hold() - t.Renew; left > 0 && f.Drain >= left {
 		d.report(at+".drain", fmt.Sprintf("is %s, and the permit of the old site may end %s after a move has begun (lease, clocks, the fence's margin and one renewal)", short(f.Drain), short(left)),
-			fmt.Sprintf("write less, such as drain = %q, or a longer lease", short((left/2).Truncate(left/20+1))))
+			fmt.Sprintf("write less, such as drain = %q, or a longer lease", short((left/2).Truncate(time.Millisecond))))
 	}
 }

@@ -12,37 +12,40 @@ import (
 // entrance is one address at which a frontend listens, for one service or for
 // several that it tells apart by their names.
 type entrance struct {
-	path  string // of the first service's entry
+	at    netip.AddrPort
 	first *Service
 	names map[string]draas.ServiceID // "" is all that nobody names
 }
 
+// entrances are those of one frontend.
+type entrances struct {
+	of   Frontend
+	at   map[netip.AddrPort]*entrance
+	port map[uint16]*entrance // the first with a port
+	all  map[uint16]*entrance // one of every address, by port
+}
+
 // listensApart refuses services that need the same address of a frontend and
-// cannot share it.
+// cannot share it. Of two that clash the later one is reported.
 func (d *decoder) listensApart(c *Config) {
 	if !d.clean("frontend") {
 		return
 	}
-	var ids []draas.ServiceID
+	var services []*Service
 	for i := range c.Services {
 		if c.Services[i].Scheme == SchemeFrontend {
-			ids = append(ids, c.Services[i].ID)
+			services = append(services, &c.Services[i])
 		}
 	}
-	ids = inOrder(d, ids, func(id draas.ServiceID) string { return join("service", string(id)) })
-	services := make([]*Service, len(ids))
-	for i := range c.Services {
-		if at := slices.Index(ids, c.Services[i].ID); at >= 0 {
-			services[at] = &c.Services[i]
-		}
-	}
+	slices.SortStableFunc(services, func(a, b *Service) int {
+		return d.lines.line(join("service", string(a.ID))) - d.lines.line(join("service", string(b.ID)))
+	})
 	own := c.fenceListeners()
 	for _, f := range c.Frontends {
 		if f.Kind != FrontendEmbedded && f.Kind != FrontendNAT {
 			continue
 		}
-		open := map[netip.AddrPort]*entrance{}
-		ports := map[uint16][]netip.AddrPort{}
+		e := &entrances{of: f, at: map[netip.AddrPort]*entrance{}, port: map[uint16]*entrance{}, all: map[uint16]*entrance{}}
 		for _, s := range services {
 			if !slices.Contains(s.Frontend.Use, f.ID) {
 				continue
@@ -56,23 +59,36 @@ func (d *decoder) listensApart(c *Config) {
 					d.report(path, fmt.Sprintf("%s is taken by %s", l, by), "give each its own port or address")
 					continue
 				}
-				if e := open[l]; e != nil {
-					d.share(f, e, s, path)
-					continue
-				}
-				if j := slices.IndexFunc(ports[l.Port()], func(o netip.AddrPort) bool { return meet(o.Addr(), l.Addr()) }); j >= 0 {
-					other := ports[l.Port()][j]
-					d.report(path, fmt.Sprintf("%s meets %s, where the frontend %s listens for %s", l, other, f.ID, open[other].first.ID), "write the same address for both, or another port")
-					continue
-				}
-				e := &entrance{path: path, first: s, names: map[string]draas.ServiceID{}}
-				for _, n := range orAll(s.Frontend.Names) {
-					e.names[n] = s.ID
-				}
-				open[l] = e
-				ports[l.Port()] = append(ports[l.Port()], l)
+				d.enter(e, s, l, path)
 			}
 		}
+	}
+}
+
+// enter opens an address for a service.
+func (d *decoder) enter(e *entrances, s *Service, l netip.AddrPort, path string) {
+	if open := e.at[l]; open != nil {
+		d.share(e.of, open, s, path)
+		return
+	}
+	other := e.all[l.Port()]
+	if other == nil && l.Addr().IsUnspecified() {
+		other = e.port[l.Port()]
+	}
+	if other != nil {
+		d.report(path, fmt.Sprintf("%s meets %s, where the frontend %s listens for %s", l, other.at, e.of.ID, other.first.ID), "write the same address for both, or another port")
+		return
+	}
+	open := &entrance{at: l, first: s, names: map[string]draas.ServiceID{}}
+	for _, n := range orAll(s.Frontend.Names) {
+		open.names[n] = s.ID
+	}
+	e.at[l] = open
+	if e.port[l.Port()] == nil {
+		e.port[l.Port()] = open
+	}
+	if l.Addr().IsUnspecified() {
+		e.all[l.Port()] = open
 	}
 }
 
@@ -92,7 +108,7 @@ func (d *decoder) share(f Frontend, e *entrance, s *Service, path string) {
 		return
 	}
 	if key, one, other := unlike(&e.first.Frontend, &s.Frontend); key != "" {
-		d.report(path, fmt.Sprintf("%s with another %s (%s, and here %s), and it is not known whom a connection is for when that counts", at, key, one, other), "write the same for both, or give each its own port or address")
+		d.report(path, fmt.Sprintf("%s, and they differ in %s (%s, and here %s), which counts before it is known whom a connection is for", at, key, one, other), "write the same for both, or give each its own port or address")
 		return
 	}
 	for _, n := range orAll(s.Frontend.Names) {

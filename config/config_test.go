@@ -289,7 +289,7 @@ func TestBadFilesCoverManyKinds(t *testing.T) {
 // A file that says little wrong must say it soon, whatever its size; so must
 // one whose many wrong names would each have to be compared with many.
 func TestLargeFilesAreQuick(t *testing.T) {
-	var services, group, members strings.Builder
+	var services, group, members, fronts strings.Builder
 	group.WriteString("group.g.services = [")
 	for i := range 2400 {
 		n := strconv.Itoa(i)
@@ -304,7 +304,14 @@ func TestLargeFilesAreQuick(t *testing.T) {
 		group.WriteString("[service.service-" + strconv.Itoa(10000+i) + "]\n")
 		members.WriteString("[member.service-" + strconv.Itoa(10000+i) + "]\n")
 	}
-	for name, text := range map[string]string{"services": services.String(), "group": group.String(), "members": members.String()} {
+	for i := range 100 {
+		fronts.WriteString("[frontend.f" + strconv.Itoa(i) + "]\n")
+	}
+	for i := range 2800 {
+		n := strconv.Itoa(i)
+		fronts.WriteString("[service.s" + n + "]\nscheme='frontend'\nfrontend.listen=[':443']\nfrontend.names=['s" + n + ".example']\n")
+	}
+	for name, text := range map[string]string{"services": services.String(), "group": group.String(), "members": members.String(), "frontends": fronts.String()} {
 		start := cpuTime(t)
 		if _, err := config.Parse("f.toml", []byte(text)); err == nil {
 			t.Errorf("%s: no error", name)
