@@ -100,6 +100,7 @@ func (d *decoder) member(root map[string]any, name string) Member {
 		DNS:    get(d, at+".dns", ""),
 	}
 	m.ListenPeer = get(d, at+".listen_peer", m.Peer)
+	m.APIFrom = byName[string, string](d, at+".api_from", below(root, "member", name, "api_from"))
 	m.PeerFrom = byName[draas.MemberID, string](d, at+".peer_from", below(root, "member", name, "peer_from"))
 	d.need(at+".role", `write role = "site", or "witness" for one that only votes`)
 	d.need(at+".peer", `write the address where the other members reach it, such as peer = "198.51.100.10:7400"`)

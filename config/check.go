@@ -109,6 +109,20 @@ func (d *decoder) guessMember(c *Config, name string) string {
 	return "the members are " + strings.Join(all, ", ")
 }
 
+// apiFrom holds the other ways to a member's API against who there is.
+func (d *decoder) apiFrom(c *Config, m Member, at string) {
+	for _, from := range sortedKeys(m.APIFrom) {
+		path := join(at+".api_from", from)
+		_, member := c.Member(draas.MemberID(from))
+		if _, edge := c.Frontend(from); !member && !edge {
+			d.report(path, fmt.Sprintf("there is no member or frontend %q", from), d.guessMember(c, from))
+		}
+		if m.API == "" {
+			d.report(path, "the member has no API", "give it api = \"IP:port\", or remove this")
+		}
+	}
+}
+
 func (d *decoder) members(c *Config) {
 	sites := 0
 	for _, m := range c.Members {
@@ -126,6 +140,7 @@ func (d *decoder) members(c *Config) {
 				d.report(path, "a member does not connect to itself", "name one of the others")
 			}
 		}
+		d.apiFrom(c, m, at)
 	}
 	if sites < 2 && d.clean("member") {
 		d.report("member", fmt.Sprintf("%d of the members are sites", sites), "there must be two to move between: give each a table [member.NAME] with role = \"site\"")

@@ -85,6 +85,7 @@ type Member struct {
 	API        string                    // IP:port of the control API over mutual TLS, or empty
 	DNS        string                    // IP:port of the embedded authority, or empty
 	PeerFrom   map[draas.MemberID]string // where one member reaches it instead of Peer
+	APIFrom    map[string]string         // where one member or frontend reaches its API instead
 }
 
 // The providers of a zone.
@@ -311,6 +312,16 @@ func (c *Config) Domains() []string {
 	}
 	slices.Sort(domains)
 	return slices.Compact(domains)
+}
+
+// APIAddress is where a member or frontend reaches a member's API, or empty
+// when it has none.
+func (c *Config) APIAddress(from string, to draas.MemberID) string {
+	m, _ := c.Member(to)
+	if via, ok := m.APIFrom[from]; ok {
+		return via
+	}
+	return m.API
 }
 
 // PeerAddress is where one member reaches another, or empty when there is no

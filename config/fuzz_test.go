@@ -36,6 +36,11 @@ func mustHold(t *testing.T, c *config.Config) {
 			_, ok := c.Member(from)
 			want(ok && from != m.ID, "peer_from %s", from)
 		}
+		for from := range m.APIFrom {
+			_, member := c.Member(draas.MemberID(from))
+			_, edge := c.Frontend(from)
+			want((member || edge) && m.API != "", "api_from %s", from)
+		}
 	}
 	want(len(c.Sites()) >= 2 && len(c.Services) >= 1, "%d sites, %d services", len(c.Sites()), len(c.Services))
 	want(c.Cluster != "" && c.TLS.CA != "" && c.TLS.Cert != "" && c.TLS.Key != "", "identity %+v", c.TLS)

@@ -97,6 +97,7 @@ func schema() []key {
 		{path: "member.*.api", kind: kindDial, def: "-"},
 		{path: "member.*.dns", kind: kindListen, def: "-"},
 		{path: "member.*.peer_from.*", kind: kindDial, def: "peer"},
+		{path: "member.*.api_from.*", kind: kindDial, def: "api"},
 
 		{path: "dns.*.provider", kind: kindChoice, def: "required", oneOf: append([]string{ProviderEmbedded, ProviderRFC2136}, hostedProviders()...)},
 		{path: "dns.*.zone", kind: kindDomain, def: "required"},

@@ -88,7 +88,7 @@ func othersOf(c *config.Config, self draas.MemberID) (map[draas.MemberID]*api.Cl
 		if err != nil {
 			return nil, err
 		}
-		others[m.ID] = api.TLS(m.API, conf)
+		others[m.ID] = api.TLS(c.APIAddress(string(self), m.ID), conf)
 	}
 	return others, nil
 }
