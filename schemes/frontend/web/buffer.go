@@ -1,0 +1,81 @@
+package web
+
+// reader is a buffer that is read into at w and taken from at r. Nothing below
+// base is moved or overwritten.
+type reader struct {
+	buf        []byte
+	base, r, w int
+}
+
+func (b *reader) reset(base int) { b.base, b.r, b.w = base, base, base }
+
+func (b *reader) empty() bool { return b.r == b.w }
+
+// space is where to read to: at least one byte. What was taken makes room, and
+// where that is not enough the buffer grows: whoever reads bounds it.
+func (b *reader) space() []byte {
+	if b.r == b.w {
+		b.r, b.w = b.base, b.base
+	}
+	if b.w == len(b.buf) && b.r > b.base {
+		n := copy(b.buf[b.base:], b.buf[b.r:b.w])
+		b.r, b.w = b.base, b.base+n
+	}
+	if b.w == len(b.buf) {
+		b.grow(2 * len(b.buf))
+	}
+	return b.buf[b.w:]
+}
+
+func (b *reader) grow(n int) {
+	next := make([]byte, n)
+	copy(next, b.buf[:b.w])
+	b.buf = next
+}
+
+// pin keeps what was taken so far where it is, and makes room behind it.
+func (b *reader) pin(room int) {
+	b.base = b.r
+	if len(b.buf)-b.base < room {
+		b.grow(b.base + room)
+	}
+}
+
+// bufferBytes is the size of each of a work's buffers.
+const bufferBytes = 16 << 10
+
+// work is what a request needs while it is under way: an idle connection has
+// none.
+type work struct {
+	in, ans reader
+	out     []byte
+	kept    []byte
+	req     request
+	res     answer
+	chunks  chunks // of the answer
+	body    chunks // of the request
+	x       exchange
+}
+
+func newWork() *work {
+	return &work{
+		in:  reader{buf: make([]byte, bufferBytes)},
+		ans: reader{buf: make([]byte, bufferBytes)},
+		out: make([]byte, 0, bufferBytes+bufferBytes/4), // a head, and a buffer full of body
+	}
+}
+
+// getWork and putWork share works between connections. One that has grown is
+// left to the collector.
+func (s *Server) getWork() *work { return s.works.Get().(*work) }
+
+func (s *Server) putWork(w *work) {
+	if len(w.in.buf) > bufferBytes || len(w.ans.buf) > bufferBytes || cap(w.out) > 2*bufferBytes || cap(w.kept) > 2*bufferBytes {
+		return
+	}
+	w.in.reset(0)
+	w.ans.reset(0)
+	w.x = exchange{}
+	w.kept = w.kept[:0]
+	s.works.Put(w)
+}

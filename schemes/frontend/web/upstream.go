@@ -1,0 +1,279 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/schemes/frontend"
+)
+
+// origin is what a server keeps of one service: its back ends, and idle
+// connections to them. It outlives a reload.
+type origin struct {
+	service  *frontend.Service
+	balancer *frontend.Balancer
+	kept     atomic.Int64 // bytes kept of requests under way
+	// usual and spread are of the time to an answer's first byte, nanoseconds,
+	// smoothed as RFC 6298 does; an update that gets lost does no harm.
+	usual, spread atomic.Int64
+	stats         atomic.Pointer[siteStats]
+
+	mu   sync.Mutex
+	idle map[*frontend.Backend][]*upstream // the one used last at the end
+}
+
+func newOrigin(s *frontend.Service) *origin {
+	return &origin{service: s, balancer: frontend.NewBalancer(s, frontend.RoundRobin), idle: make(map[*frontend.Backend][]*upstream)}
+}
+
+// siteStats are the counters of the site that was led to last.
+type siteStats struct {
+	site  draas.SiteID
+	stats *frontend.SiteStats
+}
+
+// upstream is a connection to a back end. One request at a time has it.
+type upstream struct {
+	nc     *net.TCPConn
+	origin *origin
+	server *frontend.Backend
+	site   draas.SiteID
+	stats  *frontend.SiteStats
+	place  *frontend.Conn
+	since  int64 // when it became idle
+	uses   int
+
+	mu      sync.Mutex
+	dropped bool // its site is no longer the one to lead to
+}
+
+// end closes it from outside. It is called with the service locked.
+func (u *upstream) end() {
+	u.mu.Lock()
+	u.dropped = true
+	u.mu.Unlock()
+	_ = u.nc.Close()
+}
+
+func (u *upstream) wasDropped() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.dropped
+}
+
+// close ends it when it is in use.
+func (u *upstream) close() {
+	u.shut()
+	u.server.End()
+}
+
+func (u *upstream) shut() {
+	_ = u.nc.Close()
+	u.place.Detach()
+}
+
+// take gives an idle connection to a server, or nil.
+func (o *origin) take(b *frontend.Backend) *upstream {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	list := o.idle[b]
+	for len(list) > 0 {
+		last := len(list) - 1
+		u := list[last]
+		list[last] = nil
+		list = list[:last]
+		o.idle[b] = list
+		if !u.wasDropped() {
+			b.Begin()
+			return u
+		}
+	}
+	return nil
+}
+
+// put keeps a connection for the next request.
+func (o *origin) put(u *upstream, now int64, most int) {
+	o.mu.Lock()
+	full := len(o.idle[u.server]) >= most
+	if !full {
+		u.since = now
+		u.server.End()
+		o.idle[u.server] = append(o.idle[u.server], u)
+	}
+	o.mu.Unlock()
+	if full {
+		u.close()
+	}
+}
+
+// weed closes idle connections that were not used since an instant.
+func (o *origin) weed(before int64) {
+	var old []*upstream
+	o.mu.Lock()
+	for b, list := range o.idle {
+		n := 0
+		for n < len(list) && (list[n].since < before || list[n].wasDropped()) {
+			n++
+		}
+		old = append(old, list[:n]...)
+		switch n {
+		case 0:
+		case len(list):
+			delete(o.idle, b)
+		default:
+			o.idle[b] = slices.Clone(list[n:])
+		}
+	}
+	o.mu.Unlock()
+	for _, u := range old {
+		u.shut()
+	}
+}
+
+// forget closes the idle connections to a server: one of them has turned out
+// dead.
+func (o *origin) forget(b *frontend.Backend) {
+	o.mu.Lock()
+	list := o.idle[b]
+	delete(o.idle, b)
+	o.mu.Unlock()
+	for _, u := range list {
+		u.shut()
+	}
+}
+
+// errDropped is returned when the decision has changed meanwhile.
+var errDropped = errors.New("another site is active")
+
+// dial makes a connection. It gives up when the decision changes: where leads
+// elsewhere then, or nowhere.
+func (o *origin) dial(ctx context.Context, w frontend.Where, want frontend.Want, timeout time.Duration) (*upstream, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-w.Changed:
+			cancel(errDropped)
+		case <-done:
+		}
+	})
+	d := frontend.Dialer{Balancer: o.balancer, Timeout: timeout}
+	nc, server, err := d.Dial(ctx, w.Site, want)
+	close(done)
+	wg.Wait()
+	changed := errors.Is(context.Cause(ctx), errDropped)
+	cancel(nil)
+	if err != nil {
+		if changed {
+			return nil, errDropped
+		}
+		return nil, err
+	}
+	u := &upstream{nc: nc, origin: o, server: server, site: w.Site, stats: o.service.Stats.Site(w.Site)}
+	place, ok := o.service.Attach(w, u.end)
+	if !ok {
+		_ = nc.Close()
+		server.End()
+		return nil, errDropped
+	}
+	u.place = place
+	return u, nil
+}
+
+// scarce reports whether an error is for want of something of our own.
+func scarce(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.EADDRNOTAVAIL)
+}
+
+// tcpInfo asks the kernel how the connection stands: its state, and how many
+// bytes the peer's kernel has ever acknowledged.
+func (u *upstream) tcpInfo() (state uint8, acked uint64, ok bool) {
+	rc, err := u.nc.SyscallConn()
+	if err != nil {
+		return 0, 0, false
+	}
+	err = rc.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil {
+			state, acked, ok = info.State, info.Bytes_acked, true
+		}
+	})
+	return state, acked, ok && err == nil
+}
+
+// Of a connection's states (linux/tcp_states.h).
+const (
+	tcpEstablished = 1
+	tcpClose       = 7
+)
+
+// How long is waited for a peer that has closed to say what became of the last
+// bytes, and how often that is looked at.
+const (
+	untouchedWait = 100 * time.Millisecond
+	untouchedLook = time.Millisecond
+)
+
+// untouched reports whether a peer that has closed the connection did so
+// before any of the bytes behind acked got to it. A server that is done with an
+// idle connection closes it, while a request may be on its way: its kernel then
+// refuses those bytes with a reset, and never acknowledges them. They were
+// never seen by the server, so the request is one that was never sent.
+//
+// It must be asked after the peer's end of the stream was read: a peer that
+// resets without it may have read the bytes before, unacknowledged.
+func (u *upstream) untouched(acked uint64) bool {
+	tick := time.NewTicker(untouchedLook)
+	defer tick.Stop()
+	for end := time.Now().Add(untouchedWait); time.Now().Before(end); <-tick.C {
+		state, now, ok := u.tcpInfo()
+		if !ok || now != acked {
+			return false
+		}
+		if state == tcpClose {
+			return true
+		}
+	}
+	return false
+}
+
+// note takes the time to an answer's first byte.
+func (o *origin) note(d time.Duration) {
+	usual := o.usual.Load()
+	if usual == 0 {
+		o.usual.Store(int64(d))
+		o.spread.Store(int64(d) / 2)
+		return
+	}
+	diff := int64(d) - usual
+	o.usual.Store(usual + diff/8)
+	if diff < 0 {
+		diff = -diff
+	}
+	spread := o.spread.Load()
+	o.spread.Store(spread + (diff-spread)/4)
+}
+
+// minSilent is the shortest time after which a server without an answer is
+// told of, unless it is configured.
+const minSilent = 100 * time.Millisecond
+
+// silent is after how long a server without an answer is told of: several
+// times what is usual.
+func (o *origin) silent(configured time.Duration) time.Duration {
+	if configured > 0 {
+		return configured
+	}
+	return max(minSilent, 2*time.Duration(o.usual.Load()+4*o.spread.Load()))
+}
