@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/draasd/draas"
 )
@@ -19,7 +20,7 @@ const ttl = "1s"
 
 // failoverTOML is the cluster's file, the same for all members: every way from
 // one member to another leads through a relay.
-func failoverTOML(w *network, profile string) string {
+func failoverTOML(w *network, profile, scheme string) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("# Written by draasd demo. Every address that one member has of another is")
@@ -40,8 +41,12 @@ func failoverTOML(w *network, profile string) string {
 		line("[member.%s]", m)
 		line("role = %q", role)
 		line("peer = %q", w.peerOf(m))
-		if role == draas.RoleSite {
+		if role == draas.RoleSite && scheme == schemeDNS {
 			line("dns = %q", w.dnsOf(m))
+		}
+		if scheme == schemeFrontend {
+			line("api = %q", w.apiOf(m))
+			line("api_from.%s = %q", edge, w.apiVia(m))
 		}
 		for _, from := range members() {
 			if from != m {
@@ -49,19 +54,16 @@ func failoverTOML(w *network, profile string) string {
 			}
 		}
 	}
-	line("")
-	line("[dns.public]")
-	line("provider = %q", "embedded")
-	line("zone = %q", zoneName+".")
-	for i, s := range sites() {
-		line("ns.%s = %q", s, fmt.Sprintf("ns%d.%s.", i+1, zoneName))
-	}
-	for _, s := range sites() {
-		line("ns_address.%s = [%q]", s, w.nsAddr(s))
+	if scheme == schemeDNS {
+		zoneTOML(w, line)
+	} else {
+		line("")
+		line("[frontend.%s]", edge)
+		line("control = %q", "data/frontend.sock")
 	}
 	line("")
 	line("[service.%s]", service)
-	line("scheme = %q", "dns")
+	line("scheme = %q", scheme)
 	line("home = %q", primary)
 	line("automatic = true")
 	for _, s := range sites() {
@@ -79,10 +81,20 @@ func failoverTOML(w *network, profile string) string {
 	line("port = %d", w.web)
 	line("path = %q", "/healthz")
 	line("host = %q", serviceName)
-	line("[service.%s.dns]", service)
-	line("use = %q", "public")
-	line("name = %q", serviceName+".")
-	line("ttl = %q", ttl)
+	if scheme == schemeDNS {
+		line("[service.%s.dns]", service)
+		line("use = %q", "public")
+		line("name = %q", serviceName+".")
+		line("ttl = %q", ttl)
+	} else {
+		line("[service.%s.frontend]", service)
+		line("mode = %q", "http")
+		line("listen = [%q]", w.edgeAt())
+		line("hold = %q", holdFor(profile).String())
+		for _, s := range sites() {
+			line("server.%s = [%q]", s, w.gateVia(edge, s))
+		}
+	}
 	line("[service.%s.fence]", service)
 	line("kind = %q", draas.FencePath)
 	for _, s := range sites() {
@@ -90,4 +102,30 @@ func failoverTOML(w *network, profile string) string {
 		line("forward.%s = %q", s, w.backendOf(s))
 	}
 	return b.String()
+}
+
+// zoneTOML is the zone that both sites answer for.
+func zoneTOML(w *network, line func(format string, args ...any)) {
+	line("")
+	line("[dns.public]")
+	line("provider = %q", "embedded")
+	line("zone = %q", zoneName+".")
+	for i, s := range sites() {
+		line("ns.%s = %q", s, fmt.Sprintf("ns%d.%s.", i+1, zoneName))
+	}
+	for _, s := range sites() {
+		line("ns_address.%s = [%q]", s, w.nsAddr(s))
+	}
+}
+
+// holdFor is how long the frontend holds a request: longer than the profile
+// takes to move away from a lost site.
+func holdFor(profile string) time.Duration {
+	switch profile {
+	case "cautious":
+		return 40 * time.Second
+	case "balanced":
+		return 15 * time.Second
+	}
+	return 6 * time.Second
 }

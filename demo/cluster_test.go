@@ -1,7 +1,9 @@
 package demo
 
 import (
+	"cmp"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/draasd/draas"
@@ -9,9 +11,11 @@ import (
 )
 
 func TestFailoverTOML(t *testing.T) {
-	w := &network{net: 77, peer: 7400, dns: 7453, web: 8080}
-	for _, profile := range []string{"fast", "balanced", "cautious"} {
-		c, err := config.Parse("failover.toml", []byte(failoverTOML(w, profile)))
+	w := &network{net: 77, peer: 7400, dns: 7453, web: 8080, api: 7401}
+	for _, profile := range []string{"fast", "balanced", "cautious", "fast frontend"} {
+		profile, scheme, _ := strings.Cut(profile, " ")
+		scheme = cmp.Or(scheme, schemeDNS)
+		c, err := config.Parse("failover.toml", []byte(failoverTOML(w, profile, scheme)))
 		if err != nil {
 			t.Fatalf("%s: %v", profile, err)
 		}
@@ -33,6 +37,16 @@ func TestFailoverTOML(t *testing.T) {
 			}
 		}
 		svc, _ := c.Service(service)
+		if scheme == schemeFrontend {
+			for _, m := range members() {
+				if at := c.APIAddress(string(edge), m); at != w.apiVia(m) {
+					t.Errorf("the frontend reaches the API of %s at %s", m, at)
+				}
+			}
+			if got := svc.Frontend.Servers[dr.Site()]; len(got) != 1 || got[0].String() != w.gateVia(edge, dr) {
+				t.Errorf("the frontend reaches %s at %v", dr, got)
+			}
+		}
 		for _, site := range sites() {
 			if svc.Fence.Kind != draas.FencePath || svc.Fence.Listen[site.Site()] == svc.Addresses[site.Site()][0].String()+":8080" {
 				t.Errorf("users reach the gate of %s without a relay", site)

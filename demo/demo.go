@@ -30,6 +30,9 @@ const (
 	// DisasterService kills the service's process; its site lives and can
 	// hand over.
 	DisasterService Disaster = "service"
+	// DisasterHang stops the service's process: it accepts connections, as the
+	// kernel does that for it, and never answers.
+	DisasterHang Disaster = "hang"
 	// DisasterSite kills every process of the primary site at once.
 	DisasterSite Disaster = "site"
 	// DisasterSilent drops every packet from and to the primary site, the
@@ -48,7 +51,7 @@ const (
 
 // Disasters lists the disasters.
 func Disasters() []Disaster {
-	return []Disaster{DisasterService, DisasterSite, DisasterSilent, DisasterDaemon, DisasterFreeze, DisasterCut}
+	return []Disaster{DisasterService, DisasterHang, DisasterSite, DisasterSilent, DisasterDaemon, DisasterFreeze, DisasterCut}
 }
 
 // moves reports whether the service has to move.
@@ -57,7 +60,7 @@ func (d Disaster) moves() bool { return d != DisasterCut }
 // Options say what to show. The zero value of each field takes the default
 // that is given here.
 type Options struct {
-	Scheme   string        // how users are moved: dns, the only one yet
+	Scheme   string        // how users are moved, dns or frontend: dns
 	Disaster Disaster      // site
 	Cut      time.Duration // how long DisasterCut lasts: 43 s
 	Profile  string        // fast, balanced or cautious: fast
@@ -87,7 +90,7 @@ var errRTOTest = errors.New("rtotest, which measures, is missing: run make build
 
 func (o Options) complete() (Options, error) {
 	if o.Scheme == "" {
-		o.Scheme = "dns"
+		o.Scheme = schemeDNS
 	}
 	if o.Disaster == "" {
 		o.Disaster = DisasterSite
@@ -108,8 +111,8 @@ func (o Options) complete() (Options, error) {
 		o.Undisturbed = 2 * time.Second
 	}
 	var errs []error
-	if o.Scheme != "dns" {
-		errs = append(errs, fmt.Errorf("scheme %q cannot be shown yet: only dns", o.Scheme))
+	if o.Scheme != schemeDNS && o.Scheme != schemeFrontend {
+		errs = append(errs, fmt.Errorf("scheme %q cannot be shown: dns or frontend", o.Scheme))
 	}
 	if !slices.Contains(Disasters(), o.Disaster) {
 		errs = append(errs, fmt.Errorf("%q is no disaster (one of %v)", o.Disaster, Disasters()))

@@ -24,6 +24,14 @@ func inject(s *stage, m *measurement, disaster Disaster) (frozen *child, err err
 		at := time.Now()
 		err = p.kill()
 		return nil, errors.Join(err, m.fault(s, at, "KILL: the service's process at %s (SIGKILL)", primary))
+	case DisasterHang:
+		p, err := s.process(serviceOf(primary), primary)
+		if err != nil {
+			return nil, err
+		}
+		at := time.Now()
+		err = p.signal(syscall.SIGSTOP)
+		return nil, errors.Join(err, m.fault(s, at, "STOP: the service's process at %s (SIGSTOP) accepts and never answers", primary))
 	case DisasterDaemon:
 		p, err := s.process(daemonOf(primary), primary)
 		if err != nil {

@@ -20,7 +20,7 @@ type links struct {
 }
 
 // layLinks starts the relays of a demo.
-func layLinks(w *network) (*links, error) {
+func layLinks(w *network, scheme string) (*links, error) {
 	l := &links{valves: make(map[direction]*valve)}
 	var errs []error
 	tcp := func(from, to draas.MemberID, listen, target string) {
@@ -36,6 +36,14 @@ func layLinks(w *network) (*links, error) {
 			if from != to {
 				tcp(from, to, w.peerVia(from, to), w.peerOf(to))
 			}
+		}
+	}
+	if scheme == schemeFrontend {
+		for _, to := range members() {
+			tcp(edge, to, w.apiVia(to), w.apiOf(to))
+		}
+		for _, to := range sites() {
+			tcp(edge, to, w.gateVia(edge, to), w.gateOf(to))
 		}
 	}
 	for _, to := range sites() {

@@ -13,13 +13,14 @@ func TestLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.close() })
-	l, err := layLinks(w)
+	l, err := layLinks(w, schemeFrontend)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.close)
 	for _, m := range members() {
 		newEchoAt(t, w.peerOf(m))
+		newEchoAt(t, w.apiOf(m))
 	}
 	for _, m := range sites() {
 		newEchoAt(t, w.gateOf(m))
@@ -28,6 +29,10 @@ func TestLinks(t *testing.T) {
 	// Every way there is, by its link.
 	ways := make(map[direction][]string)
 	for _, to := range members() {
+		ways[direction{edge, to}] = append(ways[direction{edge, to}], w.apiVia(to))
+		if to != witness {
+			ways[direction{edge, to}] = append(ways[direction{edge, to}], w.gateVia(edge, to))
+		}
 		for _, from := range members() {
 			if from == to {
 				continue
@@ -61,7 +66,7 @@ func TestLinks(t *testing.T) {
 	}
 	expect("at first", func(_, _ draas.MemberID) bool { return false })
 	l.between(primary, dr, drop)
-	expect("cut", func(from, to draas.MemberID) bool { return from != witness && to != witness && from != users })
+	expect("cut", func(from, to draas.MemberID) bool { return from != witness && to != witness && from != users && from != edge })
 	l.between(primary, dr, pass)
 	l.isolate(primary, drop)
 	expect("primary silent", func(from, to draas.MemberID) bool { return from == primary || to == primary })

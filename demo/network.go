@@ -20,7 +20,9 @@ import (
 //	.11       the gate: where the guard listens
 //	.12       the service's process, behind the gate
 //	.20       the DNS that users ask: a relay to .2
-//	.101-.103 relays by which another member reaches .1 and the gate
+//	.101-.104 relays by which another member, or the frontend, reaches .1 and the gate
+//
+// The frontend stands in a network beside them: users reach 127.NET.4.10.
 const (
 	hostPeer    = 1
 	hostDNS     = 2
@@ -44,7 +46,7 @@ type network struct {
 	net  byte
 	lock net.Listener
 	// The ports are the same at all sites.
-	peer, dns, web uint16
+	peer, dns, web, api uint16
 }
 
 // takeNetwork finds a network that no other demo on this machine uses, and
@@ -72,10 +74,13 @@ func (w *network) choosePorts() (err error) {
 	if w.peer, err = w.freePort(7400, false, hostPeer, hostVia+1, hostVia+2, hostVia+3); err != nil {
 		return err
 	}
+	if w.api, err = w.freePort(7401, false, hostPeer, hostVia+4); err != nil {
+		return err
+	}
 	if w.dns, err = w.freePort(7453, true, hostDNS, hostNS); err != nil {
 		return err
 	}
-	w.web, err = w.freePort(8080, false, hostUsers, hostGate, hostBackend, hostVia+1, hostVia+2, hostVia+3)
+	w.web, err = w.freePort(8080, false, hostUsers, hostGate, hostBackend, hostVia+1, hostVia+2, hostVia+3, hostVia+4)
 	return err
 }
 
@@ -101,7 +106,7 @@ func (w *network) freePort(want uint16, udp bool, hosts ...byte) (uint16, error)
 }
 
 func (w *network) free(port uint16, udp bool, hosts []byte) error {
-	for site := byte(1); site <= byte(len(members())); site++ {
+	for site := byte(1); site <= byte(len(members()))+1; site++ {
 		for _, host := range hosts {
 			ln, err := net.Listen("tcp", w.at(site, host, port))
 			if err != nil {
@@ -135,7 +140,7 @@ func (w *network) at(site, host byte, port uint16) string {
 
 // number is a member's place in the network.
 func number(m draas.MemberID) byte {
-	for i, id := range members() {
+	for i, id := range append(members(), edge) {
 		if id == m {
 			return byte(i + 1)
 		}
@@ -162,7 +167,20 @@ func (w *network) gateVia(from, to draas.MemberID) string {
 	return w.at(number(to), hostVia+number(from), w.web)
 }
 
-// url is what users ask for.
-func (w *network) url() string {
+// By which relay the frontend reaches a member's API.
+func (w *network) apiOf(m draas.MemberID) string { return w.at(number(m), hostPeer, w.api) }
+func (w *network) apiVia(to draas.MemberID) string {
+	return w.at(number(to), hostVia+number(edge), w.api)
+}
+
+// edgeAt is where the frontend serves users.
+func (w *network) edgeAt() string { return w.at(number(edge), hostUsers, w.web) }
+
+// url is what users ask for: a name, or with a frontend, whose address never
+// changes, that address.
+func (w *network) url(scheme string) string {
+	if scheme == schemeFrontend {
+		return "http://" + w.edgeAt() + "/"
+	}
 	return "http://" + serviceName + ":" + strconv.Itoa(int(w.web)) + "/"
 }

@@ -36,6 +36,13 @@ type RunResult struct {
 	// CutObserved is how long one of the sites did not see the other in
 	// DisasterCut; zero in the others.
 	CutObserved measure.Millis `json:"cut_observed_ms"`
+	// Of scheme frontend: requests that the frontend held, and those that it
+	// sent again.
+	Held     int64 `json:"held"`
+	Replayed int64 `json:"replayed"`
+	// LongestStall is the longest that a user waited for an answer, of all
+	// kinds of client.
+	LongestStall measure.Millis `json:"longest_stall_ms"`
 
 	measured bool // rtotest has reported
 	void     string
@@ -53,7 +60,7 @@ func (r *RunResult) take(p *measure.Report) {
 	r.measured = true
 	r.Sent, r.Failed = p.Sent, p.Failed
 	r.WrongSite, r.DualActive = p.WrongSite, p.DualActive
-	r.others = p.Clients
+	r.others, r.LongestStall = p.Clients, stall(p)
 	if p.Void {
 		r.void = p.VoidReason
 	}
@@ -115,6 +122,11 @@ func (r *RunResult) Check() error {
 	if r.broken != "" {
 		fail("%s", r.broken)
 	}
+	for kind, o := range r.others {
+		if r.Scheme == schemeFrontend && o.Failed > 0 {
+			fail("%d requests of client %s failed: the frontend holds them, or sends them again", o.Failed, kind)
+		}
+	}
 	if r.Disaster.moves() {
 		if !r.FailedOver {
 			fail("the service did not move")
@@ -139,6 +151,9 @@ func (r *RunResult) remarks(out io.Writer) {
 		if o := r.others[kind]; kind != measure.Fresh {
 			fmt.Fprintf(out, "  client %s: %d of %d failed, downtime %v\n", kind, o.Failed, o.Sent, o.Downtime)
 		}
+	}
+	if r.Scheme == schemeFrontend {
+		fmt.Fprintf(out, "  the frontend held %d requests and sent %d again; the longest wait of a user was %s ms\n", r.Held, r.Replayed, ms(r.LongestStall))
 	}
 	if at, known := r.last[primary.Site()]; known && r.Disaster.moves() && !r.fault.IsZero() {
 		fmt.Fprintf(out, "  last answer of %s, asked directly: %+.3f s\n", primary, at.Sub(r.fault).Seconds())

@@ -68,6 +68,9 @@ func (d *demo) one(ctx context.Context, disaster Disaster) (run RunResult, err e
 func (d *demo) play(ctx context.Context, s *stage, run *RunResult) error {
 	s.line.add(time.Now(), plain, "starting: 127.%d.1.0 is the primary site, 127.%d.2.0 the DR site, 127.%d.3.0 the witness",
 		s.net.net, s.net.net, s.net.net)
+	if d.options.Scheme == schemeFrontend {
+		s.line.add(time.Now(), plain, "users reach the frontend at %s, whichever site is active", s.net.edgeAt())
+	}
 	if err := s.start(ctx); err != nil {
 		return err
 	}
@@ -92,6 +95,9 @@ func (d *demo) play(ctx context.Context, s *stage, run *RunResult) error {
 		return errors.Join(err, end)
 	}
 	s.users.end()
+	if d.options.Scheme == schemeFrontend {
+		err = errors.Join(err, s.countEdge(ctx, run))
+	}
 	report, unread := m.read()
 	if unread != nil {
 		return errors.Join(err, unread)
@@ -112,14 +118,16 @@ type measurement struct {
 // would be seen though no user reaches one of them.
 func (d *demo) measureUsers(s *stage) (*measurement, error) {
 	m := &measurement{stdout: &bytes.Buffer{}, mark: filepath.Join(s.dir, "fault")}
-	argv := []string{d.rtotest, "--json", "--timeout", requestLimit.String(), "--client", "fresh,ttl,keepalive", "--fault-file", m.mark}
+	argv := []string{d.rtotest, "--json", "--timeout", d.options.limit().String(), "--client", "fresh,ttl,keepalive", "--fault-file", m.mark}
 	for _, site := range sites() {
-		argv = append(argv, "--resolver", s.net.nsAt(site))
+		if d.options.Scheme == schemeDNS {
+			argv = append(argv, "--resolver", s.net.nsAt(site))
+		}
 		argv = append(argv, "--site", fmt.Sprintf("%s=http://%s/", site, s.net.gateOf(site)))
 	}
 	var err error
-	s.line.add(time.Now(), plain, "rtotest asks %s 100 times a second for each kind of client", s.net.url())
-	m.process, err = s.crew.start(process{name: "rtotest", argv: append(argv, s.net.url()), stdout: m.stdout,
+	s.line.add(time.Now(), plain, "rtotest asks %s 100 times a second for each kind of client", s.net.url(d.options.Scheme))
+	m.process, err = s.crew.start(process{name: "rtotest", argv: append(argv, s.net.url(d.options.Scheme)), stdout: m.stdout,
 		stderr: &lineWriter{line: func(text string) { s.users.hear(text, time.Now()) }}})
 	return m, err
 }

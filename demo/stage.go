@@ -59,7 +59,7 @@ func (s *stage) set(ctx context.Context) (err error) {
 	if err := s.writeFiles(ctx); err != nil {
 		return err
 	}
-	if s.links, err = layLinks(s.net); err != nil {
+	if s.links, err = layLinks(s.net, s.options.Scheme); err != nil {
 		return err
 	}
 	s.closes = append(s.closes, func() error { s.links.close(); return nil })
@@ -114,11 +114,14 @@ func (s *stage) writeFiles(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make cluster: draasd init: %w: %s", err, out)
 	}
-	text := []byte(failoverTOML(s.net, s.options.Profile))
+	text := []byte(failoverTOML(s.net, s.options.Profile, s.options.Scheme))
 	for _, m := range members() {
 		if err := os.WriteFile(s.config(m), text, 0o600); err != nil {
 			return fmt.Errorf("write configuration: %w", err)
 		}
+	}
+	if s.options.Scheme == schemeFrontend {
+		return s.makeEdge(ctx, text)
 	}
 	return nil
 }
@@ -142,6 +145,11 @@ func (s *stage) start(ctx context.Context) error {
 			}
 		}
 		if err := s.launch(daemonOf(m), m, "run", "-c", s.config(m)); err != nil {
+			return err
+		}
+	}
+	if s.options.Scheme == schemeFrontend {
+		if err := s.startEdge(); err != nil {
 			return err
 		}
 	}
@@ -226,6 +234,9 @@ func (s *stage) activate(ctx context.Context) error {
 		s.line.add(time.Now(), doubt, "the active site leads the log: its end takes the leader along")
 	} else if err != nil {
 		return err
+	}
+	if s.options.Scheme == schemeFrontend {
+		return s.reachable(ctx, s.net.edgeAt(), 1)
 	}
 	return s.reachable(ctx, s.net.usersAt(primary), 1)
 }
