@@ -187,7 +187,7 @@ func TestRunRefusesOptions(t *testing.T) {
 		options Options
 		want    string
 	}{
-		{Options{Scheme: "frontend"}, "only dns"},
+		{Options{Scheme: "hybrid"}, "dns or frontend"},
 		{Options{Disaster: "flood"}, "no disaster"},
 		{Options{Profile: "brave"}, "no profile"},
 		{Options{Runs: -1}, "positive"},
