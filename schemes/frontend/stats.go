@@ -20,6 +20,8 @@ type Stats struct {
 	Replayed    atomic.Int64 // requests sent again
 	Shed        atomic.Int64 // requests answered 503, as they could not wait (any longer)
 	Dropped     atomic.Int64 // connections to a site that was no longer the one to lead to
+	Mirrored    atomic.Int64 // copies to a shadow that are whole
+	MirrorLost  atomic.Int64 // copies that were given up: the shadow was away or too slow
 	Stalls      Histogram    // how long those that waited were held up
 
 	mu    sync.Mutex

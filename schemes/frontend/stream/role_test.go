@@ -1,0 +1,3 @@
+package stream
+
+func role() bool { return false }
