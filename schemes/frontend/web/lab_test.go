@@ -21,7 +21,7 @@ import (
 	"github.com/draasd/draas/schemes/frontend"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func verify(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const second = time.Second
 
