@@ -117,3 +117,11 @@ func TestSchemaIsSound(t *testing.T) {
 		seen[k.path] = true
 	}
 }
+
+func TestBytesText(t *testing.T) {
+	for n, want := range map[int64]string{0: "0B", 1: "1B", 1023: "1023B", 1 << 10: "1KiB", 1536: "1536B", 3 << 19: "1536KiB", 64 << 20: "64MiB", 1 << 30: "1GiB", 1 << 40: "1024GiB"} {
+		if got := bytesText(n); got != want {
+			t.Errorf("%d is %s, want %s", n, got, want)
+		}
+	}
+}
