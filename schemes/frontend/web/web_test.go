@@ -32,7 +32,7 @@ func TestLeadsToTheActiveSite(t *testing.T) {
 
 func TestForwardedFields(t *testing.T) {
 	l := newLab(t, nil)
-	l.dial().send("GET / HTTP/1.1\r\nHost: shop\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX_Forwarded_For: 7.7.7.7\r\n" +
+	l.dial().send("GET / HTTP/1.1\r\nHost: shop\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX_Forwarded_For: 7.7.7.7\r\n"+
 		"Connection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\nX-End: 2\r\n\r\n").answer("GET").want(t, 200, "primary GET /")
 	raw := l.sites["primary"].got()[0].raw
 	want := "GET / HTTP/1.1\r\nHost: shop\r\nX-End: 2\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: shop\r\n" +
