@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"github.com/draasd/draas/config"
 	"github.com/draasd/draas/daemon"
 	"github.com/draasd/draas/demo"
+	"github.com/draasd/draas/edge"
+	"github.com/draasd/draas/fence"
 )
 
 // server is what the lower floors do for the commands. Tests put others in
@@ -23,12 +26,14 @@ type server struct {
 	tls   func(c *config.Config, member draas.MemberID) (*tls.Config, error)
 	run   func(ctx context.Context, path string, log *slog.Logger) error
 	guard func(ctx context.Context, path string, log *slog.Logger) error
-	shut  func(ctx context.Context, path string, log *slog.Logger) error // guard --close
-	check func(path string, here bool) (report string, err error)
-	join  func(ctx context.Context, o daemon.JoinOptions) (daemon.Joined, error)
-	issue func(o daemon.IssueOptions) (until time.Time, err error)
-	init  func(dir string, basePort int, profile string) error
-	demo  func(ctx context.Context, o demo.Options, out io.Writer) error
+	// frontend runs the frontend of this host.
+	frontend func(ctx context.Context, path string, log *slog.Logger) error
+	shut     func(ctx context.Context, path string, log *slog.Logger) error // guard --close
+	check    func(path string, here bool) (report string, err error)
+	join     func(ctx context.Context, o daemon.JoinOptions) (daemon.Joined, error)
+	issue    func(o daemon.IssueOptions) (until time.Time, err error)
+	init     func(dir string, basePort int, profile string) error
+	demo     func(ctx context.Context, o demo.Options, out io.Writer) error
 	// serve is the demo's small service, started by the demo itself.
 	serve func(ctx context.Context, args []string) error
 }
@@ -46,7 +51,7 @@ func wired() server {
 			if err != nil {
 				return err
 			}
-			return d.Run(ctx)
+			return withFrontend(ctx, path, log, d.Run)
 		},
 		guard: func(ctx context.Context, path string, log *slog.Logger) error {
 			hangup := make(chan os.Signal, 1)
@@ -54,10 +59,11 @@ func wired() server {
 			defer signal.Stop(hangup)
 			return daemon.RunGuard(ctx, daemon.GuardOptions{ConfigPath: path, Log: log, Hangup: hangup})
 		},
-		shut:  daemon.CloseFences,
-		check: daemon.Check,
-		join:  daemon.Join,
-		issue: daemon.Issue,
+		frontend: runFrontend,
+		shut:     daemon.CloseFences,
+		check:    daemon.Check,
+		join:     daemon.Join,
+		issue:    daemon.Issue,
 		init: func(dir string, basePort int, profile string) error {
 			return daemon.Init(dir, daemon.InitOptions{Loopback: config.LoopbackOptions{BasePort: basePort, Profile: profile}})
 		},
@@ -73,4 +79,45 @@ func wired() server {
 			return demo.Serve(ctx, o)
 		},
 	}
+}
+
+// runFrontend runs the frontend of this host.
+func runFrontend(ctx context.Context, path string, log *slog.Logger) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	notify := daemon.SystemdNotifier{}
+	e, err := edge.New(edge.Options{ConfigPath: path, Log: log, Hangup: hangup, Clock: fence.SystemClock{}.Now, Ready: notify.Ready})
+	if err != nil {
+		return err
+	}
+	return e.Run(ctx)
+}
+
+// withFrontend runs a daemon, and beside it the frontend that the file gives to
+// its member, if any. The daemon goes on without it.
+func withFrontend(ctx context.Context, path string, log *slog.Logger, run func(context.Context) error) error {
+	has, err := edge.Beside(path)
+	if err != nil || !has {
+		return errors.Join(err, run(ctx))
+	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	e, err := edge.New(edge.Options{ConfigPath: path, Log: log, Hangup: hangup, Clock: fence.SystemClock{}.Now})
+	if err != nil {
+		return err
+	}
+	beside, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := e.Run(beside); err != nil {
+			log.Error("the frontend beside the daemon has ended", "err", err)
+		}
+	}()
+	err = run(ctx)
+	stop()
+	<-ended
+	return err
 }

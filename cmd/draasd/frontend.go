@@ -1,0 +1,147 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/api/connect"
+	"github.com/draasd/draas/config"
+)
+
+func bindFrontend(p *program, f *flag.FlagSet) action {
+	path, logs := configFlag(f), bindLog(f)
+	socket := f.String("socket", "", "status: `PATH` of the frontend's control socket, instead of the file's")
+	name := f.String("name", "", "status: the `FRONTEND`, where the certificate here is not its own")
+	asJSON := f.Bool("json", false, "status: print JSON")
+	return func(ctx context.Context, args []string) error {
+		switch {
+		case len(args) == 0:
+			log, err := logs.logger(p)
+			if err != nil {
+				return err
+			}
+			return p.refused(p.server.frontend(ctx, configPath(*path), log))
+		case args[0] != "status":
+			return usagef("want: draasd frontend -c FILE, or draasd frontend status")
+		}
+		at := *socket
+		if at == "" {
+			var err error
+			if at, err = p.frontendSocket(configPath(*path), *name); err != nil {
+				return p.refused(err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		client := api.Unix(at)
+		defer client.Close()
+		s, err := client.Frontend(ctx)
+		switch {
+		case err != nil:
+			return err
+		case *asJSON:
+			return writeJSON(p.stdout, s, "  ")
+		}
+		writeFrontend(p.stdout, s)
+		return nil
+	}
+}
+
+// frontendSocket is the control socket of a frontend of this machine.
+func (p *program) frontendSocket(path, name string) (string, error) {
+	c, err := p.server.load(path)
+	if err != nil {
+		return "", err
+	}
+	if name == "" && len(c.Frontends) == 1 {
+		name = c.Frontends[0].ID
+	}
+	if name == "" {
+		own, err := connect.CommonName(c.TLS.Cert)
+		if err != nil {
+			return "", usagef("the file has %d frontends: --name says which (%v)", len(c.Frontends), err)
+		}
+		name = own
+		if i := slices.IndexFunc(c.Frontends, func(x config.Frontend) bool { return string(x.Member) == own }); i >= 0 {
+			name = c.Frontends[i].ID
+		}
+	}
+	x, ok := c.Frontend(name)
+	if !ok {
+		return "", usagef("there is no [frontend.%s] in %s: --name names another", name, path)
+	}
+	return x.Control, nil
+}
+
+// writeFrontend draws how a frontend is.
+func writeFrontend(w io.Writer, s *api.FrontendStatus) {
+	writeText(w, "", fmt.Sprintf("frontend %s, %s, up since %s", s.Frontend, s.Kind, s.Started.Format(time.DateTime)))
+	fmt.Fprintln(w)
+	rows := [][]string{{"FOLLOWS", "HEARD", "CONFIG", "STATE"}}
+	for _, m := range s.Members {
+		heard, conf := "never", "-"
+		if m.HeardMS >= 0 {
+			heard, conf = fmt.Sprintf("%.1f s ago", float64(m.HeardMS)/1000), "other"
+			if m.SameConfig {
+				conf = "same"
+			}
+		}
+		rows = append(rows, []string{string(m.Member), heard, conf, cmp.Or(m.Error, "answers")})
+	}
+	writeTable(w, "", rows)
+	for i := range s.Services {
+		fmt.Fprintln(w)
+		writeFrontendService(w, &s.Services[i])
+	}
+	for _, warning := range s.Warnings {
+		writeText(w, "\nwarning: ", warning)
+	}
+}
+
+func writeFrontendService(w io.Writer, v *api.FrontendService) {
+	where := "leads nowhere (" + v.Reason + ")"
+	switch v.State {
+	case "open":
+		where = fmt.Sprintf("leads to %s at epoch %s", v.Site, v.Epoch)
+	case "wait":
+		where = fmt.Sprintf("holds requests (%s), last at %s, epoch %s", v.Reason, orNone(string(v.Site)), v.Epoch)
+	}
+	permit := fmt.Sprintf(", for %.1f s unless it hears more", float64(v.PermitLeftMS)/1000)
+	switch {
+	case v.Outlives:
+		permit = ", also when no member is heard"
+	case v.State != "open":
+		permit = ""
+	}
+	writeText(w, "", fmt.Sprintf("%s (%s on %s) %s%s", v.Service, v.Mode, strings.Join(v.Listen, " "), where, permit))
+	rows := [][]string{{"SITE", "REQUESTS", "ANSWERS", "ERRORS", "BYTES IN", "OUT"}}
+	for _, x := range v.Sites {
+		rows = append(rows, []string{string(x.Site), fmt.Sprint(x.Requests), countsOf(x.Answers), countsOf(x.Errors), fmt.Sprint(x.In), fmt.Sprint(x.Out)})
+	}
+	writeTable(w, "  ", rows)
+	writeText(w, "  ", fmt.Sprintf("clients %d (%d so far, %d rejected); under way %d; waiting %d; held %d, replayed %d, shed %d; dropped %d; longest stall %.0f ms",
+		v.Connections, v.Accepted, v.Rejected, v.Flights, v.Waiting, v.Held, v.Replayed, v.Shed, v.Dropped, v.LongestStallMS))
+	if d := v.Driven; d != nil {
+		state := "as decided"
+		if !d.Known {
+			state = "NOT KNOWN"
+		}
+		writeText(w, "  ", fmt.Sprintf("the proxy leads to %s, %s; put right %d times; %s", orNone(string(d.Site)), state, d.Repairs, cmp.Or(d.Error, "no error")))
+	}
+}
+
+// countsOf writes counters by name.
+func countsOf(m map[string]int64) string {
+	var parts []string
+	for _, k := range sortedKeys(m) {
+		parts = append(parts, fmt.Sprintf("%s %d", k, m[k]))
+	}
+	return cmp.Or(strings.Join(parts, ", "), "-")
+}
