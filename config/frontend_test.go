@@ -294,6 +294,8 @@ func TestFrontendRefusals(t *testing.T) {
 		"a new frontend":     {`use = ["inside"]`, `use = ["berlin"]`, `service.tcp.frontend.use[0]: there is no frontend "berlin", begin with a line [frontend.berlin]`},
 		"a site too many":    {`b = ["192.0.2.41:5432"] }`, `b = ["192.0.2.41:5432"], w = ["192.0.2.42:1"] }`, `service.tcp.frontend.server.w: "w" is a witness`},
 		"drain with no hold": {`hold = "0s"`, `hold = "0s"` + "\ndrain = \"1s\"", "service.mixed.frontend.drain: new requests wait for at most 0s (hold), and those under way are waited for just as long"},
+		"TLS of one only": {"certificate = \"tls/rest.crt\"\nkey = \"tls/rest.key\"\n", "",
+			"service.rest.frontend.listen[0]: edge1 serves all at the same address, and they differ in certificate (given, and here none), which counts before"},
 		"drain of others":    {`use = ["ngx2", "ngx", "hap2"]`, `use = ["ngx2"]` + "\ndrain = \"3s\"", `service.others.frontend.drain: is 3s, and the permit of the old site may end 2.8s after`},
 	} {
 		if strings.Count(text, tt.old) != 1 {
