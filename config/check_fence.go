@@ -113,19 +113,37 @@ func (d *decoder) deviceFence(c *Config, s *Service, at string) {
 
 // kernelFence refuses a fence that would shut draasd in as well.
 func (d *decoder) kernelFence(c *Config, s *Service, at string) {
+	shut := func(l listener) (port int, shuts bool) {
+		if !slices.Contains(s.Sites(), l.member.Site()) || !l.udp && s.Fence.Proto == "udp" {
+			return 0, false
+		}
+		port = slices.Index(s.Fence.Ports, l.addr.Port())
+		if port < 0 || l.addr.Addr().IsLoopback() {
+			return 0, false
+		}
+		return port, len(s.Fence.Protect) == 0 || l.addr.Addr().IsUnspecified() || slices.Contains(s.Fence.Protect, l.addr.Addr())
+	}
 	for _, l := range c.ownListeners() {
-		proto := s.Fence.Proto
-		if !slices.Contains(s.Sites(), l.member.Site()) || !l.udp && proto == "udp" {
+		if i, shuts := shut(l); shuts {
+			d.report(elem(at+".ports", i), fmt.Sprintf("the fence would also close %s of draasd", l.path), "give protect with the service's addresses only, or give draasd another port or address")
+		}
+	}
+	for _, f := range c.Frontends {
+		if f.Member == "" || f.Kind != FrontendEmbedded && f.Kind != FrontendNAT {
 			continue
 		}
-		i := slices.Index(s.Fence.Ports, l.addr.Port())
-		if i < 0 || l.addr.Addr().IsLoopback() {
-			continue
+		for j := range c.Services {
+			other := &c.Services[j]
+			if !slices.Contains(other.Frontend.Use, f.ID) {
+				continue
+			}
+			for _, l := range other.Frontend.Listen {
+				if i, shuts := shut(listener{member: f.Member, addr: l}); shuts {
+					d.report(elem(at+".ports", i), fmt.Sprintf("the fence would also close %s, where the frontend %s listens for %s: nobody comes to the other site by it", l, f.ID, other.ID),
+						"give protect with the service's addresses only, or let the frontend listen elsewhere")
+				}
+			}
 		}
-		if len(s.Fence.Protect) > 0 && !l.addr.Addr().IsUnspecified() && !slices.Contains(s.Fence.Protect, l.addr.Addr()) {
-			continue
-		}
-		d.report(elem(at+".ports", i), fmt.Sprintf("the fence would also close %s of draasd", l.path), "give protect with the service's addresses only, or give draasd another port or address")
 	}
 }
 

@@ -296,7 +296,9 @@ func TestFrontendRefusals(t *testing.T) {
 		"drain with no hold": {`hold = "0s"`, `hold = "0s"` + "\ndrain = \"1s\"", "service.mixed.frontend.drain: new requests wait for at most 0s (hold), and those under way are waited for just as long"},
 		"TLS of one only": {"certificate = \"tls/rest.crt\"\nkey = \"tls/rest.key\"\n", "",
 			"service.rest.frontend.listen[0]: edge1 serves all at the same address, and they differ in certificate (given, and here none), which counts before"},
-		"drain of others":    {`use = ["ngx2", "ngx", "hap2"]`, `use = ["ngx2"]` + "\ndrain = \"3s\"", `service.others.frontend.drain: is 3s, and the permit of the old site may end 2.8s after`},
+		"a fence before a frontend": {"fence = { kind = \"kernel\", ports = [8080]", "fence = { kind = \"kernel\", ports = [8080, 6432]",
+			"service.all.fence.ports[1]: the fence would also close [::]:6432, where the frontend inside listens for tcp: nobody comes to the other site by it"},
+		"drain of others": {`use = ["ngx2", "ngx", "hap2"]`, `use = ["ngx2"]` + "\ndrain = \"3s\"", `service.others.frontend.drain: is 3s, and the permit of the old site may end 2.8s after`},
 	} {
 		if strings.Count(text, tt.old) != 1 {
 			t.Fatalf("%s: %q stands %d times in the file", name, tt.old, strings.Count(text, tt.old))
