@@ -49,6 +49,7 @@ type conn struct {
 	// Of the answer.
 	out      []byte // not written yet
 	inChunks bool
+	flushed  bool // some of it has left
 	last     bool // the connection ends with it
 
 	// Of the body that is being read.
@@ -444,10 +445,12 @@ func (c *conn) more() ([]byte, error) {
 		c.readBy.Store(c.bodyBy())
 		err := c.fill()
 		c.readBy.Store(0)
-		if errors.Is(err, errSlow) {
+		switch {
+		case errors.Is(err, errSlow):
 			return nil, faultSlow
-		}
-		if err != nil {
+		case errors.Is(err, io.EOF):
+			return nil, io.ErrUnexpectedEOF
+		case err != nil:
 			return nil, err
 		}
 	}

@@ -34,6 +34,8 @@ type downstream interface {
 	begin(x *exchange, a *answer, close bool) error
 	data(p []byte) error
 	flush() error
+	// retract takes an answer back of which nothing has left yet.
+	retract() bool
 	// finish ends the answer, with a trailer.
 	finish(b []byte, fields []field) error
 	// splice copies n bytes of the body from a back end's connection, or as

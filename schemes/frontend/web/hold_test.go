@@ -383,8 +383,8 @@ func TestManyThroughMoves(t *testing.T) {
 					return
 				}
 				r, err := w.tryAnswer("GET")
-				if err != nil || r.StatusCode != 200 {
-					t.Errorf("%v: %v", r.Response, err)
+				if err != nil || r.err != nil || r.StatusCode != 200 {
+					t.Errorf("%v: %v, %v", r.Response, err, r.err)
 					return
 				}
 				mu.Lock()
@@ -404,6 +404,7 @@ func TestManyThroughMoves(t *testing.T) {
 		for _, site := range []draas.SiteID{"dr", "primary"} {
 			epoch.Moving = true
 			l.decide(epoch)
+			eventually(t, "nothing is under way", func() bool { return l.table.Reports()[0].Flights == 0 })
 			epoch = frontend.Decision{Epoch: epoch.Epoch + 1, Site: site, Permit: time.Hour}
 			l.decide(epoch)
 			onwards()

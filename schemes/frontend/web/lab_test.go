@@ -360,10 +360,11 @@ func peeked(r *bufio.Reader) []byte {
 
 // ok answers 200.
 func (s *served) ok(body string) {
-	s.say("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(body))
-	if s.Method != "HEAD" {
-		s.say("%s", body)
+	head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(body))
+	if s.Method == "HEAD" {
+		body = ""
 	}
+	s.say("%s%s", head, body)
 }
 
 func (s *served) say(format string, args ...any) {

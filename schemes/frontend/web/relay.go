@@ -177,6 +177,12 @@ func (x *exchange) relay(u *upstream) verdict {
 		err = x.body(u)
 	}
 	sent := x.endPump()
+	if err != nil && x.down.retract() {
+		x.begun, x.truncated = false, false
+		u.close()
+		x.refuse(502, "the back end's answer cannot be understood")
+		return done
+	}
 	if err != nil || !sent || pumping || !a.keepAlive || u.wasDropped() || a.length == untilEOF {
 		u.close()
 	} else {

@@ -17,7 +17,6 @@ import (
 // A planned move does not wait for it: it may go on for days.
 func (x *exchange) tunnel(u *upstream) verdict {
 	c, ok := x.down.(*conn)
-	x.broken = true
 	defer u.close()
 	if !ok || x.req.upgrade.empty() {
 		x.host.Service.Failed(x.where, frontend.Malformed)
@@ -25,7 +24,7 @@ func (x *exchange) tunnel(u *upstream) verdict {
 		return done
 	}
 	x.leave()
-	x.begun = true
+	x.begun, x.broken = true, true
 	a := x.res()
 	b := appendFields(appendStatus(c.w.out[:0], a), a)
 	b = append(b, "Connection: Upgrade\r\n\r\n"...)

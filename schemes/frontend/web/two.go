@@ -367,6 +367,8 @@ func (st *stream) finish(b []byte, fields []field) error {
 	return nil // what is left goes out with the stream's end
 }
 
+func (st *stream) retract() bool { return false }
+
 func (st *stream) splices() bool { return false }
 
 func (st *stream) splice(*net.TCPConn, int64) (int64, error) { return 0, errors.ErrUnsupported }

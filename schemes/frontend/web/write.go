@@ -41,7 +41,7 @@ func (c *conn) interim(a *answer) error {
 func (c *conn) begin(x *exchange, a *answer, close bool) error {
 	b := appendFields(appendStatus(c.w.out[:0], a), a)
 	bodyless := x.isHead() || a.status == 204 || a.status == 304
-	c.inChunks = false
+	c.inChunks, c.flushed = false, false
 	switch {
 	case bodyless:
 	case a.length >= 0:
@@ -94,6 +94,7 @@ func (c *conn) flush() error {
 }
 
 func (c *conn) write(p []byte) error {
+	c.flushed = true
 	c.writeBy.Store(c.s.after(c.set.Limits.Stall))
 	_, err := c.nc.Write(p)
 	c.writeBy.Store(0)
@@ -137,6 +138,14 @@ func (c *conn) refuse(x *exchange, status int, text string) {
 
 // retryAfter is what a client is told to wait, in seconds.
 const retryAfter = 1
+
+func (c *conn) retract() bool {
+	if c.flushed {
+		return false
+	}
+	c.out = c.out[:0]
+	return true
+}
 
 // spliced is how much is copied by the kernel at once, in bytes: a client that
 // takes it slower than in Limits.Stall is given up.
