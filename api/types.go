@@ -184,6 +184,8 @@ type Reported struct {
 	// Users is what leads users to the services that are active here, as it
 	// was seen last.
 	Users []UserPath `json:"users,omitempty"`
+	// Frontends are those of the file, as this member has heard of them.
+	Frontends []FrontendSeen `json:"frontends,omitempty"`
 	// Suspicions counts the suspect verdicts of this member's own probes
 	// since it started.
 	Suspicions uint64 `json:"suspicions"`
@@ -204,6 +206,14 @@ type UserPath struct {
 	Since     time.Time `json:"since"` // when it was first seen so
 	// Repairs is how often it was put right within the last hour.
 	Repairs int `json:"repairs,omitempty"`
+}
+
+// FrontendSeen is what a frontend last said of itself to a member.
+type FrontendSeen struct {
+	Frontend string `json:"frontend"`
+	// HeardMS is how long ago; negative: not since the member's start.
+	HeardMS  int64          `json:"heard_ms"`
+	Services []FollowReport `json:"services,omitempty"`
 }
 
 // FenceStatus is what a site's guard says of one service, and the permit that

@@ -22,6 +22,7 @@ const (
 	alarmGuard      = 10 * time.Second
 	alarmUsers      = 5 * time.Second
 	alarmCopies     = 30 * time.Second
+	alarmFrontend   = 10 * time.Second
 )
 
 // alarm is something that a person should know. Each stands as a warning in
@@ -77,6 +78,7 @@ func alarmsOf(v sight) []alarm {
 	out = append(out, v.members()...)
 	out = append(out, v.log()...)
 	out = append(out, v.secondaries()...)
+	out = append(out, v.frontends()...)
 	for _, svc := range v.status.Services {
 		out = append(out, v.fences(svc)...)
 		out = append(out, v.users(svc)...)
@@ -100,6 +102,26 @@ func (v sight) twoOpen(svc api.ServiceStatus) []alarm {
 		if len(open) > 1 {
 			out = append(out, alarm{key: "two-open:" + string(part), service: svc.ID, page: true,
 				text: fmt.Sprintf("%s: MORE THAN ONE FENCE IS OPEN: %v", part, open)})
+		}
+	}
+	return out
+}
+
+// frontends is about those that nobody hears: users may reach them still, and
+// are led by the last that they knew, or to nobody.
+func (v sight) frontends() []alarm {
+	var out []alarm
+	for i, x := range v.wiring.cfg.Frontends {
+		heard := false
+		for _, r := range v.status.Reported {
+			if i < len(r.Frontends) && r.Frontends[i].Frontend == x.ID {
+				ms := r.Frontends[i].HeardMS
+				heard = heard || ms >= 0 && ms < frontendFresh.Milliseconds()
+			}
+		}
+		if !heard {
+			out = append(out, alarm{key: "frontend:" + x.ID, page: v.leads(), after: alarmFrontend,
+				text: fmt.Sprintf("frontend %s is not heard: look there with draasd frontend status; moves do not wait for it", x.ID)})
 		}
 	}
 	return out

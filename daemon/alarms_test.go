@@ -55,6 +55,16 @@ func TestAlarms(t *testing.T) {
 		{"two open", func(v *sight) { v.status.Reported[0].Fences[0].State = "open" }, "MORE THAN ONE FENCE IS OPEN: [dr primary]", true, ""},
 		{"no leader", func(v *sight) { v.status.Leader = "" }, "cannot reach a majority", true, ""},
 		{"no leader of two sites", func(v *sight) { v.status.Leader, v.wiring.cfg.TwoSite = "", true }, "two sites have no third", true, "draasd takeover --old-site-is-off"},
+		{"a frontend that one hears", func(v *sight) {
+			v.wiring.cfg.Frontends = []config.Frontend{{ID: "edge1"}}
+			v.status.Reported[0].Frontends = []api.FrontendSeen{{Frontend: "edge1", HeardMS: -1}}
+			v.status.Reported[1].Frontends = []api.FrontendSeen{{Frontend: "edge1", HeardMS: 400}}
+		}, "", false, ""},
+		{"a frontend that nobody hears", func(v *sight) {
+			v.wiring.cfg.Frontends = []config.Frontend{{ID: "edge1"}}
+			v.status.Reported[0].Frontends = []api.FrontendSeen{{Frontend: "edge1", HeardMS: -1}}
+			v.status.Reported[1].Frontends = []api.FrontendSeen{{Frontend: "edge1", HeardMS: 3500}}
+		}, "frontend edge1 is not heard", true, ""},
 		{"another file", func(v *sight) { v.status.Policy = "e" }, "differs from the policy in force", false, ""},
 		{"refused file", func(v *sight) { v.status.Reload = &api.Reload{File: "f", Refused: []string{"a", "b"}} }, "f as it is now was refused, a; b; the one in use stays", false, ""},
 		{"raft's timing", func(v *sight) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -215,6 +216,26 @@ func (f *frontends) of(id draas.ServiceID, now draas.Reading) []frontend.Followe
 		all = append(all, x)
 	}
 	return all
+}
+
+// seen is what was heard of the frontends of the file, by name.
+func (f *frontends) seen(now draas.Reading) []api.FrontendSeen {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []api.FrontendSeen
+	for _, x := range f.w.cfg.Frontends {
+		s := api.FrontendSeen{Frontend: x.ID, HeardMS: -1}
+		if h := f.heard[x.ID]; h != nil {
+			s.HeardMS = (now.Boot - h.at).Milliseconds()
+			for _, id := range slices.Sorted(maps.Keys(h.reports)) {
+				r := h.reports[id]
+				s.Services = append(s.Services, api.FollowReport{Service: id, Epoch: r.Epoch, Site: r.Site,
+					State: r.State.String(), Reason: r.Reason, Flights: r.Flights, Held: r.Held})
+			}
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
 // serveFollow serves the frontends. They show a certificate with their own

@@ -155,6 +155,7 @@ func (d *Daemon) report(ctx context.Context, p picture) api.Reported {
 	if d.users != nil {
 		r.Users = d.users.report()
 	}
+	r.Frontends = d.frontends.seen(p.now)
 	if d.guard == nil {
 		return r
 	}

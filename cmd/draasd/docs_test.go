@@ -30,6 +30,8 @@ func apiExamples() map[string]any {
 	status.Reported[0].Fences[0].Error = "not confirmed closed"
 	status.Reported[0].Users = []api.UserPath{{Service: "mail", Step: "dns", AsDecided: "no", Since: noon, Repairs: 3,
 		Evidence: "primary 192.0.2.53:53: epoch=2 site=dr A 203.0.113.99"}}
+	status.Reported[2].Frontends = []api.FrontendSeen{{Frontend: "edge1", HeardMS: 210,
+		Services: []api.FollowReport{{Service: "shop", Epoch: 3, Site: "primary", State: "wait", Reason: "moving", Held: 12}}}}
 	why := whyShop()
 	why.Now = why.Now[:4]
 	why.Decisions = why.Decisions[:1]
@@ -50,8 +52,13 @@ func apiExamples() map[string]any {
 			Move: failover.MoveSwitchover, Operator: "ada", Reason: "kernel update at primary", Expect: 3}},
 		"accepted": accepted(failover.MoveSwitchover),
 		"refused":  refusal(),
-		"left":     api.Done{Text: "dr leaves the cluster: its daemon ends when the others have let it go"},
-		"force":    api.Force{OldSiteIsOff: true, Operator: "ada", Reason: "flood at primary"},
+		"follow": api.Follow{Frontend: "edge1", Tag: "1d2a8f3c40.4b3", WaitMS: 400,
+			Services: []api.FollowReport{{Service: "shop", Epoch: 3, Site: "primary", State: "open", Flights: 7}},
+			Evidence: []api.FollowEvidence{{Service: "shop", Site: "primary", Epoch: 3, Class: "refused"}}},
+		"led": api.Led{Member: "witness", Tag: "1d2a8f3c40.4b4", WaitedNS: 31_000_000, Policy: "7166f554c95b0e11aa22bb33",
+			Services: []api.LedService{{Service: "shop", Epoch: 3, Active: "primary", Moving: true, PermitNS: 2_100_000_000}}},
+		"left":  api.Done{Text: "dr leaves the cluster: its daemon ends when the others have let it go"},
+		"force": api.Force{OldSiteIsOff: true, Operator: "ada", Reason: "flood at primary"},
 		"page": api.Page{Event: api.PageAlarm, Key: "stuck:shop", Cluster: "acme", Member: "witness", Service: "shop", At: noon, Since: noon, Count: 1,
 			Text:    "shop has failed at primary and does not move by itself: the copy at dr is 3m20s behind, 1m0s is allowed: wait, or run draasd failover shop --allow-data-loss",
 			Reasons: []failover.Reason{{Code: failover.ReasonLoss, Text: "the copy at dr is 3m20s behind, 1m0s is allowed: wait, or run draasd failover shop --allow-data-loss"}},

@@ -59,6 +59,7 @@ func writeStatus(w io.Writer, s *api.Status) {
 	}
 	fmt.Fprintln(w)
 	writeMembers(w, s)
+	writeFrontends(w, s)
 }
 
 // writeTwoOpen shouts when more than one site's fence is open: the one thing
@@ -312,6 +313,57 @@ func writeMembers(w io.Writer, s *api.Status) {
 			writeText(w, markUnknown, fmt.Sprintf("%s: %s", r.Member, r.Error))
 		}
 	}
+}
+
+// writeFrontends draws where the frontends lead, each as the member says that
+// has heard it last.
+func writeFrontends(w io.Writer, s *api.Status) {
+	latest := make(map[string]api.FrontendSeen)
+	by := make(map[string][]string)
+	for _, r := range s.Reported {
+		for _, x := range r.Frontends {
+			was, known := latest[x.Frontend]
+			if !known || was.HeardMS < 0 || x.HeardMS >= 0 && x.HeardMS < was.HeardMS {
+				latest[x.Frontend] = x
+			}
+			if x.HeardMS >= 0 && x.HeardMS < frontendFresh.Milliseconds() {
+				by[x.Frontend] = append(by[x.Frontend], string(r.Member))
+			}
+		}
+	}
+	if len(latest) == 0 {
+		return
+	}
+	rows := [][]string{{markNone + "FRONTEND", "SERVICE", "LEADS TO", "EPOCH", "UNDER WAY", "WAITING", "HEARD BY"}}
+	for _, name := range sortedKeys(latest) {
+		x := latest[name]
+		if len(by[name]) == 0 {
+			rows = append(rows, []string{markUnknown + name, "-", "-", "-", "-", "-", "nobody"})
+			continue
+		}
+		for _, f := range x.Services {
+			rows = append(rows, frontendRow(s, name, f, strings.Join(by[name], " ")))
+		}
+	}
+	fmt.Fprintln(w)
+	writeTable(w, "", rows)
+}
+
+// frontendFresh is how old a word of a frontend may be.
+const frontendFresh = 3 * time.Second
+
+func frontendRow(s *api.Status, name string, f api.FollowReport, heard string) []string {
+	mark, leads := markNone, string(f.Site)
+	if f.State != "open" {
+		leads = fmt.Sprintf("%s (%s)", f.State, f.Reason)
+	}
+	for _, sv := range s.Services {
+		decided := sv.ID == f.Service || slices.ContainsFunc(sv.Parts, func(p api.Part) bool { return p.ID == f.Service })
+		if decided && sv.Move == nil && sv.Active != "" && (sv.Active != f.Site || sv.Epoch != f.Epoch || f.State != "open") {
+			mark = markDisagree
+		}
+	}
+	return []string{mark + name, string(f.Service), leads, fmt.Sprint(f.Epoch), fmt.Sprint(f.Flights), fmt.Sprint(f.Held), heard}
 }
 
 func memberRow(s *api.Status, m api.MemberStatus) []string {
