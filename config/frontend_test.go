@@ -151,6 +151,12 @@ func TestNotesOfFrontends(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+	// drain 1 s, 4 entries of 100 ms, 1 s
+	text := strings.Replace(read(t, "testdata/good/frontend.toml"), "[service.rest.frontend]\n", "[service.rest.frontend]\nhold = \"2s\"\n", 1)
+	note := "rest: a planned move may take 2.4s (drain, fence, log and frontends), which is longer than users wait (hold 2s): those that wait longer are answered 503"
+	if notes := parse(t, text).Notes(); !slices.Contains(notes, note) {
+		t.Errorf("no note %q in\n%s", note, strings.Join(notes, "\n"))
+	}
 }
 
 // same compares values by what they print: their zero and empty parts are

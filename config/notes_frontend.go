@@ -46,13 +46,20 @@ func (c *Config) frontedNotes(s *Service) []string {
 			note("the frontend %s (%s) does not read %s: its own configuration has to say it", id, x.Kind, strings.Join(unread, ", "))
 		}
 	}
-	if c.anyOf(f.Use, FrontendEmbedded) && f.Hold > 0 && s.Automatic {
-		if r := longest(c.RTO(s.ID)); r.Worst() > f.Hold {
-			what := "are answered 503"
-			if f.Mode == ModeTCP {
-				what = "are closed"
-			}
+	if c.anyOf(f.Use, FrontendEmbedded) && f.Hold > 0 {
+		what := "are answered 503"
+		if f.Mode == ModeTCP {
+			what = "are closed"
+		}
+		// A planned move waits for what is under way and for the fence, and
+		// goes through the log and to the frontends.
+		planned := f.Drain + s.Timing.Lease.Margin + c.act(s, 4).Worst + c.fronts(s).Worst
+		r := longest(c.RTO(s.ID))
+		switch {
+		case s.Automatic && r.Worst() > f.Hold:
 			note("in the worst case (%s, %s) a move takes longer than users wait (hold %s): those that wait longer %s", r.Disaster, short(r.Worst()), short(f.Hold), what)
+		case planned > f.Hold:
+			note("a planned move may take %s (drain, fence, log and frontends), which is longer than users wait (hold %s): those that wait longer %s", short(planned), short(f.Hold), what)
 		}
 	}
 	switch s.Fence.Kind {
