@@ -56,6 +56,7 @@ const (
 	frontendDrain       = time.Second
 	frontendConnect     = time.Second
 	frontendIdle        = time.Minute
+	frontendIdleTCP     = time.Hour // databases and mail keep quiet connections
 	frontendConnections = 10000
 )
 
@@ -102,7 +103,11 @@ func (d *decoder) embedded(f *ServiceFrontend, at string) {
 	f.Drain = min(f.Drain, f.Hold/2)
 	f.Silent = get(d, at+".silent", time.Duration(0))
 	f.ConnectTimeout = get(d, at+".connect_timeout", frontendConnect)
-	f.IdleTimeout = get(d, at+".idle_timeout", frontendIdle)
+	idle := frontendIdle
+	if f.Mode == ModeTCP {
+		idle = frontendIdleTCP
+	}
+	f.IdleTimeout = get(d, at+".idle_timeout", idle)
 	f.Connections = get(d, at+".connections", frontendConnections)
 	f.PerSource = get(d, at+".per_source", 0)
 	f.Sources = get[[]netip.Prefix](d, at+".sources", nil)

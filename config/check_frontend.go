@@ -227,14 +227,10 @@ func (d *decoder) frontedByNAT(c *Config, s *Service, at string) {
 
 // frontedMode checks the keys of one mode.
 func (d *decoder) frontedMode(s *Service, at string) {
-	tcp, web := []string{ModeTCP}, []string{ModeHTTP}
 	f := &s.Frontend
-	for _, k := range []struct {
-		name string
-		in   []string
-	}{{"shadow", tcp}, {"silent", web}, {"certificate", web}, {"key", web}, {"replay", web}, {"trusted", web}, {"max_body", web}} {
-		if d.has(at+"."+k.name) && !d.bad[at+"."+k.name] && !slices.Contains(k.in, f.Mode) {
-			d.report(at+"."+k.name, fmt.Sprintf("the mode %q does not read it", f.Mode), "it is for "+orList(k.in)+": remove it, or write mode = \""+k.in[0]+"\"")
+	for _, name := range []string{"certificate", "key", "replay", "trusted", "max_body"} {
+		if path := at + "." + name; f.Mode == ModeTCP && d.has(path) && !d.bad[path] {
+			d.report(path, `the mode "tcp" does not read it`, `it is for http: remove it, or write mode = "http"`)
 		}
 	}
 	if f.Affinity == AffinityCookie && f.Mode != ModeHTTP {

@@ -142,6 +142,7 @@ func unlike(a, b *ServiceFrontend) (key, one, other string) {
 		{"sources", netsText(a.Sources), netsText(b.Sources)},
 		{"proxy_from", netsText(a.ProxyFrom), netsText(b.ProxyFrom)},
 		{"connect_timeout", short(a.ConnectTimeout), short(b.ConnectTimeout)},
+		{"silent", short(a.Silent), short(b.Silent)},
 		{"idle_timeout", short(a.IdleTimeout), short(b.IdleTimeout)},
 	} {
 		if k.one != k.other {

@@ -85,7 +85,7 @@ var wants = map[kind]string{
 	kindSize:        `write a number with its unit in quotes, such as "512KiB", "64MiB" or "1GiB"`,
 	kindSocket:      `write an absolute path or an IP address and a port, such as "/run/haproxy/admin.sock"`,
 	kindServerNames: `write a list of names, such as ["shop.example.org", "*.shop.example.org"]`,
-	kindRoutes:      `write a list of PUT or DELETE and how the path begins, such as ["PUT /carts/"]`,
+	kindRoutes:      `write a list of PUT or DELETE and a path, or all below one, such as ["PUT /carts/"]`,
 }
 
 // want says what the key's value looks like, with an example.

@@ -111,7 +111,7 @@ func (c *conversion) serverName(v any) (string, string) {
 	return strings.ToLower(s), ""
 }
 
-// route accepts a method and how the path begins, such as "PUT /carts/".
+// route accepts a method and a path, such as "PUT /carts/".
 func (c *conversion) route(v any) (string, string) {
 	s, why := c.argument(v)
 	if why != "" {

@@ -67,7 +67,8 @@ type ServiceFrontend struct {
 	HoldBytes    int64
 	// Drain is the longest that a planned move waits for what is under way.
 	Drain time.Duration
-	// Silent is when a request without an answer is reported; 0: it adapts.
+	// Silent is when a request without an answer is reported, in the mode tcp a
+	// client without one; 0: as the proxy sees fit.
 	Silent time.Duration
 
 	ConnectTimeout time.Duration
@@ -78,11 +79,11 @@ type ServiceFrontend struct {
 	ProxyFrom      []netip.Prefix // whose PROXY protocol header is believed, and required
 	ProxyTo        int            // version of the header that servers get; 0: none
 	Affinity       string
-	Shadow         string // IP:port that gets a copy of what clients send; tcp
+	Shadow         string // IP:port that gets a copy of what clients send
 
 	// Mode http.
 	Certificate, Key string   // TLS is ended here
-	Replay           []string // "PUT /path/" and "DELETE /path/": may be sent twice
+	Replay           []string // may be sent twice: "PUT /path/" is all below, "PUT /path" that path
 	Trusted          []netip.Prefix
 	MaxBody          int64
 }

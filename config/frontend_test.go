@@ -89,8 +89,7 @@ func holdFrontend(c *config.Config, s *config.Service, want wanted) {
 	want(!ours || f.ConnectTimeout > 0 && f.IdleTimeout > 0 && f.Connections > 0 && f.PerSource <= f.Connections, "limits %+v", f)
 	want((f.Hold > 0) == (f.HoldRequests > 0) && (f.Hold > 0) == (f.HoldBytes > 0), "hold %s, %d, %d", f.Hold, f.HoldRequests, f.HoldBytes)
 	web := f.Mode == config.ModeHTTP
-	want(web || f.Certificate == "" && f.Key == "" && f.Replay == nil && f.Trusted == nil && f.MaxBody == 0 && f.Silent == 0 && f.Affinity != config.AffinityCookie, "tcp %+v", f)
-	want(!web || f.Shadow == "", "http with a shadow")
+	want(web || f.Certificate == "" && f.Key == "" && f.Replay == nil && f.Trusted == nil && f.MaxBody == 0 && f.Affinity != config.AffinityCookie, "tcp %+v", f)
 	want((f.Certificate == "") == (f.Key == ""), "certificate %q, key %q", f.Certificate, f.Key)
 }
 
@@ -131,7 +130,7 @@ func TestFrontends(t *testing.T) {
 	same(t, tcp.Frontend, config.ServiceFrontend{
 		Use: []string{"inside"}, Mode: "tcp", Listen: []netip.AddrPort{netip.MustParseAddrPort("[::]:6432")}, Servers: tcp.Frontend.Servers,
 		Hold: 600 * time.Millisecond, HoldRequests: 1000, HoldBytes: 64 << 20, Drain: 300 * time.Millisecond,
-		ConnectTimeout: time.Second, IdleTimeout: time.Minute, Connections: 10000, Affinity: "source", Shadow: "192.0.2.99:5432",
+		ConnectTimeout: time.Second, IdleTimeout: time.Hour, Connections: 10000, Affinity: "source", Shadow: "192.0.2.99:5432",
 	})
 	others, _ := c.Service("others")
 	same(t, others.Frontend, config.ServiceFrontend{Use: []string{"hap2", "ngx", "ngx2"}, Mode: "tcp", Servers: others.Frontend.Servers, Drain: time.Second})
@@ -255,7 +254,7 @@ func TestDigestOfFrontends(t *testing.T) {
 		"[frontend.edge2]": "[frontend.edge3]\n[frontend.edge2]", `domain = "edge"`: `domain = "edg"`, "run/edge.sock": "run/edge1.sock", "log/access.log": "log/access1.log",
 		"member = \"a\"": "member = \"b\"", "192.0.2.90:9999": "192.0.2.90:9998", `include = "nginx"`: `include = "nginx2"`, `"-T"`: `"-t"`, `"reload", "nginx"`: `"reload", "nginx2"`,
 		`["edge2", "edge1"]`: `["edge1"]`, `"*.all.example"]`: `"*.any.example"]`, `"192.0.2.10:8443", `: "", `hold = "30s"`: `hold = "31s"`,
-		"hold_requests = 7": "hold_requests = 8", "512KiB": "513KiB", "1500ms": "1501ms", "250ms": "251ms", "proxy_to = 2": "proxy_to = 1",
+		"hold_requests = 7": "hold_requests = 8", "512KiB": "513KiB", "1500ms": "1501ms", "proxy_to = 2": "proxy_to = 1",
 		`"cookie"`: `"none"`, "tls/all.crt": "tls/all2.crt", "all.key": "all2.key", `"PUT /carts/", `: "", `, "10.0.0.0/8"`: "", `"1GiB"`: `"2GiB"`,
 		`"192.0.2.99:5432"`: `"192.0.2.99:5433"`, `[":6432"]`: `["192.0.2.40:6432"]`,
 	} {
@@ -268,7 +267,7 @@ func TestDigestOfFrontends(t *testing.T) {
 	// These have to change for both who share an address.
 	for old, new := range map[string]string{
 		`connect_timeout = "300ms"`: `connect_timeout = "301ms"`, `idle_timeout = "2m"`: `idle_timeout = "3m"`, "connections = 500": "connections = 501",
-		"per_source = 50": "per_source = 51", `"198.51.100.0/24"`: `"198.51.101.0/24"`, `"192.0.2.5/32"`: `"192.0.2.6/32"`,
+		`silent = "250ms"`: `silent = "251ms"`, "per_source = 50": "per_source = 51", `"198.51.100.0/24"`: `"198.51.101.0/24"`, `"192.0.2.5/32"`: `"192.0.2.6/32"`,
 	} {
 		if _, err := config.Parse("f.toml", []byte(strings.Replace(text, old, new, 1))); err == nil {
 			t.Errorf("%s stands with another %s at the same address", old, new)

@@ -49,7 +49,7 @@ const (
 	kindListens     kind = "list of IP:port to listen" //
 	kindFrontends   kind = "list of frontends"         // the names of [frontend.*] tables
 	kindServerNames kind = "list of host names"        // exact, or "*." and a name
-	kindRoutes      kind = "list of routes"            // a method, and how the path begins
+	kindRoutes      kind = "list of routes"            // a method and a path
 )
 
 // key describes one key of the file. A path's component * stands for a name
@@ -252,9 +252,9 @@ func frontendKeys() []key {
 		{path: "service.*.frontend.hold_requests", kind: kindCount, def: "1000", low: 1, high: 1_000_000},
 		size("service.*.frontend.hold_bytes", "64MiB", 1<<12, 1<<36),
 		dur("service.*.frontend.drain", "1s, or half of hold if shorter", 0, 5*time.Minute),
-		dur("service.*.frontend.silent", "it adapts", time.Millisecond, 10*time.Minute),
+		dur("service.*.frontend.silent", "it adapts, tcp 250ms", time.Millisecond, 10*time.Minute),
 		dur("service.*.frontend.connect_timeout", "1s", 10*time.Millisecond, time.Minute),
-		dur("service.*.frontend.idle_timeout", "60s", time.Second, 24*time.Hour),
+		dur("service.*.frontend.idle_timeout", "60s, tcp 1h", time.Second, 24*time.Hour),
 		{path: "service.*.frontend.connections", kind: kindCount, def: "10000", low: 1, high: 10_000_000},
 		{path: "service.*.frontend.per_source", kind: kindCount, def: "no limit", low: 1, high: 10_000_000},
 		{path: "service.*.frontend.sources", kind: kindNets, def: "everybody"},
