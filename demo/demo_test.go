@@ -94,7 +94,7 @@ func TestDemo(t *testing.T) {
 			t.Fatalf("%v\n%s", err, data)
 		}
 		for _, key := range []string{"scheme", "disaster", "rto_ms", "phases_ms", "epoch", "sent", "failed", "wrong_site",
-			"dual_active_ms", "failed_over", "cut_observed_ms"} {
+			"dual_active_ms", "failed_over", "cut_observed_ms", "held", "replayed", "longest_stall_ms"} {
 			if got.Runs[0][key] == nil {
 				t.Errorf("the JSON lacks %s:\n%s", key, data)
 			}
@@ -103,6 +103,12 @@ func TestDemo(t *testing.T) {
 	t.Run("cut", func(t *testing.T) {
 		run, out := play(t, Options{Draasd: draasd, Disaster: DisasterCut, Cut: 2 * time.Second, Undisturbed: time.Second})
 		if run.FailedOver || run.Epoch != 1 || run.Failed != 0 || run.CutObserved < measure.Millis(time.Second) {
+			t.Errorf("%+v\n%s", run, out)
+		}
+	})
+	t.Run("hang behind a frontend", func(t *testing.T) {
+		run, out := play(t, Options{Draasd: draasd, Scheme: "frontend", Disaster: DisasterHang, Undisturbed: time.Second})
+		if !run.FailedOver || run.Failed != 0 || run.Held == 0 || run.Replayed == 0 || run.LongestStall < measure.Millis(100*time.Millisecond) {
 			t.Errorf("%+v\n%s", run, out)
 		}
 	})
