@@ -74,8 +74,8 @@ func Classify(err error) Class {
 }
 
 // Dial connects to one of the site's servers. When one has not answered within
-// Hedge, or has failed, the next is tried; the first that answers is taken and
-// the others are closed. The server that is returned counts the connection
+// Hedge, or has failed, the next is tried, and then those that are silent anew;
+// the first that answers is taken and the others are closed. The server that is returned counts the connection
 // until its End is called. An error is a *DialError, or ctx's.
 func (d *Dialer) Dial(ctx context.Context, site draas.SiteID, want Want) (*net.TCPConn, *Backend, error) {
 	timeout := d.Timeout
@@ -113,8 +113,10 @@ type race struct {
 	mu     sync.Mutex
 	tried  []*Backend
 	timer  *time.Timer
-	over   bool // one has answered
-	closed bool // no other is to be tried
+	hedge  time.Duration // until the next one is tried
+	rounds int           // how often all of them were tried once more
+	over   bool          // one has answered
+	closed bool          // no other is to be tried
 	conn   *net.TCPConn
 	server *Backend
 	err    *DialError
@@ -124,23 +126,19 @@ func (d *Dialer) race(ctx context.Context, first *Backend, site draas.SiteID, wa
 	r := &race{dialer: d, site: site, want: want, tried: []*Backend{first}}
 	r.ctx, r.stop = context.WithCancel(ctx)
 	defer r.stop()
-	if len(d.Balancer.Servers(site)) > 1 {
-		hedge := d.Hedge
-		if hedge <= 0 {
-			hedge = DefaultHedge
-		}
-		r.mu.Lock()
-		r.timer = time.AfterFunc(hedge, func() { r.next(hedge) })
-		r.mu.Unlock()
+	r.hedge = d.Hedge
+	if r.hedge <= 0 {
+		r.hedge = DefaultHedge
 	}
+	r.mu.Lock()
+	r.timer = time.AfterFunc(r.hedge, r.next)
+	r.mu.Unlock()
 	r.attempt(first)
 	for r.again() {
 	}
 	r.mu.Lock()
 	r.closed = true
-	if r.timer != nil {
-		r.timer.Stop()
-	}
+	r.timer.Stop()
 	r.mu.Unlock()
 	r.wg.Wait()
 	r.mu.Lock()
@@ -176,15 +174,26 @@ func (r *race) again() bool {
 	return true
 }
 
-// next tries another server beside those under way.
-func (r *race) next(hedge time.Duration) {
+// maxRounds is how often servers are tried anew that have not answered a first
+// SYN: the kernel sends the next only after a second, and a fence that has
+// dropped the first may be open by now.
+const maxRounds = 3
+
+// next tries another server beside those under way, or one of them anew.
+func (r *race) next() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.pick()
+	if s == nil && r.rounds < maxRounds {
+		r.rounds++
+		r.hedge *= 2
+		r.tried = nil
+		s = r.pick()
+	}
 	if s == nil {
 		return
 	}
-	r.timer.Reset(hedge)
+	r.timer.Reset(r.hedge)
 	r.wg.Go(func() {
 		r.attempt(s)
 		for r.again() {

@@ -3,13 +3,17 @@ package frontend
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/draasd/draas"
 )
 
 func listen(t *testing.T) (net.Listener, string) {
@@ -78,6 +82,50 @@ func TestDialTakesTheFirstThatAnswers(t *testing.T) {
 		}
 		s.End()
 		_ = c.Close()
+	}
+}
+
+// A handshake that was lost is begun anew before the kernel would, even if
+// there is but one server.
+func TestDialTriesASilentServerAnew(t *testing.T) {
+	at := deaf(t)
+	svc := newTable(true)
+	svc.Use([]Spec{{Service: "shop", Outlives: true, Sites: map[draas.SiteID][]Server{"primary": {{Address: at}}}}})
+	d := &Dialer{Balancer: NewBalancer(svc.Service("shop"), RoundRobin), Hedge: 5 * time.Millisecond, Timeout: 300 * time.Millisecond}
+	syns := func() int {
+		n := 0
+		data, err := os.ReadFile("/proc/net/tcp")
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := net.ResolveTCPAddr("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(data)) { // remote address and state SYN_SENT (proc_net_tcp)
+			if f := strings.Fields(line); len(f) > 3 && f[2] == fmt.Sprintf("0100007F:%04X", to.Port) && f[3] == "02" {
+				n++
+			}
+		}
+		return n
+	}
+	before := syns()
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := d.Dial(t.Context(), "primary", Want{})
+		ended <- err
+	}()
+	most := 0
+	for {
+		select {
+		case err := <-ended:
+			if err == nil || most != 1+maxRounds {
+				t.Errorf("%v; %d handshakes at once, want %d", err, most, 1+maxRounds)
+			}
+			return
+		default:
+			most = max(most, syns()-before)
+		}
 	}
 }
 
