@@ -1,0 +1,56 @@
+package haproxy_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/draasd/draas"
+
+	"github.com/draasd/draas/internal/lab/proxy"
+	"github.com/draasd/draas/schemes/frontend"
+	"github.com/draasd/draas/schemes/frontend/frontendtest"
+	"github.com/draasd/draas/schemes/frontend/haproxy"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestContract(t *testing.T) {
+	for _, service := range []string{"shop", "ledger"} {
+		t.Run(service, func(t *testing.T) {
+			t.Parallel()
+			var h *proxy.HAProxy
+			command := func(lines ...string) func(testing.TB) {
+				return func(testing.TB) {
+					for _, line := range lines {
+						h.Command(line)
+					}
+				}
+			}
+			server := func(name, state string) string { return "set server " + service + "/" + name + " state " + state }
+			frontendtest.Run(t, func(t testing.TB, spec frontend.Spec) frontendtest.Proxy {
+				h = proxy.StartHAProxy(t, spec, spec)
+				return driven(t, h, service)
+			}, frontendtest.Options{Service: draas.ServiceID(service), Tamper: map[string]func(testing.TB){
+				"the other site is let in":     command(server("dr-1", "ready")),
+				"the other site is drained":    command(server("dr-2", "drain")),
+				"the active site is taken out": command(server("primary-1", "maint"), server("primary-2", "maint")),
+				"reload":                       func(testing.TB) { h.Reload() },
+				"restart":                      func(testing.TB) { h.Restart() },
+			}})
+		})
+	}
+}
+
+func driven(t testing.TB, h *proxy.HAProxy, service string) frontendtest.Driven {
+	t.Helper()
+	d, err := haproxy.New(haproxy.Config{Socket: h.Socket, Master: h.Master})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := h.Web
+	if service == "ledger" {
+		at = h.Stream
+	}
+	return frontendtest.Driven{At: at, Driver: d}
+}
