@@ -141,6 +141,7 @@ type host struct {
 	origin  *origin
 	replay  []route
 	maxBody int64
+	mirror  *mirror
 }
 
 // route is an entry of Host.Replay.
@@ -210,6 +211,11 @@ func (s *Server) compileHost(set *settings, cfg Host) (*host, error) {
 		}
 		set.certs[h] = c
 	}
+	m, err := s.mirror(cfg)
+	if err != nil {
+		return nil, err
+	}
+	h.mirror = m
 	h.origin = s.origin(cfg.Service)
 	return h, nil
 }

@@ -42,6 +42,7 @@ type conn struct {
 	readBy, writeBy atomic.Int64
 	idle            atomic.Bool // between two requests
 	kicked          atomic.Bool
+	stuck           atomic.Bool // the client takes nothing
 
 	err error // of the last wait
 	one [1]byte
@@ -223,8 +224,10 @@ func (c *conn) late(err error) (again bool, _ error) {
 // overdue is called by the server's keeper.
 func (c *conn) overdue(now int64) {
 	if by := c.writeBy.Load(); by != 0 && now >= by {
+		// To close it would be to wait for who writes.
+		c.stuck.Store(true)
 		_ = c.tcp.SetLinger(0)
-		_ = c.tcp.Close()
+		_ = c.tcp.SetWriteDeadline(past)
 	}
 	if by := c.readBy.Load(); by != 0 && now >= by {
 		_ = c.tcp.SetReadDeadline(past)
@@ -348,7 +351,7 @@ func (c *conn) count(h *host) {
 // lingerFor and lingerBytes bound how long a client may go on sending that has
 // its answer already: a reset would take it away.
 const (
-	lingerFor   = 2 * time.Second
+	lingerFor   = time.Second
 	lingerBytes = 1 << 20
 )
 
@@ -368,6 +371,9 @@ func (c *conn) linger(x *exchange) {
 	}
 	_ = c.tcp.CloseWrite()
 	_ = c.tcp.SetReadDeadline(time.Now().Add(lingerFor))
+	if c.idle.Store(true); c.s.draining.Load() {
+		return // and else stop ends it
+	}
 	for n := 0; n < lingerBytes; {
 		k, err := c.tcp.Read(c.w.in.buf)
 		n += k

@@ -78,6 +78,8 @@ type exchange struct {
 	cancelled  bool // ctx ends with the client's interest
 	clientErr  error
 	pump       *pump
+	shadow     []byte // what was sent, for the shadow
+	unshadowed bool   // it was too much
 
 	// For the log, and what becomes of the connection.
 	start            time.Time
@@ -97,12 +99,11 @@ type exchange struct {
 
 // client is who asks.
 type client struct {
-	peer    netip.Addr // of the connection
-	addr    netip.AddrPort
-	local   netip.AddrPort
-	text    []byte // addr's address as text
-	scheme  string
-	tlsHost string
+	peer   netip.Addr // of the connection
+	addr   netip.AddrPort
+	local  netip.AddrPort
+	text   []byte // addr's address as text
+	scheme string
 }
 
 // verdict is how an attempt ended.
@@ -281,7 +282,7 @@ func (x *exchange) connect(w frontend.Where) (*upstream, error) {
 	if x.own != nil {
 		if u := *x.own; u != nil {
 			*x.own = nil
-			if !x.fresh && u.origin == o && u.site == w.Site && !u.wasDropped() {
+			if !x.fresh && u.origin == o && u.site == w.Site && u.use(true) {
 				u.server.Begin()
 				return u, nil
 			}
@@ -294,6 +295,7 @@ func (x *exchange) connect(w frontend.Where) (*upstream, error) {
 			if u := o.take(b); u != nil {
 				return u, nil
 			}
+			want.Tag = b.Tag // its turn is taken
 		}
 	}
 	u, err := o.dial(x.s.hard, w, want, x.set.Limits.Connect)
@@ -302,7 +304,7 @@ func (x *exchange) connect(w frontend.Where) (*upstream, error) {
 	}
 	if x.host.ProxyOut != 0 {
 		h := frontend.ProxyHeader{Source: x.from.addr, Destination: x.from.local}
-		_ = u.nc.SetWriteDeadline(time.Now().Add(x.set.Limits.Connect))
+		_ = u.writeBy(time.Now().Add(x.set.Limits.Connect))
 		if _, err := u.nc.Write(frontend.AppendProxy(nil, x.host.ProxyOut, h)); err != nil {
 			u.close()
 			return nil, &frontend.DialError{Class: frontend.Reset, Address: u.server.Address, Err: err}

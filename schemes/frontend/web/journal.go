@@ -12,7 +12,7 @@ import (
 // journal is the access log: lines are kept in memory and written by a
 // goroutine of its own. What its writer does not take in time is dropped.
 type journal struct {
-	// Dropped counts lines that were not written.
+	// dropped counts lines that were not written.
 	dropped atomic.Int64
 	on      atomic.Bool
 
@@ -172,3 +172,7 @@ func appendText(b, text []byte) []byte {
 	}
 	return append(b, '"')
 }
+
+// Unlogged is how many lines of the access log were dropped, as its writer did
+// not take them in time.
+func (s *Server) Unlogged() int64 { return s.journal.dropped.Load() }

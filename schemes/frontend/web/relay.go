@@ -13,7 +13,6 @@ var (
 	errSilent = errors.New("no answer in time")
 	errGone   = errors.New("the client is gone")
 	errMany   = &fault{502, "too many interim answers"}
-	errExcess = &fault{502, "bytes behind the answer"}
 )
 
 const (
@@ -29,7 +28,9 @@ func (x *exchange) await(u *upstream) error {
 	a := &x.w.ans
 	a.reset(0)
 	x.sentAt = time.Now()
-	_ = u.nc.SetReadDeadline(x.sentAt.Add(x.host.origin.silent(x.set.Limits.Silent)))
+	if err := u.readBy(x.sentAt.Add(x.host.origin.silent(x.set.Limits.Silent))); err != nil {
+		return err
+	}
 	scan, interims := 0, 0
 	for {
 		n, err := u.nc.Read(a.space())
@@ -134,11 +135,10 @@ func (x *exchange) look(u *upstream) error {
 		case <-p.done:
 		default:
 			x.sentAt = now
-			_ = u.nc.SetReadDeadline(now.Add(x.host.origin.silent(x.set.Limits.Silent)))
 			if x.s.hard.Err() != nil {
 				return errGone
 			}
-			return nil
+			return u.readBy(now.Add(x.host.origin.silent(x.set.Limits.Silent)))
 		}
 	}
 	switch {
@@ -151,8 +151,7 @@ func (x *exchange) look(u *upstream) error {
 		x.host.Service.Failed(x.where, frontend.Silent)
 	}
 	left := x.set.Limits.Answer - now.Sub(x.sentAt)
-	_ = u.nc.SetReadDeadline(now.Add(min(lookEvery, left)))
-	return nil
+	return u.readBy(now.Add(min(lookEvery, left)))
 }
 
 // relay hands the answer on. From here on the request is not sent again.
@@ -170,7 +169,7 @@ func (x *exchange) relay(u *upstream) verdict {
 		// is dropped when the site is left.
 		x.leave()
 	}
-	pumping := x.pump != nil && !x.pump.over.Load()
+	pumping := x.pumping()
 	x.begun = true
 	err := x.down.begin(x, a, pumping)
 	if err == nil {
@@ -194,14 +193,34 @@ func (x *exchange) relay(u *upstream) verdict {
 	return done
 }
 
+// pumping reports whether the answer came before the server had the whole body.
+// One that came just behind it is not early: the pump may not know yet that it
+// is over.
+func (x *exchange) pumping() bool {
+	if x.pump == nil {
+		return false
+	}
+	t := time.NewTimer(pumpGrace)
+	defer t.Stop()
+	select {
+	case <-x.pump.done:
+	case <-t.C:
+	}
+	return !x.pump.over.Load()
+}
+
+// pumpGrace is how long a pump may take to find out that it is over.
+const pumpGrace = 5 * time.Millisecond
+
 // reuse keeps the back end's connection for another request.
 func (x *exchange) reuse(u *upstream) {
 	if x.streamed || x.kept > 0 {
-		_ = u.nc.SetWriteDeadline(time.Time{})
+		_ = u.writeBy(time.Time{})
 	}
 	switch {
 	case x.own != nil && x.host.ProxyOut != 0:
 		u.server.End()
+		u.use(false)
 		*x.own = u
 	case x.host.ProxyOut != 0:
 		u.close()
@@ -245,7 +264,9 @@ func (x *exchange) more(u *upstream) error {
 	}
 	begun := time.Now()
 	for {
-		_ = u.nc.SetReadDeadline(time.Now().Add(min(lookEvery, limit)))
+		if err := u.readBy(time.Now().Add(min(lookEvery, limit))); err != nil {
+			return err
+		}
 		n, err := u.nc.Read(in.buf)
 		if n > 0 {
 			in.w = n
@@ -317,7 +338,9 @@ func (x *exchange) sizedBody(u *upstream, left int64) error {
 func (x *exchange) through(u *upstream, left int64) (int64, error) {
 	begun := time.Now()
 	for {
-		_ = u.nc.SetReadDeadline(time.Now().Add(lookEvery))
+		if err := u.readBy(time.Now().Add(lookEvery)); err != nil {
+			return 0, x.cut(err)
+		}
 		n, err := x.down.splice(u.nc, left)
 		x.out += n
 		switch {

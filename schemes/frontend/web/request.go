@@ -192,7 +192,7 @@ func goodHost(h []byte) bool {
 	if len(name) > 0 && name[0] == '[' {
 		return name[len(name)-1] == ']' && bytes.IndexByte(name[1:], '[') < 0
 	}
-	return bytes.IndexAny(name, "[]:") < 0
+	return !bytes.ContainsAny(name, "[]:")
 }
 
 // splitHost takes the port off.

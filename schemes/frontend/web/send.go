@@ -77,7 +77,9 @@ func (x *exchange) send(u *upstream) error {
 			return err
 		}
 	}
-	if !x.asked {
+	if x.asked {
+		x.whole()
+	} else {
 		x.startPump(u)
 	}
 	return nil
@@ -86,12 +88,15 @@ func (x *exchange) send(u *upstream) error {
 // write sends to the back end. A server that takes nothing in stops it.
 func (x *exchange) write(u *upstream, p []byte) error {
 	if len(p) > 64<<10 {
-		_ = u.nc.SetWriteDeadline(time.Now().Add(x.set.Limits.Answer))
-		defer func() { _ = u.nc.SetWriteDeadline(time.Time{}) }()
+		if err := u.writeBy(time.Now().Add(x.set.Limits.Answer)); err != nil {
+			return err
+		}
+		defer func() { _ = u.writeBy(time.Time{}) }()
 	}
 	n, err := u.nc.Write(p)
 	if n > 0 {
 		x.sent = true
+		x.copied(p[:n])
 	}
 	return err
 }
@@ -281,9 +286,13 @@ func (x *exchange) pumpBody(u *upstream, keep bool) error {
 			x.asked = true
 			if inChunks {
 				b, fields := x.down.trailer()
-				_, err = u.nc.Write(appendLast(frame[:0], b, fields))
-				return err
+				frame = appendLast(frame[:0], b, fields)
+				if _, err := u.nc.Write(frame); err != nil {
+					return err
+				}
+				x.copied(frame)
 			}
+			x.whole()
 			return nil
 		case err != nil:
 			x.clientErr = err
@@ -300,10 +309,13 @@ func (x *exchange) pumpBody(u *upstream, keep bool) error {
 			frame = append(append(appendSize(frame[:0], len(p)), p...), "\r\n"...)
 			p = frame
 		}
-		_ = u.nc.SetWriteDeadline(time.Now().Add(x.set.Limits.Answer))
+		if err := u.writeBy(time.Now().Add(x.set.Limits.Answer)); err != nil {
+			return err
+		}
 		if _, err := u.nc.Write(p); err != nil {
 			return err
 		}
+		x.copied(p)
 	}
 }
 

@@ -31,7 +31,9 @@ type Server struct {
 	origins map[*frontend.Service]*origin
 	certs   map[[2]string]*frontend.Certificate
 	conns   map[keeping]struct{}
+	mirrors map[mirrorKey]*mirror
 	wg      sync.WaitGroup // of conns
+	aside   sync.WaitGroup // of mirrors
 }
 
 // keeping is a connection that the keeper looks after.
@@ -52,7 +54,7 @@ const keeperEvery = 100 * time.Millisecond
 // called once.
 func New(cfg Config) (*Server, error) {
 	s := &Server{born: time.Now(), origins: make(map[*frontend.Service]*origin), certs: make(map[[2]string]*frontend.Certificate),
-		conns: make(map[keeping]struct{}), journal: newJournal()}
+		conns: make(map[keeping]struct{}), mirrors: make(map[mirrorKey]*mirror), journal: newJournal()}
 	s.works.New = func() any { return newWork() }
 	s.hard, s.kill = context.WithCancel(context.Background())
 	set, err := s.compile(cfg)
@@ -99,6 +101,25 @@ func (s *Server) adopt(set *settings) {
 			gone = append(gone, o)
 		}
 	}
+	shadows := make(map[*mirror]bool)
+	for _, h := range set.hosts {
+		shadows[h.mirror] = true
+	}
+	for key, m := range s.mirrors {
+		if !shadows[m] {
+			delete(s.mirrors, key)
+			close(m.gone)
+		}
+	}
+	inUse := make(map[*frontend.Certificate]bool)
+	for _, c := range set.certs {
+		inUse[c] = true
+	}
+	for name, c := range s.certs {
+		if !inUse[c] {
+			delete(s.certs, name) // nobody would read it again
+		}
+	}
 	s.mu.Unlock()
 	for _, o := range gone {
 		o.weed(s.now() + 1)
@@ -142,6 +163,7 @@ func (s *Server) after(d time.Duration) int64 { return s.now() + int64(d) }
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer s.aside.Wait()
 	defer s.kill()
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()

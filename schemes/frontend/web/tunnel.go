@@ -35,7 +35,7 @@ func (x *exchange) tunnel(u *upstream) verdict {
 	}
 	early := c.w.in.buf[c.w.in.r:c.w.in.w]
 	c.w.in.r = c.w.in.w
-	t := &tunnel{limit: x.set.Limits.Tunnel, hard: x.s.hard.Done()}
+	t := &tunnel{u: u, limit: x.set.Limits.Tunnel, hard: x.s.hard.Done()}
 	t.moved.Store(time.Now().UnixNano())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -58,6 +58,7 @@ func (x *exchange) tunnel(u *upstream) verdict {
 }
 
 type tunnel struct {
+	u       *upstream
 	limit   time.Duration
 	hard    <-chan struct{}
 	moved   atomic.Int64 // UnixNano of the last bytes, either way
@@ -88,6 +89,9 @@ func (t *tunnel) copy(to, from net.Conn, client, back *net.TCPConn) (total int64
 			continue
 		}
 		switch {
+		case t.u.wasDropped():
+			t.abort(client, back)
+			return total
 		case errors.Is(err, io.EOF):
 			if h, ok := to.(interface{ CloseWrite() error }); !ok || h.CloseWrite() != nil {
 				t.abort(client, back)

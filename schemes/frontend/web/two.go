@@ -42,6 +42,7 @@ func (s *Server) newTwo(set *settings) (*two, error) {
 		server: &http2.Server{
 			MaxConcurrentStreams:         uint32(l.Streams),
 			IdleTimeout:                  l.Idle,
+			MaxReadFrameSize:             16 << 10,
 			WriteByteTimeout:             l.Stall,
 			MaxUploadBufferPerStream:     uploadStream,
 			MaxUploadBufferPerConnection: uploadConnection,

@@ -53,21 +53,57 @@ type upstream struct {
 	uses   int
 
 	mu      sync.Mutex
+	busy    bool
 	dropped bool // its site is no longer the one to lead to
 }
 
-// end closes it from outside. It is called with the service locked.
+// end drops it from outside. It is called with the service locked, and must not
+// wait: to close a connection in use is to wait for whoever uses it, who may be
+// writing to a slow client. So that one is cut off from the network and woken,
+// and closed by its user.
 func (u *upstream) end() {
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	u.dropped = true
-	u.mu.Unlock()
-	_ = u.nc.Close()
+	if !u.busy {
+		_ = u.nc.Close()
+		return
+	}
+	if rc, err := u.nc.SyscallConn(); err == nil {
+		_ = rc.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	}
+	_ = u.nc.SetDeadline(past)
 }
 
 func (u *upstream) wasDropped() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.dropped
+}
+
+// use says whether it is in use. It fails when its site has been left.
+func (u *upstream) use(busy bool) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.busy = busy
+	if u.dropped && !busy {
+		_ = u.nc.Close()
+	}
+	return !u.dropped
+}
+
+// readBy and writeBy set deadlines, unless it has been dropped.
+func (u *upstream) readBy(t time.Time) error { return u.deadline(u.nc.SetReadDeadline, t) }
+
+func (u *upstream) writeBy(t time.Time) error { return u.deadline(u.nc.SetWriteDeadline, t) }
+
+func (u *upstream) deadline(set func(time.Time) error, t time.Time) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.dropped {
+		return errDropped
+	}
+	return set(t)
 }
 
 // close ends it when it is in use.
@@ -92,7 +128,7 @@ func (o *origin) take(b *frontend.Backend) *upstream {
 		list[last] = nil
 		list = list[:last]
 		o.idle[b] = list
-		if !u.wasDropped() {
+		if u.use(true) {
 			b.Begin()
 			return u
 		}
@@ -106,6 +142,7 @@ func (o *origin) put(u *upstream, now int64, most int) {
 	full := len(o.idle[u.server]) >= most
 	if !full {
 		u.since = now
+		u.use(false)
 		u.server.End()
 		o.idle[u.server] = append(o.idle[u.server], u)
 	}
@@ -179,7 +216,7 @@ func (o *origin) dial(ctx context.Context, w frontend.Where, want frontend.Want,
 		}
 		return nil, err
 	}
-	u := &upstream{nc: nc, origin: o, server: server, site: w.Site, stats: o.service.Stats.Site(w.Site)}
+	u := &upstream{nc: nc, origin: o, server: server, site: w.Site, busy: true, stats: o.service.Stats.Site(w.Site)}
 	place, ok := o.service.Attach(w, u.end)
 	if !ok {
 		_ = nc.Close()

@@ -156,5 +156,9 @@ func (c *conn) splices() bool { return c.rc != nil }
 func (c *conn) splice(from *net.TCPConn, n int64) (int64, error) {
 	c.writeBy.Store(c.s.after(c.set.Limits.Stall + lookEvery))
 	defer c.writeBy.Store(0)
-	return c.tcp.ReadFrom(&io.LimitedReader{R: from, N: min(n, spliced)})
+	k, err := c.tcp.ReadFrom(&io.LimitedReader{R: from, N: min(n, spliced)})
+	if c.stuck.Load() {
+		return k, errGone
+	}
+	return k, err
 }
