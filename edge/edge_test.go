@@ -34,7 +34,6 @@ type cluster struct {
 	members [3]*fakeMember
 	apis    [3]string
 	sites   map[string]string // addresses of the sites' servers
-	extra   string            // of the file
 	listen  map[string]string
 }
 
@@ -364,6 +363,55 @@ func TestRefusesToRun(t *testing.T) {
 	if has, err := Beside(filepath.Join(c.dir, "failover.toml")); err != nil || has {
 		t.Errorf("beside a daemon: %t, %v", has, err)
 	}
+}
+
+// What draasd check --here tells on a frontend's host.
+func TestCheck(t *testing.T) {
+	c := newCluster(t)
+	path := filepath.Join(c.dir, "failover.toml")
+	c.decide(1, "primary")
+	report, ok, err := Check(t.Context(), path)
+	if err != nil || !ok || !strings.HasPrefix(report, "this is edge1, a frontend of kind embedded\n") || strings.Count(report, " answers\n") != 3 {
+		t.Errorf("%v %t\n%s", err, ok, report)
+	}
+	r := c.run()
+	if report, _, err := Check(t.Context(), path); err != nil {
+		t.Errorf("while it runs: %v\n%s", err, report)
+	}
+	r.stop()
+	ln, err := net.Listen("tcp", c.listen["web"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for _, m := range c.members {
+		m.set(func(m *fakeMember) { m.down = true })
+	}
+	report, _, err = Check(t.Context(), path)
+	if err == nil || !strings.Contains(err.Error(), "address already in use") || !strings.Contains(err.Error(), "no member answers") ||
+		!strings.Contains(report, "dr cannot be followed") {
+		t.Errorf("%v\n%s", err, report)
+	}
+}
+
+// A reload to an address that overlaps with the one before.
+func TestReloadToAnOverlappingAddress(t *testing.T) {
+	c := newCluster(t)
+	r := c.run()
+	c.decide(1, "primary")
+	c.await("primary serves", func() bool { _, body := c.get(c.listen["web"]); return body == "primary" })
+	_, port, _ := net.SplitHostPort(c.listen["web"])
+	data, err := os.ReadFile(filepath.Join(c.dir, "failover.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.put("failover.toml", strings.Replace(string(data), c.listen["web"], "0.0.0.0:"+port, 1))
+	r.hangup <- syscall.SIGHUP
+	c.await("the file is read", func() bool { return c.status().Reload != nil })
+	if s := c.status(); len(s.Reload.Refused) > 0 || s.Services[1].Listen[0] != "0.0.0.0:"+port {
+		t.Errorf("%+v, %+v", s.Reload, s.Services[1])
+	}
+	c.await("it is served there", func() bool { _, body := c.get("127.0.0.9:" + port); return body == "primary" })
 }
 
 var _ member = (*api.Client)(nil)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 
 	"github.com/draasd/draas"
@@ -109,13 +110,12 @@ func (e *Edge) open(ctx context.Context, c *config.Config, self config.Frontend)
 	if self.Kind != config.FrontendEmbedded {
 		return opened, nil
 	}
+	e.giveWay(c)
 	for _, s := range servicesOf(c, e.name) {
 		for _, a := range s.Frontend.Listen {
 			at := a.String()
-			if p := e.ports[at]; opened[at] != nil || p != nil && p.mode == s.Frontend.Mode {
+			if opened[at] != nil || e.ports[at] != nil {
 				continue
-			} else if p != nil {
-				e.closePort(at) // of another mode
 			}
 			ln, err := new(net.ListenConfig).Listen(ctx, "tcp", at)
 			if err != nil {
@@ -129,6 +129,29 @@ func (e *Edge) open(ctx context.Context, c *config.Config, self config.Frontend)
 		}
 	}
 	return opened, nil
+}
+
+// giveWay closes what would be in the way of what a file serves: the same port
+// at an address that overlaps, or in another mode.
+func (e *Edge) giveWay(c *config.Config) {
+	modes := make(map[netip.AddrPort]string)
+	for _, s := range servicesOf(c, e.name) {
+		for _, a := range s.Frontend.Listen {
+			modes[a] = s.Frontend.Mode
+		}
+	}
+	for _, at := range slices.Sorted(maps.Keys(e.ports)) {
+		was := netip.MustParseAddrPort(at)
+		if mode, stays := modes[was]; stays && mode == e.ports[at].mode {
+			continue
+		}
+		for a := range modes {
+			if a.Port() == was.Port() && (a == was || a.Addr().IsUnspecified() || was.Addr().IsUnspecified()) {
+				e.closePort(at)
+				break
+			}
+		}
+	}
 }
 
 // serve serves an address by a plan, from now on or further on.

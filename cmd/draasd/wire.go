@@ -61,7 +61,7 @@ func wired() server {
 		},
 		frontend: runFrontend,
 		shut:     daemon.CloseFences,
-		check:    daemon.Check,
+		check:    check,
 		join:     daemon.Join,
 		issue:    daemon.Issue,
 		init: func(dir string, basePort int, profile string) error {
@@ -120,4 +120,18 @@ func withFrontend(ctx context.Context, path string, log *slog.Logger, run func(c
 	stop()
 	<-ended
 	return err
+}
+
+// check reads a file and says what it implies; with here, what this host would
+// open for it, be it a member's or a frontend's.
+func check(path string, here bool) (string, error) {
+	if !here {
+		return daemon.Check(path, false)
+	}
+	said, isFrontend, err := edge.Check(context.Background(), path)
+	if !isFrontend {
+		return daemon.Check(path, true)
+	}
+	report, wrong := daemon.Check(path, false)
+	return report + said, errors.Join(wrong, err)
 }
