@@ -113,7 +113,7 @@ func load(t *testing.T, f *front) {
 			continue
 		}
 		for _, a := range answers {
-			if a.site == s.from && a.start.After(moved) && a.start.Before(s.until) {
+			if a.site == s.from && a.start.After(moved) && a.end.Before(s.until) {
 				wrong++
 				t.Logf("switchover %d: %s answered who asked %v after the first answer of %s", i, s.from, a.start.Sub(moved), s.to)
 			}

@@ -155,10 +155,10 @@ func (s *stream) close() {
 	s.wg.Wait()
 }
 
-// over says whether the answer goes on: a proxy that works on packets may cut
-// it off without a word.
+// over says whether the answer has ended: a proxy that works on packets may cut
+// it off without a word. What HAProxy has of it can come 200 ms late.
 func (s *stream) over() bool {
-	const silence = 20 * every
+	const silence = 50 * every
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ended != nil || time.Since(s.last) > silence

@@ -169,6 +169,8 @@ func (s *suite) front(t testing.TB, spec frontend.Spec) *front {
 		stop()
 		<-ran
 	})
+	// Whatever the one before it did.
+	f.shuts("a frontend that has just started")
 	return f
 }
 

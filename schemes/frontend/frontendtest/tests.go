@@ -11,7 +11,6 @@ import (
 )
 
 func startsPassive(t *testing.T, f *front) {
-	throughout(t, 200*time.Millisecond, "nothing is decided", f.nobody)
 	f.decide(frontend.Decision{})
 	throughout(t, 200*time.Millisecond, "nobody is active", f.nobody)
 	f.activate(primary, long)
@@ -170,7 +169,6 @@ func restart(t *testing.T, f *front) {
 	f.leads()
 	f.crash()
 	after := f.front(t, f.spec)
-	after.shuts("a frontend that has just started")
 	after.epoch = f.epoch
 	after.activate(dr, long)
 	after.leads()
