@@ -425,6 +425,7 @@ func TestDescriptorsExhausted(t *testing.T) {
 	}
 	// There is one that is waiting for its back end's connection.
 	l.server.spare()
+	eventually(t, "the back end's side is closed, too", func() bool { return l.sites["primary"].open() == 0 })
 	for {
 		f, err := os.Open("/dev/null")
 		if err != nil {

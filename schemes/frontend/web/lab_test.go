@@ -288,6 +288,13 @@ func (b *backend) revive() {
 	b.run(ln)
 }
 
+// open is how many connections there are.
+func (b *backend) open() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.conns)
+}
+
 // hangUp ends connections that are idle, as servers do.
 func (b *backend) hangUp() {
 	b.mu.Lock()
