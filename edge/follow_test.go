@@ -10,14 +10,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/schemes/frontend"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeMember answers as a member does, with knobs.
 type fakeMember struct {
