@@ -54,6 +54,11 @@ func (l *loop) accept() {
 		if !l.listening {
 			return
 		}
+		if l.serving.full() {
+			l.deafen()
+			l.acceptAt = l.now + int64(acceptPauseMin)
+			return
+		}
 		fd, sa, err := unix.Accept4(int(l.serving.fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch {
 		case err == nil:
@@ -73,10 +78,28 @@ func (l *loop) accept() {
 	}
 }
 
+// full reports whether those that are served may need all descriptors there
+// are: a client without a back end is of no use, and would keep the others from
+// theirs.
+func (s *serving) full() bool {
+	return s.files > 0 && 2*s.server.now.Load() >= s.files
+}
+
+// filesFor is how many descriptors may be those of connections; 0: any number.
+func filesFor() int64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur == unix.RLIM_INFINITY {
+		return 0
+	}
+	n := int64(min(limit.Cur, 1<<30))
+	return max(n-16-min(n/16, 512), 2)
+}
+
 // take has this loop serve a connection that another one may have accepted.
 func (l *loop) take(fd int32, source netip.AddrPort, by *loop) {
 	s := l.serving.server
 	l.count.Add(1)
+	s.now.Add(1)
 	p := &pair{loop: l, set: s.setting.Load(), source: source, begin: time.Now()}
 	p.client, p.server = end{pair: p, fd: fd, slot: -1}, end{pair: p, fd: -1, slot: -1}
 	p.up, p.down = flow{src: &p.client, dst: &p.server}, flow{src: &p.server, dst: &p.client}
@@ -92,7 +115,7 @@ func (l *loop) take(fd int32, source netip.AddrPort, by *loop) {
 func (p *pair) start() {
 	stats := p.set.stats()
 	stats.Accepted.Add(1)
-	now := p.loop.serving.server.now.Add(1)
+	now := p.loop.serving.server.now.Load()
 	switch {
 	case p.loop.stopped:
 		p.finish(EndShutdown, true)

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -149,6 +150,20 @@ func (l *lab) dial() *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
+// refused is how a connection ends that is not led. It may have ended before
+// its dial returns.
+func (l *lab) refused(first string) error {
+	c, err := net.Dial("tcp", l.address)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_, _ = io.WriteString(c, first)
+	_, err = readLine(c)
+	return err
+}
+
 // ask sends a line and reads one.
 func ask(c net.Conn, line string) (string, error) {
 	if _, err := io.WriteString(c, line+"\n"); err != nil {
@@ -263,12 +278,12 @@ func echo(t testing.TB, site string) string {
 }
 
 func echoLines(c net.Conn, site string) {
-	for {
-		line, err := readLine(c)
+	for r := bufio.NewReader(c); ; {
+		line, err := r.ReadString('\n')
 		if err != nil {
 			return
 		}
-		if _, err := fmt.Fprintf(c, "%s %s\n", site, line); err != nil {
+		if _, err := fmt.Fprintf(c, "%s %s", site, line); err != nil {
 			return
 		}
 	}

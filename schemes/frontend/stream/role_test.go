@@ -252,6 +252,31 @@ func (o *other) cpu(t testing.TB) time.Duration {
 	return sum
 }
 
+// pause stops the process, and returns when all of it stands still.
+func (o *other) pause(t testing.TB) {
+	t.Helper()
+	if err := o.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", o.cmd.Process.Pid))
+		stopped := 0
+		for _, name := range stats {
+			b, _ := os.ReadFile(name)
+			if i := bytes.LastIndexByte(b, ')'); i >= 0 && bytes.HasPrefix(b[i:], []byte(") T")) {
+				stopped++
+			}
+		}
+		if stopped > 0 && stopped == len(stats) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it does not stop")
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
 // field reads a number of /proc/PID/status.
 func (o *other) field(t testing.TB, name string) int64 {
 	t.Helper()
@@ -270,4 +295,13 @@ func (o *other) field(t testing.TB, name string) int64 {
 	}
 	t.Fatal("no " + name)
 	return 0
+}
+
+func countFiles(t testing.TB, dir string) int {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
 }

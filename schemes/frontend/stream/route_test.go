@@ -121,9 +121,7 @@ func TestWithoutARestOthersAreReset(t *testing.T) {
 	l := newLab(t, twoSites(t), func(c *Config) { c.Routes[0].Names = []string{"a.example.org"}; c.HelloTimeout = 50 * time.Millisecond })
 	l.decide(1, "primary")
 	for _, first := range []string{"plain\n", ""} {
-		c := l.dial()
-		_, _ = io.WriteString(c, first)
-		if _, err := readLine(c); !isReset(err) {
+		if err := l.refused(first); !isReset(err) {
 			t.Errorf("after %q: %v", first, err)
 		}
 	}
@@ -220,12 +218,7 @@ func TestLimits(t *testing.T) {
 	refused := func(what string) {
 		t.Helper()
 		before := l.service.Stats.Rejected.Load()
-		c, err := net.Dial("tcp", l.address)
-		if err == nil {
-			_, err = readLine(c)
-			_ = c.Close()
-		}
-		if !isReset(err) {
+		if err := l.refused(""); !isReset(err) {
 			t.Errorf("%s: %v", what, err)
 		}
 		if n := l.service.Stats.Rejected.Load() - before; n != 1 {

@@ -20,6 +20,7 @@ type serving struct {
 	server  *Server
 	fd      int32
 	address string
+	files   int64 // bound of the connections' descriptors; 0: none
 	loops   []*loop
 	closing atomic.Bool
 	leads   sync.WaitGroup
@@ -32,7 +33,7 @@ func (s *serving) log() *slog.Logger { return s.server.setting.Load().Log }
 // Serve serves a TCP listener until ctx ends: then no more connections are
 // accepted, and those that there are may go on for Drain. It closes ln.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	call := &serving{server: s, address: ln.Addr().String(), empty: make(chan struct{}, 1)}
+	call := &serving{server: s, address: ln.Addr().String(), files: filesFor(), empty: make(chan struct{}, 1)}
 	sc, ok := ln.(interface {
 		syscall.Conn
 		Close() error

@@ -92,8 +92,7 @@ func TestBeyondTheBoundsIsReset(t *testing.T) {
 	l := newLab(t, s)
 	first := l.dial()
 	l.until("held", func() bool { return l.service.Stats.Held.Load() == 1 })
-	second := l.dial()
-	if _, err := readLine(second); !isReset(err) {
+	if err := l.refused(""); !isReset(err) {
 		t.Errorf("the second: %v", err)
 	}
 	if _, err := readLine(first); !isReset(err) {
@@ -101,7 +100,7 @@ func TestBeyondTheBoundsIsReset(t *testing.T) {
 	}
 	l.last(EndShed)
 	l.until("shut", func() bool { return l.service.Where().State == frontend.Shut })
-	if _, err := readLine(l.dial()); !isReset(err) {
+	if err := l.refused(""); !isReset(err) {
 		t.Errorf("when it is shut: %v", err)
 	}
 }
