@@ -193,16 +193,30 @@ func (f *front) activate(site draas.SiteID, permit time.Duration) {
 
 func (f *front) report() frontend.Report { return f.table.Reports()[0] }
 
-// leads waits until users are led to the active site, and looks that it stays
-// so: nobody else answers.
+// row is how many answers, one after the other, make sure of where users are
+// led: nginx has old and new workers side by side for a moment.
+const row = 10 * each
+
+// leads waits until users are led to the active site, again and again. Who was
+// answered by it is answered by no other site any more.
 func (f *front) leads() {
 	f.t.Helper()
-	until(f.t, f.Bound, "an answer of "+string(f.site), func() error { return f.answers(f.site) })
-	for range 5 * each {
-		if err := f.answers(f.site); err != nil {
-			f.t.Fatalf("led to %s, and then: %v", f.site, err)
+	led := false
+	until(f.t, f.Bound, "answers of "+string(f.site), func() error {
+		for range row {
+			got, err := f.user.ask()
+			led = led || got == f.site
+			switch {
+			case err != nil:
+				return err
+			case got != f.site && led:
+				f.t.Fatalf("%s answers after %s did", got, f.site)
+			case got != f.site:
+				return fmt.Errorf("answer of %q, want one of %q", got, f.site)
+			}
 		}
-	}
+		return nil
+	})
 }
 
 // answers asks once.
@@ -222,9 +236,16 @@ func (f *front) nobody() error {
 	return nil
 }
 
-// shuts waits until nobody is led anywhere, and looks that it stays so.
+// shuts waits until nobody is led anywhere, again and again.
 func (f *front) shuts(what string) {
 	f.t.Helper()
-	until(f.t, f.Bound, what, f.nobody)
-	throughout(f.t, 100*time.Millisecond, what, f.nobody)
+	until(f.t, f.Bound, what, func() error {
+		for range row {
+			if err := f.nobody(); err != nil {
+				return err
+			}
+			pause(5 * time.Millisecond)
+		}
+		return nil
+	})
 }

@@ -131,18 +131,11 @@ func activation(t *testing.T, f *front) {
 
 func permitEnds(t *testing.T, f *front) {
 	const permit = 700 * time.Millisecond
-	begin := time.Now()
-	f.activate(primary, permit)
-	until(t, f.Bound, "an answer of primary", func() error {
-		if err := f.answers(primary); err != nil {
-			f.decide(frontend.Decision{Epoch: f.epoch, Site: primary, Permit: permit})
-			begin = time.Now()
-			return err
-		}
-		return nil
-	})
+	f.activate(primary, long)
+	f.leads()
 	under := open(t, f.proxy.Address())
-	f.decide(frontend.Decision{Epoch: f.epoch, Site: primary, Permit: permit})
+	begin := time.Now()
+	f.activate(primary, permit) // the same site, and a permit that ends
 	f.ends("a permit that ended", under)
 	if since := under.since().Sub(begin); since < permit/2 {
 		t.Errorf("the answer was cut off %v after its permit of %v", since, permit)
@@ -200,15 +193,17 @@ func tampered(t *testing.T, f *front, do func(testing.TB)) {
 	f.activate(primary, long)
 	f.leads()
 	do(t)
-	const row = 20 // answers, one after the other
-	until(t, f.Bound, fmt.Sprintf("%d answers of the active site", row), func() error {
-		for range row {
-			if err := f.answers(primary); err != nil {
-				return err
-			}
+	for _, site := range []draas.SiteID{primary, dr} {
+		if site != f.site {
+			f.activate(site, long)
 		}
-		return nil
-	})
-	f.activate(dr, long)
-	f.leads()
+		until(t, f.Bound, fmt.Sprintf("%d answers of the active site", row), func() error {
+			for range row {
+				if err := f.answers(site); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
 }

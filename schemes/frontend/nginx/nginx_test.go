@@ -1,0 +1,58 @@
+package nginx_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/internal/lab/proxy"
+	"github.com/draasd/draas/schemes/frontend"
+	"github.com/draasd/draas/schemes/frontend/frontendtest"
+	"github.com/draasd/draas/schemes/frontend/nginx"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestContract(t *testing.T) {
+	for service, file := range map[string]string{"shop": "http/shop.conf", "ledger": "stream/ledger.conf"} {
+		t.Run(service, func(t *testing.T) {
+			t.Parallel()
+			var n *proxy.Nginx
+			var spec frontend.Spec
+			address := func(site draas.SiteID, i int) string { return spec.Sites[site][i].Address }
+			frontendtest.Run(t, func(t testing.TB, s frontend.Spec) frontendtest.Proxy {
+				n, spec = proxy.StartNginx(t), s
+				return driven(t, n, service)
+			}, frontendtest.Options{Service: draas.ServiceID(service), Tamper: map[string]func(testing.TB){
+				"the file is changed": func(testing.TB) {
+					n.Edit(file, address("primary", 0), address("dr", 0))
+				},
+				"the file is changed and used": func(testing.TB) {
+					n.Edit(file, address("primary", 0), address("dr", 0))
+					n.HangUp()
+				},
+				"reload": func(testing.TB) { n.HangUp() },
+				"start with the file of a boot": func(testing.TB) {
+					n.Passive()
+					n.Restart()
+				},
+				"restart": func(testing.TB) { n.Restart() },
+			}})
+		})
+	}
+}
+
+func driven(t testing.TB, n *proxy.Nginx, service string) frontendtest.Driven {
+	t.Helper()
+	d, err := nginx.New(nginx.Config{Include: n.Include, Streams: []draas.ServiceID{"ledger"},
+		PIDFile: n.PIDFile, Test: n.Test, Reload: n.Reload})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := n.Web
+	if service == "ledger" {
+		at = n.Stream
+	}
+	return frontendtest.Driven{At: at, Driver: d}
+}
