@@ -61,16 +61,19 @@ func newWork() *work {
 	return &work{
 		in:  reader{buf: make([]byte, bufferBytes)},
 		ans: reader{buf: make([]byte, bufferBytes)},
-		out: make([]byte, 0, bufferBytes+bufferBytes/4), // a head, and a buffer full of body
+		out: newOut(),
 	}
 }
+
+// newOut has room for a head, and a buffer full of body.
+func newOut() []byte { return make([]byte, 0, bufferBytes+bufferBytes/4) }
 
 // getWork and putWork share works between connections. One that has grown is
 // left to the collector.
 func (s *Server) getWork() *work { return s.works.Get().(*work) }
 
 func (s *Server) putWork(w *work) {
-	if len(w.in.buf) > bufferBytes || len(w.ans.buf) > bufferBytes || cap(w.out) > 2*bufferBytes || cap(w.kept) > 2*bufferBytes {
+	if len(w.in.buf) != bufferBytes || len(w.ans.buf) != bufferBytes || cap(w.out) > 2*bufferBytes || cap(w.kept) > 2*bufferBytes {
 		return
 	}
 	w.in.reset(0)
@@ -78,4 +81,28 @@ func (s *Server) putWork(w *work) {
 	w.x = exchange{}
 	w.kept = w.kept[:0]
 	s.works.Put(w)
+}
+
+// shrink leaves a work that waits no more than what it needs to go on, and
+// gives its buffers to others. grow undoes it.
+func (s *Server) shrink(w *work) {
+	spare := newSpare(w)
+	w.in.buf = append([]byte(nil), w.in.buf[:w.in.w]...)
+	w.req.buf = w.in.buf
+	w.ans.buf, w.out = nil, nil
+	s.putWork(spare)
+}
+
+func newSpare(w *work) *work {
+	return &work{in: reader{buf: w.in.buf}, ans: reader{buf: w.ans.buf}, out: w.out}
+}
+
+func (s *Server) grow(w *work) {
+	spare := s.getWork()
+	if len(w.in.buf) <= len(spare.in.buf) {
+		copy(spare.in.buf, w.in.buf)
+		w.in.buf = spare.in.buf
+		w.req.buf = w.in.buf
+	}
+	w.ans.buf, w.out = spare.ans.buf, spare.out
 }

@@ -305,7 +305,8 @@ func (c *conn) request() bool {
 		return c.unread(x, faultTooLarge)
 	}
 	x.replayable = x.host.replays(r)
-	x.in = int64(len(r.buf[:c.w.in.r]))
+	x.headBytes = c.w.in.r
+	x.in = int64(x.headBytes)
 	c.left, c.ended, c.taken, c.started = r.length, r.length == 0, 0, c.s.now()
 	if r.length != 0 {
 		c.w.in.pin(bufferBytes / 2)

@@ -322,17 +322,18 @@ func TestShadow(t *testing.T) {
 	}
 }
 
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc + m.StackInuse
+}
+
 // Connections that wait for a request cost little.
 func TestIdleConnections(t *testing.T) {
 	const n = 400
 	l := newLab(t, nil)
-	heap := func() uint64 {
-		runtime.GC()
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc + m.StackInuse
-	}
 	var before uint64
 	var clients []*wire
 	for i := range n {

@@ -66,6 +66,7 @@ type exchange struct {
 	left       bool // the flight was ended before the exchange
 	held       *frontend.Held
 	pause      time.Duration
+	headBytes  int
 	rush       int   // attempts without a pause
 	kept       int64 // bytes of w.kept that are counted
 	replayable bool
@@ -120,6 +121,7 @@ const (
 const (
 	firstPause = 5 * time.Millisecond
 	lastPause  = 50 * time.Millisecond
+	sentPause  = 250 * time.Millisecond // of requests that were sent: one may be what its server dies of
 	maxRush    = 8
 )
 
@@ -143,6 +145,9 @@ func (x *exchange) run() {
 		if !svc.Enter(w) {
 			continue
 		}
+		if w.Epoch != x.where.Epoch {
+			x.pause = 0
+		}
 		x.where, x.left = w, false
 		v := x.attempt(w)
 		x.leave()
@@ -159,7 +164,11 @@ func (x *exchange) run() {
 			x.refuse(502, "the back end did not answer")
 			return
 		case later:
-			x.pause = min(max(2*x.pause, firstPause), lastPause)
+			most := lastPause
+			if x.sent {
+				most = sentPause
+			}
+			x.pause = min(max(2*x.pause, firstPause), most)
 			if !x.hold(w, x.pause) {
 				return
 			}
@@ -178,12 +187,16 @@ func (x *exchange) leave() {
 // hold waits for another decision than w, or for so long.
 func (x *exchange) hold(w frontend.Where, again time.Duration) bool {
 	if x.held == nil {
-		h, err := x.host.Service.Hold(int64(len(x.req.buf)) + x.kept)
+		h, err := x.host.Service.Hold(int64(x.headBytes) + x.kept)
 		if err != nil {
 			x.refuse(503, "too many requests wait")
 			return false
 		}
 		x.held = h
+	}
+	if again == 0 {
+		x.s.shrink(x.w)
+		defer x.s.grow(x.w)
 	}
 	t := time.Now()
 	err := x.held.Wait(x.ctx, w, again)
@@ -264,7 +277,8 @@ func (x *exchange) attempt(w frontend.Where) verdict {
 	if err := x.await(u); err != nil {
 		return x.failed(u, w, err, reused, virgin, acked)
 	}
-	if !x.host.Service.Current(w) {
+	u.server.Good()
+	if !x.current(w) {
 		// Too late: what it says is not true any more.
 		x.endPump()
 		u.close()
@@ -274,6 +288,13 @@ func (x *exchange) attempt(w frontend.Where) verdict {
 		return lost
 	}
 	return x.relay(u)
+}
+
+// current reports whether an answer from w's site is still one of the active
+// site. A frontend that stood still may have missed that its permit has ended,
+// with another site active since.
+func (x *exchange) current(w frontend.Where) bool {
+	return x.host.Service.Current(w) && x.host.Service.Where().Reason != frontend.ReasonLapsed
 }
 
 // connect finds a connection to a server of the site.

@@ -418,3 +418,67 @@ func TestManyThroughMoves(t *testing.T) {
 	slices.Sort(stalls)
 	t.Logf("%d answers, the longest took %v", len(stalls), stalls[len(stalls)-1])
 }
+
+// A frontend that stood still, or has heard no member for too long, hands no
+// answer on: another site may be active by now.
+func TestAnswerBehindThePermit(t *testing.T) {
+	l := newLab(t, nil)
+	spec := *l.svc.Spec()
+	spec.Outlives = false
+	l.table.Use([]frontend.Spec{spec})
+	l.decide(frontend.Decision{Epoch: 2, Site: "primary", Permit: 50 * time.Millisecond})
+	l.sites["primary"].does(func(s *served) {
+		eventually(t, "the permit has ended", func() bool { return l.svc.Where().State != frontend.Open })
+		s.ok("stale")
+	})
+	get, post := l.dial().send(getReq), l.dial().send(postReq)
+	if r := post.answer("POST"); r.StatusCode != 502 {
+		t.Errorf("%d %q of a site that may not be active", r.StatusCode, r.body)
+	}
+	l.decide(frontend.Decision{Epoch: 3, Site: "dr", Permit: time.Hour})
+	get.answer("GET").want(t, 200, "dr GET /g")
+}
+
+// What waits costs no more than what is kept of it.
+func TestHeldMemory(t *testing.T) {
+	const n = 200
+	l := newLab(t, nil)
+	spec := *l.svc.Spec()
+	spec.Hold = frontend.Bounds{Time: time.Minute, Requests: n, Bytes: n * 100}
+	l.table.Use([]frontend.Spec{spec})
+	for range 2 {
+		l.get("/").want(t, 200, "primary GET /")
+	}
+	l.decide(frontend.Decision{Epoch: 1, Site: "primary", Moving: true, Permit: time.Hour})
+	before := heap()
+	var waiting []*wire
+	for i := range n {
+		waiting = append(waiting, l.dial().send([]string{getReq, postReq}[i%2]))
+	}
+	eventually(t, "all wait", func() bool { return l.table.Reports()[0].Held == n })
+	each := (int64(heap()) - int64(before)) / n
+	t.Logf("%d bytes each, the test's own side with it", each)
+	if each > 24<<10 && !raced {
+		t.Errorf("%d bytes for a request that waits", each)
+	}
+	if r := l.get("/"); r.StatusCode != 503 {
+		t.Errorf("%d for one too many", r.StatusCode)
+	}
+	l.decide(frontend.Decision{Epoch: 2, Site: "dr", Permit: time.Hour})
+	for i, w := range waiting {
+		w.answer("GET").want(t, 200, []string{"dr GET /g", "dr POST /p"}[i%2])
+	}
+}
+
+// A server of several that hangs gets no more of what comes.
+func TestHungServerIsSetAside(t *testing.T) {
+	l := newLab(t, func(c *Config) { c.Limits.Silent = 10 * time.Millisecond })
+	servers := l.servers(2)
+	servers[0].does((*served).hang)
+	hung := l.dial().send(getReq)
+	eventually(t, "it hangs", func() bool { return len(servers[0].got()) == 1 })
+	eventually(t, "it is set aside", func() bool { return l.server.origin(l.svc).balancer.Servers("primary")[0].Aside() })
+	l.get("/1").want(t, 200, "server1 GET /1")
+	l.get("/2").want(t, 200, "server1 GET /2")
+	_ = hung.Close()
+}

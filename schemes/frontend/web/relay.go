@@ -149,6 +149,8 @@ func (x *exchange) look(u *upstream) error {
 	case !x.told:
 		x.told = true
 		x.host.Service.Failed(x.where, frontend.Silent)
+	default:
+		u.server.Failed() // let the site's others have the next requests
 	}
 	left := x.set.Limits.Answer - now.Sub(x.sentAt)
 	return u.readBy(now.Add(min(lookEvery, left)))

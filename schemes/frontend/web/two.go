@@ -133,7 +133,8 @@ func (c *twoConn) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x.replayable = x.host.replays(x.req)
-	x.in = int64(w.in.w)
+	x.headBytes = w.in.w
+	x.in = int64(x.headBytes)
 	x.run()
 	x.end()
 	if x.truncated || x.status == statusGone {
