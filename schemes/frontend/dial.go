@@ -76,19 +76,24 @@ func Classify(err error) Class {
 // Dial connects to one of the site's servers. When one has not answered within
 // Hedge, or has failed, the next is tried, and then those that are silent anew;
 // the first that answers is taken and the others are closed. The server that is returned counts the connection
-// until its End is called. An error is a *DialError, or ctx's.
-func (d *Dialer) Dial(ctx context.Context, site draas.SiteID, want Want) (*net.TCPConn, *Backend, error) {
+// until its End is called. Those tried already are left out, unless there are
+// no others. An error is a *DialError, or ctx's.
+func (d *Dialer) Dial(ctx context.Context, site draas.SiteID, want Want, tried ...*Backend) (*net.TCPConn, *Backend, error) {
 	timeout := d.Timeout
 	if timeout <= 0 {
 		timeout = DefaultDialTimeout
 	}
-	first := d.Balancer.Pick(site, want)
+	first := d.Balancer.Pick(site, want, tried...)
+	if first == nil && len(tried) > 0 {
+		tried = nil
+		first = d.Balancer.Pick(site, want)
+	}
 	if first == nil {
 		return nil, nil, &DialError{Class: Unreachable, Err: errNoServer}
 	}
 	inner, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	c, s, err := d.race(inner, first, site, want)
+	c, s, err := d.race(inner, append(tried[:len(tried):len(tried)], first), site, want)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
@@ -122,8 +127,9 @@ type race struct {
 	err    *DialError
 }
 
-func (d *Dialer) race(ctx context.Context, first *Backend, site draas.SiteID, want Want) (*net.TCPConn, *Backend, error) {
-	r := &race{dialer: d, site: site, want: want, tried: []*Backend{first}}
+func (d *Dialer) race(ctx context.Context, tried []*Backend, site draas.SiteID, want Want) (*net.TCPConn, *Backend, error) {
+	r := &race{dialer: d, site: site, want: want, tried: tried}
+	first := tried[len(tried)-1]
 	r.ctx, r.stop = context.WithCancel(ctx)
 	defer r.stop()
 	r.hedge = d.Hedge

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/schemes/frontend"
 )
@@ -164,6 +166,67 @@ func TestStoppedBackEnd(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	l.want(l.dial(), "hello", "dr hello")
+}
+
+// A server that does not answer the handshake costs its clients little, and one
+// that refuses nothing, as long as the site has another.
+func TestOtherServersOfTheSite(t *testing.T) {
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = gone.Close()
+	for name, bad := range map[string]string{"deaf": deaf(t), "refusing": gone.Addr().String()} {
+		l := newLab(t, spec(map[draas.SiteID][]string{"primary": {bad, echo(t, "good")}}), func(c *Config) { c.ConnectTimeout = 5 * time.Second })
+		l.decide(1, "primary")
+		start := time.Now()
+		for range 6 {
+			l.want(l.dial(), "hello", "good hello")
+		}
+		if took := time.Since(start); took > 3*time.Second {
+			t.Errorf("%s: after %s", name, took)
+		}
+		if told := l.evidence(frontend.Refused); told != (name == "refusing") {
+			t.Errorf("%s: told %v", name, told)
+		}
+	}
+}
+
+// A site that does not answer handshakes at all is left as soon as another one
+// is active.
+func TestDeafSite(t *testing.T) {
+	l := newLab(t, spec(map[draas.SiteID][]string{"primary": {deaf(t)}, "dr": {echo(t, "dr")}}), func(c *Config) { c.ConnectTimeout = 50 * time.Millisecond })
+	l.decide(1, "primary")
+	first := l.dial()
+	l.until("told", func() bool { return l.evidence(frontend.Unreachable) })
+	second := l.dial()
+	l.decide(2, "dr")
+	l.want(first, "hello", "dr hello")
+	l.want(second, "hello", "dr hello")
+}
+
+// deaf is an address where a handshake is never answered: its queue is full.
+func deaf(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	a := localAddr(int32(fd)).String()
+	for {
+		c, err := net.DialTimeout("tcp", a, 50*time.Millisecond)
+		if err != nil && frontend.Classify(err) == frontend.Silent {
+			return a
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+	}
 }
 
 // While one site after the other is active and the file is read again, every

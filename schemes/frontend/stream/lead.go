@@ -26,33 +26,38 @@ func (p *pair) follow(r *route) {
 	p.phase = leading
 	p.life.remove()
 	r.Service.Stats.Connections.Add(1)
-	p.seek()
+	if !p.connect() {
+		p.seek()
+	}
 }
 
-// seek starts the goroutine that looks for a back end.
-func (p *pair) seek() {
+// seek starts the goroutine that looks for a back end, beside those tried
+// already.
+func (p *pair) seek(tried ...*frontend.Backend) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
 	p.loop.leads++
 	p.loop.serving.leads.Go(func() {
-		found, fd, why := p.find(ctx)
+		found, held, why := p.find(ctx, tried)
 		p.loop.post(func() {
 			p.loop.leads--
-			p.found(found, fd, why)
+			cancel()
+			p.held += held
+			p.found(found, why)
 		})
 	})
 }
 
 // find looks for a back end of the site that is active, and waits for one. It
 // runs in a goroutine of its own and only reads the pair.
-func (p *pair) find(ctx context.Context) (out lead, fd int32, why string) {
+func (p *pair) find(ctx context.Context, tried []*frontend.Backend) (found *lead, waited time.Duration, why string) {
 	service := p.route.Service
 	var held *frontend.Held
 	var start time.Time
 	defer func() {
 		if held != nil {
 			held.Done()
-			out.held = time.Since(start)
+			waited = time.Since(start)
 		}
 	}()
 	for pause := againMin; ; {
@@ -61,15 +66,16 @@ func (p *pair) find(ctx context.Context) (out lead, fd int32, why string) {
 		switch {
 		case w.State == frontend.Shut:
 			service.Stats.Shed.Add(1)
-			return out, -1, EndShed
+			return nil, 0, EndShed
 		case service.Enter(w):
-			found, fd, err := p.dial(ctx, w)
+			found, err := p.dial(ctx, w, tried)
 			if err == nil {
-				return found, fd, ""
+				return found, 0, ""
 			}
+			tried = nil
 			service.Leave(w)
 			if ctx.Err() != nil {
-				return out, -1, EndClient
+				return nil, 0, EndClient
 			}
 			var d *frontend.DialError
 			if !errors.As(err, &d) {
@@ -85,15 +91,15 @@ func (p *pair) find(ctx context.Context) (out lead, fd int32, why string) {
 		if held == nil {
 			var err error
 			if held, err = service.Hold(int64(len(p.early))); err != nil {
-				return out, -1, EndShed
+				return nil, 0, EndShed
 			}
 			start = time.Now()
 		}
 		if err := held.Wait(ctx, w, again); err != nil {
 			if errors.Is(err, frontend.ErrShed) {
-				return out, -1, EndShed
+				return nil, 0, EndShed
 			}
-			return out, -1, EndClient
+			return nil, 0, EndClient
 		}
 	}
 }
@@ -102,7 +108,7 @@ var errMoved = errors.New("another site is active by now")
 
 // dial connects to the site of w. Another decision calls it off: the site may
 // be why there is one.
-func (p *pair) dial(ctx context.Context, w frontend.Where) (out lead, fd int32, err error) {
+func (p *pair) dial(ctx context.Context, w frontend.Where, tried []*frontend.Backend) (*lead, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -115,71 +121,92 @@ func (p *pair) dial(ctx context.Context, w frontend.Where) (out lead, fd int32, 
 	}()
 	defer func() { cancel(); <-done }()
 
-	var want frontend.Want
-	if p.route.Affinity == AffinitySource {
-		want.Key = p.source.Addr().String()
-	}
-	conn, server, err := p.route.dialer.Dial(ctx, w.Site, want)
+	conn, server, err := p.route.dialer.Dial(ctx, w.Site, p.want(), tried...)
 	if err != nil {
-		return out, -1, err
+		return nil, err
 	}
-	out = lead{where: w, server: server, stats: p.route.Service.Stats.Site(w.Site)}
-	attached, ok := p.route.Service.Attach(w, p.drop)
-	if !ok {
+	d := &lead{where: w, server: server, fd: -1}
+	if !p.attach(d) {
 		_ = conn.Close()
 		server.End()
-		return out, -1, errMoved
+		return nil, errMoved
 	}
-	out.conn = attached
-	if fd, err = takeFD(conn); err != nil {
+	if d.fd, err = takeFD(conn); err != nil {
 		_ = conn.Close()
 		server.End()
-		attached.Detach()
-		return out, -1, &frontend.DialError{Class: frontend.Unreachable, Address: server.Address, Ours: true, Err: err}
+		d.conn.Detach()
+		return nil, &frontend.DialError{Class: frontend.Unreachable, Address: server.Address, Ours: true, Err: err}
 	}
-	return out, fd, nil
+	return d, nil
 }
 
-// drop is told when the site that the pair is led to is no longer the one.
-func (p *pair) drop() {
-	p.dropped.Store(true)
-	p.loop.post(func() {
-		if p.phase == led {
-			p.finish(EndMoved, true)
-		}
+// want is which server the client should get.
+func (p *pair) want() (w frontend.Want) {
+	if p.route.Affinity == AffinitySource {
+		w.Key = p.source.Addr().String()
+	}
+	return w
+}
+
+// attach has the pair told when the site of a lead is no longer the one to
+// lead to. It fails when it is not even now.
+func (p *pair) attach(d *lead) (ok bool) {
+	d.conn, ok = p.route.Service.Attach(d.where, func() {
+		d.dropped.Store(true)
+		p.loop.post(func() { p.drop(d) })
 	})
+	return ok
+}
+
+// drop ends what goes by a lead whose site is no longer the one.
+func (p *pair) drop(d *lead) {
+	switch {
+	case p.phase == led && p.lead == d:
+		p.finish(EndMoved, true)
+	case p.phase == leading && p.quick == d:
+		p.giveUp()
+		p.seekOn()
+	}
 }
 
 // found takes the goroutine's word.
-func (p *pair) found(d lead, fd int32, why string) {
-	p.cancel()
+func (p *pair) found(d *lead, why string) {
+	p.cancel = nil
 	switch {
-	case p.phase == over && fd < 0:
-		return
-	case p.phase == over:
-		closeNow(fd)
-		d.leave(p.route)
-		return
-	case fd < 0:
+	case p.phase != leading && d == nil:
+	case p.phase != leading:
+		p.loop.leave(p.route, d)
+	case d == nil:
 		p.finish(why, true)
-		return
-	case p.dropped.Swap(false):
-		// Nothing was sent there yet: it is led anew.
-		closeNow(fd)
-		d.leave(p.route)
+	case d.dropped.Load():
+		p.loop.leave(p.route, d) // nothing was sent there yet: it is led anew
+		p.seekOn()
+	default:
+		p.giveUp()
+		p.server.fd = d.fd
+		if err := p.loop.add(&p.server); err != nil {
+			p.loop.serving.log().Error("cannot watch a connection", "err", err)
+			p.server.fd = -1
+			p.loop.leave(p.route, d)
+			p.finish(EndRejected, true)
+			return
+		}
+		p.begins(d)
+	}
+}
+
+// seekOn looks for a back end anew, unless that is under way.
+func (p *pair) seekOn() {
+	if p.cancel == nil && p.quick == nil {
 		p.seek()
-		return
 	}
-	held := p.lead.held + d.held
+}
+
+// begins has bytes go to where the pair was led.
+func (p *pair) begins(d *lead) {
 	p.lead, p.phase = d, led
-	p.lead.held = held
-	p.server.fd = fd
-	if err := p.loop.add(&p.server); err != nil {
-		p.loop.serving.log().Error("cannot watch a connection", "err", err)
-		p.finish(EndRejected, true)
-		return
-	}
-	p.lead.stats.Requests.Add(1)
+	d.stats = p.route.Service.Stats.Site(d.where.Site)
+	d.stats.Requests.Add(1)
 	p.loop.idle.push(&p.life, p.loop.now)
 	if p.route.shadow != nil {
 		p.shadow = p.loop.serving.shadow(p.route)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/draasd/draas/schemes/frontend"
 )
 
 // chunk is what is read at a time, in bytes. A connection has none of its own:
@@ -35,6 +37,8 @@ type loop struct {
 	now   int64 // ns since begin
 	hello list  // wait for what the client begins with
 	idle  list  // are led
+	slow  list  // have no answer of the server that they try, and there are others
+	dials list  // have none, and there is no other
 	asked list  // wait for an answer of the back end
 
 	listening bool
@@ -128,6 +132,9 @@ func (l *loop) run() error {
 			return fmt.Errorf("epoll: %w", err)
 		}
 		l.tick()
+		if set := l.serving.server.setting.Load(); n > 0 && set.Routes[0].Service.Table().Awake() {
+			l.posted() // what has to end ends before its bytes move on
+		}
 		for _, e := range events[:max(n, 0)] {
 			switch {
 			case e.Fd >= 0:
@@ -166,6 +173,12 @@ func (l *loop) timeout() int {
 	if n := l.hello.first; n != nil {
 		at(n.since + int64(set.HelloTimeout))
 	}
+	if n := l.slow.first; n != nil {
+		at(n.since + int64(frontend.DefaultHedge))
+	}
+	if n := l.dials.first; n != nil {
+		at(n.since + int64(set.ConnectTimeout))
+	}
 	if n := l.idle.first; n != nil {
 		at(n.since + int64(set.IdleTimeout))
 	}
@@ -188,6 +201,12 @@ func (l *loop) expire() {
 		n.remove()
 		n.pair.helloLate()
 	}
+	for n := l.slow.first; n != nil && n.since+int64(frontend.DefaultHedge) <= l.now; n = l.slow.first {
+		n.pair.hedge()
+	}
+	for n := l.dials.first; n != nil && n.since+int64(set.ConnectTimeout) <= l.now; n = l.dials.first {
+		n.pair.unreachable()
+	}
 	for n := l.idle.first; n != nil && n.since+int64(set.IdleTimeout) <= l.now; n = l.idle.first {
 		n.pair.finish(EndIdle, false)
 	}
@@ -202,13 +221,21 @@ func (l *loop) expire() {
 }
 
 // add has the loop told of a descriptor, once for each change of it.
-func (l *loop) add(e *end) error {
+func (l *loop) add(e *end) error { return l.watch(e, interest) }
+
+// addConnecting has it told, likewise, when a connection has come about.
+func (l *loop) addConnecting(e *end) error {
+	e.armed = true
+	return l.watch(e, interest|unix.EPOLLOUT)
+}
+
+func (l *loop) watch(e *end, events uint32) error {
 	if len(l.free) == 0 {
 		l.slots = append(l.slots, slot{})
 		l.free = append(l.free, int32(len(l.slots)-1))
 	}
 	i := l.free[len(l.free)-1]
-	err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, int(e.fd), &unix.EpollEvent{Events: interest, Fd: i, Pad: l.slots[i].gen})
+	err := unix.EpollCtl(l.ep, unix.EPOLL_CTL_ADD, int(e.fd), &unix.EpollEvent{Events: events, Fd: i, Pad: l.slots[i].gen})
 	if err != nil {
 		return err
 	}

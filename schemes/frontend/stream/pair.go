@@ -30,12 +30,13 @@ type pair struct {
 	early    []byte
 	name     string
 	route    *route
-	lead     lead
+	lead     *lead // nil before
+	quick    *lead // under way, by connect
+	held     time.Duration
 	shadow   *shadow
 	begin    time.Time
-	cancel   context.CancelFunc
-	dropped  atomic.Bool
-	life     node // in hello or idle
+	cancel   context.CancelFunc // of the goroutine that looks for a back end; nil: there is none
+	life     node               // in hello, dialing or idle
 	asked    node
 	inBytes  int64
 	outBytes int64
@@ -45,18 +46,19 @@ type phase uint8
 
 const (
 	peeking phase = iota // the client's first bytes are read
-	leading              // a goroutine looks for a back end
+	leading              // a back end is looked for
 	led
 	over
 )
 
-// lead is where a pair was led.
+// lead is where a pair is led.
 type lead struct {
-	where  frontend.Where
-	server *frontend.Backend
-	conn   *frontend.Conn
-	held   time.Duration
-	stats  *frontend.SiteStats
+	where   frontend.Where
+	server  *frontend.Backend
+	conn    *frontend.Conn
+	fd      int32
+	dropped atomic.Bool // its site is no longer the one
+	stats   *frontend.SiteStats
 }
 
 // end is one socket of a pair.
@@ -105,6 +107,10 @@ func (p *pair) event(e *end, events uint32) {
 	}
 	if events&unix.EPOLLERR != 0 {
 		e.failed = true
+	}
+	if p.quick != nil && e == &p.server {
+		p.connected()
+		return
 	}
 	p.run()
 }
@@ -278,7 +284,6 @@ func (p *pair) finish(why string, reset bool) {
 	if p.phase == over {
 		return
 	}
-	was := p.phase
 	p.phase = over
 	l := p.loop
 	l.shut(&p.client, reset)
@@ -296,18 +301,23 @@ func (p *pair) finish(why string, reset bool) {
 	if p.cancel != nil {
 		p.cancel()
 	}
-	if was == led {
-		p.lead.leave(p.route)
+	for _, d := range []*lead{p.lead, p.quick} {
+		if d != nil {
+			d.fd = -1 // shut already
+			l.leave(p.route, d)
+		}
 	}
 	l.count.Add(-1)
 	p.loop.serving.left(p, why)
 }
 
 // leave gives a lead back.
-func (d *lead) leave(r *route) {
-	if d.conn != nil {
-		d.conn.Detach()
+func (l *loop) leave(r *route, d *lead) {
+	if d.fd >= 0 {
+		closeNow(d.fd)
+		d.fd = -1
 	}
+	d.conn.Detach()
 	d.server.End()
 	r.Service.Leave(d.where)
 }

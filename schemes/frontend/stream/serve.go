@@ -166,12 +166,12 @@ func (s *serving) left(p *pair, why string) {
 }
 
 func (p *pair) access(why string) Access {
-	a := Access{Time: p.begin, Duration: time.Since(p.begin), Source: p.source, Name: p.name, Held: p.lead.held,
+	a := Access{Time: p.begin, Duration: time.Since(p.begin), Source: p.source, Name: p.name, Held: p.held,
 		In: p.inBytes, Out: p.outBytes, End: why}
 	if p.route != nil {
 		a.Service = p.route.Service.ID
 	}
-	if p.lead.server != nil {
+	if p.lead != nil {
 		a.Site, a.Epoch, a.Server = p.lead.where.Site, p.lead.where.Epoch, p.lead.server.Address
 	}
 	return a
