@@ -307,7 +307,7 @@ func TestShadow(t *testing.T) {
 	w.send(fmt.Sprintf("POST /big HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body)).answer("POST")
 	eventually(t, "all got there", func() bool { return len(shadow.got()) == 7 })
 	for i, got := range l.sites["primary"].got() {
-		if s := shadow.got()[i]; s.raw != got.raw && i < 6 || s.body != got.body {
+		if s := shadow.got()[i]; !strings.HasPrefix(s.raw, got.raw) && i < 6 || s.body != got.body {
 			t.Errorf("request %d: the shadow got %d bytes, the back end %d", i, len(s.body), len(got.body))
 		}
 	}

@@ -267,6 +267,7 @@ func TestUpgrade(t *testing.T) {
 
 // Clients that take their time, and those that take too much.
 func TestSlowClients(t *testing.T) {
+	t.Parallel()
 	short := 150 * time.Millisecond
 	l := newLab(t, func(c *Config) {
 		c.Limits = Limits{Head: short, Idle: short, Stall: short, Drain: second}

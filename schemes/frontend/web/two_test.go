@@ -239,6 +239,7 @@ func (l *lab) frames() (*http2.Framer, net.Conn, func(id uint32, path string) er
 // Floods of frames that cost a client nothing are ended, and those of others
 // are served all the while.
 func TestFloods(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, func(c *Config) { c.Cleartext = true })
 	l.sites["primary"].does(func(s *served) {
 		if s.URL.Path == "/hang" {
