@@ -129,6 +129,30 @@ func TestPermitEnds(t *testing.T) {
 	})
 }
 
+// A process that stood still looks at permits before it moves a byte, and one
+// that did not leaves that to Run.
+func TestAwake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newTable(false)
+		_ = f.decide(Decision{Epoch: 1, Site: "primary", Permit: second})
+		dropped := false
+		if _, ok := f.Service("shop").Attach(f.want(t, Open, "", "primary"), func() { dropped = true }); !ok {
+			t.Fatal("not attached")
+		}
+		w := f.Service("shop").Where()
+		if !f.Awake() || f.Awake() || dropped {
+			t.Error("it looks once")
+		}
+		time.Sleep(second)
+		if f.Service("shop").Current(w) {
+			t.Error("an answer counts whose permit has ended")
+		}
+		if !f.Awake() || !dropped {
+			t.Error("a connection goes on whose permit has ended")
+		}
+	})
+}
+
 func TestFenceThatOutlivesThePermit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newTable(true)

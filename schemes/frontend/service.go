@@ -29,7 +29,7 @@ type lead struct {
 	Decision
 	since    draas.Reading
 	deadline atomic.Pointer[draas.Deadline]
-	lapsed   atomic.Bool // told so, and its connections are dropped
+	lapsed   atomic.Pointer[draas.Reading] // when that was seen, and its connections were dropped
 	flights  *atomic.Int64
 	changed  chan struct{}
 }
@@ -56,6 +56,9 @@ func newService(t *Table, spec Spec) *Service {
 	return s
 }
 
+// Table is the one that the service stands in.
+func (s *Service) Table() *Table { return s.table }
+
 // Spec is the service as the file has it. It must not be changed.
 func (s *Service) Spec() *Spec { return s.spec.Load() }
 
@@ -81,8 +84,13 @@ func (s *Service) judge(l *lead) (State, string) {
 	case spec.Outlives:
 		return Open, ""
 	}
-	if deadline := *l.deadline.Load(); deadline.Passed(s.table.cfg.Clock()) {
-		return s.patient(deadline, spec), ReasonLapsed
+	if l.deadline.Load().Passed(s.table.cfg.Clock()) {
+		// Counted from when it was seen: a process that stood still has not had
+		// the time to ask.
+		if seen := l.lapsed.Load(); seen != nil {
+			return s.patient(draas.DeadlineAt(*seen, 0), spec), ReasonLapsed
+		}
+		return Wait, ReasonLapsed
 	}
 	return Open, ""
 }
@@ -119,11 +127,14 @@ func (s *Service) Leave(w Where) {
 }
 
 // Current reports whether a request that entered with w still goes by the
-// last word, or at the least to the site that is active: its answer may be
-// handed on.
+// last word, or at the least to the site that is active, under a permit that
+// has not ended: its answer may be handed on.
 func (s *Service) Current(w Where) bool {
 	l := s.lead.Load()
-	return l == w.lead || l.Site == w.Site
+	if l != w.lead && l.Site != w.Site {
+		return false
+	}
+	return s.spec.Load().Outlives || !l.deadline.Load().Passed(s.table.cfg.Clock())
 }
 
 // Failed takes what was seen of the back end that w leads to: it is counted,
@@ -202,12 +213,12 @@ func (s *Service) replace(l *lead, d Decision, asked draas.Reading) {
 // lapse drops the connections of a permit that has ended.
 func (s *Service) lapse(now draas.Reading) {
 	l := s.lead.Load()
-	if l.Epoch == 0 || l.lapsed.Load() || s.spec.Load().Outlives || !l.deadline.Load().Passed(now) {
+	if l.Epoch == 0 || l.lapsed.Load() != nil || s.spec.Load().Outlives || !l.deadline.Load().Passed(now) {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lead.Load() != l || !l.deadline.Load().Passed(now) || !l.lapsed.CompareAndSwap(false, true) {
+	if s.lead.Load() != l || !l.deadline.Load().Passed(now) || !l.lapsed.CompareAndSwap(nil, &now) {
 		return
 	}
 	s.drop(func(*Conn) bool { return true })
@@ -254,7 +265,7 @@ type Conn struct {
 func (s *Service) Attach(w Where, end func()) (*Conn, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l := s.lead.Load(); s.gone || l.Site != w.Site || l.Released || l.lapsed.Load() {
+	if l := s.lead.Load(); s.gone || l.Site != w.Site || l.Released || l.lapsed.Load() != nil {
 		return nil, false
 	}
 	c := &Conn{s, w.Site, end}

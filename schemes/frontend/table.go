@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/draasd/draas"
@@ -27,6 +28,8 @@ type Table struct {
 	// news gets a token whenever a report may have changed in what a member
 	// waits for.
 	news chan struct{}
+
+	looked atomic.Int64 // boot clock of the last look at permits
 
 	mu       sync.Mutex
 	services map[draas.ServiceID]*Service
@@ -127,8 +130,27 @@ func (t *Table) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for _, s := range t.Services() {
-			s.lapse(t.cfg.Clock())
-		}
+		t.look()
 	}
+}
+
+func (t *Table) look() {
+	now := t.cfg.Clock()
+	t.looked.Store(int64(now.Boot))
+	for _, s := range t.Services() {
+		s.lapse(now)
+	}
+}
+
+// Awake is called before bytes are moved on connections that stand, and costs a
+// look at the clock. When nobody has looked at permits for longer than Run
+// leaves between two looks, this process stood still: it then looks, which ends
+// the connections of permits that have ended meanwhile, and reports true.
+func (t *Table) Awake() bool {
+	now := t.cfg.Clock()
+	if int64(now.Boot)-t.looked.Load() < int64(2*lookEvery) {
+		return false
+	}
+	t.look()
+	return true
 }
