@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -51,7 +50,7 @@ func beProxy(back string) error {
 	}
 	host := Host{Service: table.Service("shop")}
 	if dir := os.Getenv(proxyEnv + "_TLS"); dir != "" {
-		host.Certificate, host.Key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+		host.Certificate, host.Key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "cert.key")
 	}
 	s, err := New(Config{Hosts: []Host{host}})
 	if err != nil {
@@ -95,27 +94,27 @@ func ourProxy(b *testing.B, back string, env ...string) runner {
 	return runner{strings.TrimSpace(addr), []int{cmd.Process.Pid}}
 }
 
-// nginx starts Debian's nginx with one worker and this server block's content.
-func nginx(b *testing.B, upstream, server string) runner {
+// nginx starts Debian's nginx with one worker and this server block's content,
+// with or without TLS.
+func nginx(b *testing.B, upstream, kind, server string) runner {
 	b.Helper()
 	dir := b.TempDir()
-	if err := os.Chmod(dir, 0o755); err != nil {
-		b.Fatal(err)
-	}
-	for p := filepath.Dir(dir); p != "/" && p != os.TempDir(); p = filepath.Dir(p) {
-		_ = os.Chmod(p, 0o755)
-	}
+	openDir(b, dir)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
 	addr := ln.Addr().String()
 	_ = ln.Close()
+	listen := addr
+	if kind == "tls" {
+		listen += " ssl http2"
+	}
 	conf := fmt.Sprintf(`daemon off; master_process off; worker_processes 1; pid %s/pid; error_log %s/error.log; 
 events { worker_connections 4096; }
-http { access_log off; keepalive_requests 1000000000; client_body_temp_path %s/b; proxy_temp_path %s/p; fastcgi_temp_path %s/f; uwsgi_temp_path %s/u; scgi_temp_path %s/s;
+http { access_log off; keepalive_requests 1000000000; sendfile on; client_body_temp_path %s/b; proxy_temp_path %s/p; fastcgi_temp_path %s/f; uwsgi_temp_path %s/u; scgi_temp_path %s/s;
 %s
-server { listen %s reuseport; %s } }`, dir, dir, dir, dir, dir, dir, dir, upstream, addr, server)
+server { listen %s; %s } }`, dir, dir, dir, dir, dir, dir, dir, upstream, listen, server)
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		b.Fatal(err)
@@ -177,33 +176,60 @@ func load(b *testing.B, clients int, d time.Duration, url string, args ...string
 	return n
 }
 
+// loadTLS has h2load ask for so long, by HTTP/1.1 or HTTP/2.
+func loadTLS(b *testing.B, clients int, d time.Duration, addr string, args ...string) int {
+	b.Helper()
+	args = append([]string{"-t1", fmt.Sprintf("-c%d", clients), fmt.Sprintf("-D%d", int(d.Seconds()))}, append(args, "https://"+addr+"/")...)
+	out, err := exec.Command("h2load", args...).CombinedOutput()
+	m := h2loadRequests.FindSubmatch(out)
+	if err != nil || m == nil {
+		b.Fatalf("h2load: %v\n%s", err, out)
+	}
+	n, _ := strconv.Atoi(string(m[1]))
+	if n == 0 {
+		b.Fatalf("%s", out)
+	}
+	return n
+}
+
+var h2loadRequests = regexp.MustCompile(`(\d+) succeeded, 0 failed`)
+
 // BenchmarkRequest compares the processor time of a request, beside nginx's in
-// the same run.
+// the same run: both have one process, add the same fields and write no log.
 func BenchmarkRequest(b *testing.B) {
-	back := nginx(b, "", `location / { return 200 "hello, world\n"; }`)
+	back := nginx(b, "", `listen`, `location / { return 200 "hello, world\n"; }
+location /large { root `+largeFile(b)+`; }`)
 	const rest = `location / { proxy_pass http://back; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host;
 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $host; }`
-	ours, theirs := ourProxy(b, back.addr), nginx(b, "upstream back { server "+back.addr+"; keepalive 256; keepalive_requests 1000000000; }", rest)
-	if r, err := http.Get("http://" + ours.addr + "/"); err != nil || r.StatusCode != 200 {
-		b.Fatal(r, err)
-	} else {
-		_ = r.Body.Close()
-	}
+	upstream := "upstream back { server " + back.addr + "; keepalive 256; keepalive_requests 1000000000; }"
+	dir := b.TempDir()
+	cert, key := writeCert(b, dir, "cert", "shop.test")
+	plain := [2]runner{ourProxy(b, back.addr), nginx(b, upstream, "listen", rest)}
+	secure := [2]runner{ourProxy(b, back.addr, proxyEnv+"_TLS="+dir),
+		nginx(b, upstream, "tls", "ssl_certificate "+cert+"; ssl_certificate_key "+key+"; "+rest)}
+	const round = 2 * time.Second
 	for _, c := range []struct {
-		name    string
-		clients int
-		args    []string
-	}{{"keepalive", 32, nil}, {"close", 32, []string{"-H", "Connection: close"}}} {
+		name string
+		of   [2]runner
+		load func(*testing.B, string) int
+	}{
+		{"keepalive", plain, func(b *testing.B, addr string) int { return load(b, 32, round, "http://"+addr+"/") }},
+		{"close", plain, func(b *testing.B, addr string) int {
+			return load(b, 32, round, "http://"+addr+"/", "-H", "Connection: close")
+		}},
+		{"1MiB", plain, func(b *testing.B, addr string) int { return load(b, 8, round, "http://"+addr+"/large") }},
+		{"tls", secure, func(b *testing.B, addr string) int { return loadTLS(b, 32, round, addr, "--h1") }},
+		{"http2", secure, func(b *testing.B, addr string) int { return loadTLS(b, 8, round, addr, "-m10") }},
+	} {
 		b.Run(c.name, func(b *testing.B) {
 			var cost, rate [2]float64
-			const round = 2 * time.Second
 			rounds := 0
 			for b.Loop() {
 				for range 2 {
 					rounds++
-					for i, r := range []runner{ours, theirs} {
+					for i, r := range c.of {
 						before := r.cpu(b)
-						n := load(b, c.clients, round, "http://"+r.addr+"/", c.args...)
+						n := c.load(b, r.addr)
 						cost[i] += float64((r.cpu(b) - before).Microseconds()) / float64(n)
 						rate[i] += float64(n) / round.Seconds()
 					}
@@ -218,4 +244,69 @@ proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-
 			b.ReportMetric(rate[1]/k, "nginx/s")
 		})
 	}
+}
+
+func largeFile(b *testing.B) string {
+	b.Helper()
+	dir := b.TempDir()
+	openDir(b, dir)
+	if err := os.WriteFile(filepath.Join(dir, "large"), make([]byte, 1<<20), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	return dir
+}
+
+// openDir lets nginx, which serves as another user, into a directory.
+func openDir(b *testing.B, dir string) {
+	b.Helper()
+	for p := dir; p != "/" && p != os.TempDir(); p = filepath.Dir(p) {
+		if err := os.Chmod(p, 0o755); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkIdle holds connections that have been used and wait, and says what
+// each costs the frontend's process.
+func BenchmarkIdle(b *testing.B) {
+	const n = 10_000
+	back := nginx(b, "", "listen", `location / { return 200 "hello, world\n"; }`)
+	ours := ourProxy(b, back.addr)
+	for b.Loop() {
+		var before int64
+		conns := make([]net.Conn, 0, n)
+		for i := range n + 100 {
+			if i == 100 {
+				before = ours.resident(b)
+			}
+			c, err := net.Dial("tcp", ours.addr)
+			if err != nil {
+				b.Fatal(err)
+			}
+			conns = append(conns, c)
+			_, _ = c.Write([]byte("GET / HTTP/1.1\r\nHost: shop\r\n\r\n"))
+			if _, err := c.Read(make([]byte, 1000)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(ours.resident(b)-before)/n, "B/connection")
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// resident is the memory of the runner's process, in bytes.
+func (r runner) resident(b *testing.B) int64 {
+	b.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", r.pids[0]))
+	if err != nil {
+		b.Fatal(err)
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return pages * int64(os.Getpagesize())
 }
