@@ -426,12 +426,13 @@ func TestAnswerBehindThePermit(t *testing.T) {
 	spec := *l.svc.Spec()
 	spec.Outlives = false
 	l.table.Use([]frontend.Spec{spec})
-	l.decide(frontend.Decision{Epoch: 2, Site: "primary", Permit: 50 * time.Millisecond})
-	l.sites["primary"].does(func(s *served) {
-		eventually(t, "the permit has ended", func() bool { return l.svc.Where().State != frontend.Open })
-		s.ok("stale")
-	})
+	l.decide(frontend.Decision{Epoch: 2, Site: "primary", Permit: time.Minute})
+	release := make(chan struct{})
+	l.sites["primary"].does(func(s *served) { <-release; s.ok("stale") })
 	get, post := l.dial().send(getReq), l.dial().send(postReq)
+	eventually(t, "both are there", func() bool { return len(l.sites["primary"].got()) == 2 })
+	l.skip.Store(int64(time.Minute + time.Second))
+	close(release)
 	if r := post.answer("POST"); r.StatusCode != 502 {
 		t.Errorf("%d %q of a site that may not be active", r.StatusCode, r.body)
 	}

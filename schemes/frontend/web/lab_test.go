@@ -38,12 +38,14 @@ type lab struct {
 
 	mu   sync.Mutex
 	told []frontend.Evidence
+
+	skip atomic.Int64 // nanoseconds that the clock is ahead
 }
 
 var began = time.Now()
 
-func clock() draas.Reading {
-	d := time.Since(began) + time.Hour
+func (l *lab) now() draas.Reading {
+	d := time.Since(began) + time.Hour + time.Duration(l.skip.Load())
 	return draas.Reading{Boot: d, Wall: d}
 }
 
@@ -52,7 +54,7 @@ func clock() draas.Reading {
 func newLab(tb testing.TB, change func(*Config)) *lab {
 	tb.Helper()
 	l := &lab{tb: tb, sites: map[draas.SiteID]*backend{"primary": newBackend(tb, "primary"), "dr": newBackend(tb, "dr")}}
-	l.table = frontend.New(frontend.Config{Clock: clock, Log: slog.New(slog.DiscardHandler), Tell: func(e frontend.Evidence) {
+	l.table = frontend.New(frontend.Config{Clock: l.now, Log: slog.New(slog.DiscardHandler), Tell: func(e frontend.Evidence) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.told = append(l.told, e)
@@ -100,7 +102,7 @@ func (l *lab) serve() {
 
 func (l *lab) decide(d frontend.Decision) {
 	l.tb.Helper()
-	if err := l.table.Apply(clock(), "shop", d); err != nil {
+	if err := l.table.Apply(l.now(), "shop", d); err != nil {
 		l.tb.Fatal(err)
 	}
 }

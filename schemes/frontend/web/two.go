@@ -43,7 +43,6 @@ func (s *Server) newTwo(set *settings) (*two, error) {
 			MaxConcurrentStreams:         uint32(l.Streams),
 			IdleTimeout:                  l.Idle,
 			MaxReadFrameSize:             16 << 10,
-			WriteByteTimeout:             l.Stall,
 			MaxUploadBufferPerStream:     uploadStream,
 			MaxUploadBufferPerConnection: uploadConnection,
 		},
@@ -61,11 +60,20 @@ type twoConn struct {
 	two  *two
 	from client
 
+	guard *guard
+
 	mu  sync.Mutex
 	svc *frontend.Service
 }
 
-func (c *twoConn) overdue(int64) {}
+// overdue ends a connection whose client takes nothing. The server's own
+// timeout for that would set a timer for each write.
+func (c *twoConn) overdue(now int64) {
+	if by := c.guard.writeBy.Load(); by != 0 && now >= by {
+		_ = c.tcp.SetLinger(0)
+		_ = c.tcp.SetWriteDeadline(past)
+	}
+}
 
 func (c *twoConn) cut() { _ = c.tcp.Close() }
 
@@ -75,13 +83,14 @@ func (c *twoConn) stop() { _ = c.two.base.Shutdown(context.Background()) }
 
 func (s *Server) serveTwo(nc net.Conn, tcp *net.TCPConn, early []byte, from client) {
 	set := s.set.Load()
-	c := &twoConn{s: s, tcp: tcp, two: set.two, from: from}
+	g := &guard{Conn: &prefixed{Conn: nc, first: early}, s: s, stall: set.Limits.Stall,
+		skip: len(http2.ClientPreface), budget: floodBurst, since: time.Now()}
+	c := &twoConn{s: s, tcp: tcp, two: set.two, from: from, guard: g}
 	s.enroll(c)
 	defer s.dismiss(c)
 	if s.draining.Load() {
 		return
 	}
-	g := &guard{Conn: &prefixed{Conn: nc, first: early}, skip: len(http2.ClientPreface), budget: floodBurst, since: time.Now()}
 	var conn net.Conn = g
 	if t, ok := nc.(*tls.Conn); ok {
 		conn = &guardTLS{g, t}
@@ -395,8 +404,11 @@ func (st *stream) refuse(x *exchange, status int, text string) {
 // sends too many of them is cut off (CVE-2023-44487 and its kin).
 type guard struct {
 	net.Conn
-	skip    int     // bytes that belong to what was seen already
-	head    [9]byte // of the next frame
+	s       *Server
+	stall   time.Duration
+	writeBy atomic.Int64 // when the client must have taken what is written; 0: nothing is
+	skip    int          // bytes that belong to what was seen already
+	head    [9]byte      // of the next frame
 	have    int
 	budget  float64
 	since   time.Time
@@ -433,6 +445,12 @@ func (g *guard) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
+}
+
+func (g *guard) Write(p []byte) (int, error) {
+	g.writeBy.Store(g.s.after(g.stall))
+	defer g.writeBy.Store(0)
+	return g.Conn.Write(p)
 }
 
 // scan goes over frames and counts the idle ones.

@@ -434,3 +434,29 @@ func TestTwoDrain(t *testing.T) {
 	close(release)
 	wg.Wait()
 }
+
+// A client that opens its windows and reads nothing is not waited for.
+func TestTwoTakesNothing(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, func(c *Config) { c.Cleartext = true; c.Limits.Stall = 200 * time.Millisecond })
+	l.sites["primary"].does(func(s *served) {
+		s.say("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+		for range 1000 {
+			if _, err := s.Conn.Write(make([]byte, 100_000)); err != nil {
+				return
+			}
+		}
+	})
+	f, _, get := l.frames()
+	if err := f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.WriteWindowUpdate(0, 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	if err := get(1, "/"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is under way", func() bool { return l.svc.Stats.Site("primary").Requests.Load() == 1 })
+	eventually(t, "it is given up", func() bool { return l.table.Reports()[0].Flights == 0 })
+}
