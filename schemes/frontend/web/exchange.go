@@ -338,6 +338,7 @@ func (x *exchange) undialed(w frontend.Where, err error) verdict {
 	switch {
 	case errors.Is(err, errDropped):
 		return again
+	case errors.Is(err, errTurn):
 	case x.s.hard.Err() != nil:
 		x.refuse(503, "the frontend ends")
 		return done

@@ -71,6 +71,30 @@ func TestKilledServiceIsHeld(t *testing.T) {
 	}
 }
 
+// Many that wait for a service do not knock it, or the frontend, over.
+func TestManyWaitAndFewDial(t *testing.T) {
+	const n = 100
+	l := newLab(t, nil)
+	l.sites["primary"].kill()
+	start := time.Now()
+	var waiting []*wire
+	for range n {
+		waiting = append(waiting, l.dial().send(postReq))
+	}
+	eventually(t, "all wait", func() bool { return l.table.Reports()[0].Held == n })
+	eventually(t, "a while has gone by", func() bool { return time.Since(start) > 300*time.Millisecond })
+	told, most := len(l.classes()), int(time.Since(start)/turnEvery)+n/10
+	if told > most || told < 3 {
+		t.Errorf("%d dials in %v, want at most %d", told, time.Since(start), most)
+	}
+	l.sites["primary"].revive()
+	back := time.Now()
+	for _, w := range waiting {
+		w.answer("POST").want(t, 200, "primary POST /p")
+	}
+	t.Logf("%d dials; answered %v after it was back", told, time.Since(back))
+}
+
 // A back end that comes back within the bounds: nobody moved, nobody failed.
 func TestRestartedServiceIsHeld(t *testing.T) {
 	l := newLab(t, nil)

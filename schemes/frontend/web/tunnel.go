@@ -33,6 +33,9 @@ func (x *exchange) tunnel(u *upstream) verdict {
 	if c.flush() != nil {
 		return done
 	}
+	// It may be quiet for long; whoever listens may have switched this off, as
+	// requests have limits of their own.
+	_ = c.tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3})
 	early := c.w.in.buf[c.w.in.r:c.w.in.w]
 	c.w.in.r = c.w.in.w
 	t := &tunnel{u: u, limit: x.set.Limits.Tunnel, hard: x.s.hard.Done()}

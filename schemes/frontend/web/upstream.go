@@ -26,6 +26,10 @@ type origin struct {
 	// smoothed as RFC 6298 does; an update that gets lost does no harm.
 	usual, spread atomic.Int64
 	stats         atomic.Pointer[siteStats]
+	// away is the epoch whose site could not be connected to at the last try,
+	// and tried when that was, UnixNano.
+	away  atomic.Uint64
+	tried atomic.Int64
 
 	mu   sync.Mutex
 	idle map[*frontend.Backend][]*upstream // the one used last at the end
@@ -188,12 +192,31 @@ func (o *origin) forget(b *frontend.Backend) {
 	}
 }
 
+// turnEvery is how often a site is tried that could not be connected to, by all
+// requests that wait for it together: a thousand that wait must not be a
+// thousand that dial.
+const turnEvery = 2 * time.Millisecond
+
+var errTurn = errors.New("another request has tried just now")
+
+// turn reports whether a request may dial.
+func (o *origin) turn(w frontend.Where) bool {
+	if o.away.Load() != uint64(w.Epoch) {
+		return true
+	}
+	last, now := o.tried.Load(), time.Now().UnixNano()
+	return now-last >= int64(turnEvery) && o.tried.CompareAndSwap(last, now)
+}
+
 // errDropped is returned when the decision has changed meanwhile.
 var errDropped = errors.New("another site is active")
 
 // dial makes a connection. It gives up when the decision changes: where leads
 // elsewhere then, or nowhere.
 func (o *origin) dial(ctx context.Context, w frontend.Where, want frontend.Want, timeout time.Duration) (*upstream, error) {
+	if !o.turn(w) {
+		return nil, errTurn
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -214,8 +237,10 @@ func (o *origin) dial(ctx context.Context, w frontend.Where, want frontend.Want,
 		if changed {
 			return nil, errDropped
 		}
+		o.away.Store(uint64(w.Epoch))
 		return nil, err
 	}
+	o.away.CompareAndSwap(uint64(w.Epoch), 0)
 	u := &upstream{nc: nc, origin: o, server: server, site: w.Site, busy: true, stats: o.service.Stats.Site(w.Site)}
 	place, ok := o.service.Attach(w, u.end)
 	if !ok {
