@@ -35,10 +35,11 @@ type cluster struct {
 	apis    [3]string
 	sites   map[string]string // addresses of the sites' servers
 	listen  map[string]string
+	hold    string
 }
 
 func newCluster(t *testing.T) *cluster {
-	c := &cluster{t: t, dir: t.TempDir(), sites: make(map[string]string), listen: make(map[string]string)}
+	c := &cluster{t: t, dir: t.TempDir(), sites: make(map[string]string), listen: make(map[string]string), hold: "300ms"}
 	c.log = slog.New(slog.NewTextHandler(logWriter{t}, nil))
 	validity := quorum.Validity{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)}
 	ca, err := quorum.NewCA("test", validity)
@@ -136,7 +137,7 @@ mode = %[2]q
 listen = [%[3]q]
 server.primary = [%[4]q]
 server.dr = [%[5]q]
-hold = "300ms"
+hold = %[6]q
 `
 
 // write writes the file, with more in it.
@@ -151,8 +152,8 @@ func (c *cluster) write(more string) {
 		fmt.Fprintf(&b, "[member.%s]\nrole = %q\npeer = \"127.0.0.1:%d\"\napi = %q\n", name, role, 7400+i, c.apis[i])
 	}
 	fmt.Fprintf(&b, "[frontend.edge1]\ncontrol = \"edge.sock\"\naccess_log = \"access.log\"\n")
-	fmt.Fprintf(&b, service, "shop", "http", c.listen["web"], c.sites["primary"], c.sites["dr"])
-	fmt.Fprintf(&b, service, "raw", "tcp", c.listen["raw"], c.sites["primary"], c.sites["dr"])
+	fmt.Fprintf(&b, service, "shop", "http", c.listen["web"], c.sites["primary"], c.sites["dr"], c.hold)
+	fmt.Fprintf(&b, service, "raw", "tcp", c.listen["raw"], c.sites["primary"], c.sites["dr"], c.hold)
 	c.put("failover.toml", b.String()+more)
 }
 
@@ -316,7 +317,7 @@ func TestReload(t *testing.T) {
 	}
 	at := c.free()
 	digest := c.status().Policy
-	for i, more := range []string{fmt.Sprintf(service, "wiki", "http", at, c.sites["primary"], c.sites["dr"]), "", "nonsense"} {
+	for i, more := range []string{fmt.Sprintf(service, "wiki", "http", at, c.sites["primary"], c.sites["dr"], c.hold), "", "nonsense"} {
 		c.write(more)
 		r.hangup <- syscall.SIGHUP
 		c.await("the file is read", func() bool {

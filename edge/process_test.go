@@ -69,6 +69,7 @@ func TestFrontendThatStoodStill(t *testing.T) {
 	}))
 	defer old.Close()
 	c.sites["primary"] = old.Listener.Addr().String()
+	c.hold = "8s"
 	c.write("")
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), asProcess+"="+filepath.Join(c.dir, "failover.toml"))

@@ -136,10 +136,11 @@ func (t *Table) Run(ctx context.Context) {
 
 func (t *Table) look() {
 	now := t.cfg.Clock()
-	t.looked.Store(int64(now.Boot))
 	for _, s := range t.Services() {
 		s.lapse(now)
 	}
+	// Only now: who sees it relies on the connections having been told.
+	t.looked.Store(int64(now.Boot))
 }
 
 // Awake is called before bytes are moved on connections that stand, and costs a

@@ -120,6 +120,17 @@ func (l *loop) posted() {
 	}
 }
 
+// endFirst does what others have asked for before bytes are moved: a connection
+// that has to end ends before.
+func (l *loop) endFirst() {
+	l.mu.Lock()
+	rung := l.rung
+	l.mu.Unlock()
+	if rung {
+		l.posted()
+	}
+}
+
 func (l *loop) tick() { l.now = int64(time.Since(l.begin)) }
 
 // run serves until it was stopped and nothing is left.
@@ -132,8 +143,9 @@ func (l *loop) run() error {
 			return fmt.Errorf("epoll: %w", err)
 		}
 		l.tick()
-		if set := l.serving.server.setting.Load(); n > 0 && set.Routes[0].Service.Table().Awake() {
-			l.posted() // what has to end ends before its bytes move on
+		if n > 0 {
+			l.serving.server.setting.Load().Routes[0].Service.Table().Awake()
+			l.endFirst()
 		}
 		for _, e := range events[:max(n, 0)] {
 			switch {
