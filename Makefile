@@ -13,7 +13,7 @@ RUNS        ?= 50
 RACE        ?=
 BIN         := bin
 
-.PHONY: all build demo test check setup sim model soak bench fuzz clean
+.PHONY: all build demo test check setup sim model soak bench bench-frontend fuzz clean
 
 all: build
 
@@ -75,6 +75,13 @@ soak:
 bench: build
 	DRAAS_BUSY=$(BUSY) $(GO) test -p 1 -timeout 60m -run '^$$' -bench . -benchmem ./...
 	$(BIN)/draasd demo --bench --bench-runs $(RUNS)
+
+# Our frontends beside HAProxy, nginx and no proxy at all: throughput, processor
+# time, idle connections, and what users see of disasters and of a planned move.
+# PARTS=throughput,idle,downtime; JSON=file takes the result. Some eight minutes.
+bench-frontend: setup build
+	$(GO) build -o $(BIN)/bench-frontend ./internal/bench/frontend/cmd/bench-frontend
+	$(BIN)/bench-frontend -draasd $(BIN)/draasd $(if $(PARTS),-only $(PARTS)) $(if $(JSON),-json $(JSON))
 
 # Every fuzz target in turn, T each, on P workers (all cores); those of one
 # package with PKG=quorum. A failing input lies where the last lines say, and go
