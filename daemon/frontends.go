@@ -129,15 +129,23 @@ func (f *frontends) permit(l *loop, inTouch draas.Reading, now draas.Reading) {
 			_, f.permits[unit], _ = l.replica.Permit(unit, now) // without one: over
 			continue
 		}
-		if renewed := l.replica.Renewed(unit); renewed != f.renewed[unit] {
-			f.renewed[unit] = renewed
-			if f.touched != (draas.Reading{}) {
-				f.permits[unit] = draas.DeadlineAt(f.touched, s.Policy.Services[unit].Lease.Hold())
-			}
-		}
+		f.another(unit, l.replica.Renewed(unit), s.Policy.Services[unit].Lease.Hold())
 	}
 	if inTouch != (draas.Reading{}) {
 		f.touched = inTouch
+	}
+}
+
+// another counts the permit of another member, given when this one applied its
+// last renewal. f.mu is held.
+func (f *frontends) another(unit draas.ServiceID, renewed, hold time.Duration) {
+	if renewed == f.renewed[unit] {
+		return
+	}
+	f.renewed[unit] = renewed
+	delete(f.permits, unit)
+	if renewed != 0 && f.touched != (draas.Reading{}) {
+		f.permits[unit] = draas.DeadlineAt(f.touched, hold)
 	}
 }
 

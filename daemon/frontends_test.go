@@ -124,6 +124,35 @@ func (e *edge) has(member string) api.LedService {
 	return e.led[member]
 }
 
+// Of another member's permit counts when this one was last in touch before it
+// applied the renewal: it may have applied it late.
+func TestPermitOfAnother(t *testing.T) {
+	t.Parallel()
+	at := func(d time.Duration) draas.Reading { return draas.Reading{Boot: d, Wall: d} }
+	f := newFrontends(nil)
+	f.restart(nil, nil)
+	left := func(now time.Duration) time.Duration { return f.permits["web"].Left(at(now)) }
+	f.another("web", 10*time.Second, time.Second)
+	if left(10*time.Second) != 0 {
+		t.Error("a permit from a member that was never in touch")
+	}
+	f.touched = at(10 * time.Second)
+	if f.another("web", 10*time.Second, time.Second); left(10*time.Second) != 0 {
+		t.Error("a renewal that was counted before counts again")
+	}
+	// Held up for five seconds, it applies what was renewed meanwhile.
+	if f.another("web", 15*time.Second, time.Second); left(15*time.Second) != 0 {
+		t.Errorf("%v left of a renewal that may be five seconds old", left(15*time.Second))
+	}
+	f.touched = at(15 * time.Second)
+	if f.another("web", 15100*time.Millisecond, time.Second); left(15100*time.Millisecond) != 900*time.Millisecond {
+		t.Errorf("%v left of a renewal applied 100 ms after the last touch", left(15100*time.Millisecond))
+	}
+	if f.another("web", 0, time.Second); left(15100*time.Millisecond) != 0 {
+		t.Error("a permit is left after a snapshot was taken over")
+	}
+}
+
 // What every member tells a frontend, and that a request waits there for news.
 func TestFrontendIsTold(t *testing.T) {
 	t.Parallel()
