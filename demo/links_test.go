@@ -66,7 +66,9 @@ func TestLinks(t *testing.T) {
 	}
 	expect("at first", func(_, _ draas.MemberID) bool { return false })
 	l.between(primary, dr, drop)
-	expect("cut", func(from, to draas.MemberID) bool { return from != witness && to != witness && from != users && from != edge })
+	expect("cut", func(from, to draas.MemberID) bool {
+		return from != witness && to != witness && from != users && from != edge
+	})
 	l.between(primary, dr, pass)
 	l.isolate(primary, drop)
 	expect("primary silent", func(from, to draas.MemberID) bool { return from == primary || to == primary })
