@@ -250,12 +250,12 @@ func (x *exchange) attempt(w frontend.Where) verdict {
 	reused := u.uses > 0
 	u.uses++
 	var acked uint64
-	if reused && !x.replayable {
-		// Nothing is known of it since it was used last: find out whether the
-		// server has ended it, before a request is lost with it.
-		var state uint8
-		var ok bool
-		if state, acked, ok = u.tcpInfo(); !ok || state != tcpEstablished {
+	if reused {
+		ok := u.quiet()
+		if ok && !x.replayable {
+			_, acked, ok = u.tcpInfo()
+		}
+		if !ok {
 			u.close()
 			return again
 		}
@@ -278,7 +278,7 @@ func (x *exchange) attempt(w frontend.Where) verdict {
 		return x.failed(u, w, err, reused, virgin, acked)
 	}
 	u.server.Good()
-	if !x.current(w) {
+	if !x.host.Service.Current(w) {
 		// Too late: what it says is not true any more.
 		x.endPump()
 		u.close()
@@ -290,11 +290,15 @@ func (x *exchange) attempt(w frontend.Where) verdict {
 	return x.relay(u)
 }
 
-// current reports whether an answer from w's site is still one of the active
-// site. A frontend that stood still may have missed that its permit has ended,
-// with another site active since.
-func (x *exchange) current(w frontend.Where) bool {
-	return x.host.Service.Current(w) && x.host.Service.Where().Reason != frontend.ReasonLapsed
+// stands is asked before bytes are moved on a connection that has stood for a
+// while: a process that stood still with it may have missed that its site was
+// left.
+func (x *exchange) stands(u *upstream) error {
+	x.host.Service.Table().Awake()
+	if u.wasDropped() {
+		return errDropped
+	}
+	return nil
 }
 
 // connect finds a connection to a server of the site.

@@ -116,6 +116,17 @@ func TestFramingForClients(t *testing.T) {
 		}
 		w.ends()
 	}
+	l.sites["primary"].does(func(s *served) {
+		if s.URL.Path == "/ten" {
+			s.say("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\nabc")
+			return
+		}
+		s.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+		s.reset()
+	})
+	if r, err := l.dial().send("GET /cut HTTP/1.0\r\n\r\n").tryAnswer("GET"); err == nil && r.err == nil {
+		t.Errorf("1.0: %q looks whole", r.body)
+	}
 	w = l.dial()
 	for range 2 {
 		if r := w.send("GET /ten HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").answer("GET").want(t, 200, "abc"); r.Header.Get("Connection") != "keep-alive" {
@@ -281,8 +292,8 @@ func TestSlowClients(t *testing.T) {
 		{"begins a body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc", 408},
 		{"begins a chunk", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", 408},
 	} {
-		w := l.dial().send(c.begin)
 		start := time.Now()
+		w := l.dial().send(c.begin)
 		if c.status == 0 {
 			w.ends()
 		} else if r := w.answer("GET"); r.StatusCode != c.status || !r.Close {
@@ -424,7 +435,7 @@ func TestDescriptorsExhausted(t *testing.T) {
 		}
 		hoard = append(hoard, f)
 	}
-	// There is one that is waiting for its back end's connection.
+	eventually(t, "its back end's connection is idle", func() bool { return l.table.Reports()[0].Flights == 0 })
 	l.server.spare()
 	eventually(t, "the back end's side is closed, too", func() bool { return l.sites["primary"].open() == 0 })
 	for {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -36,7 +37,14 @@ func TestHeldThroughAMove(t *testing.T) {
 	}
 	waiting = append(waiting, warm.send(getReq))
 	eventually(t, "all wait", func() bool { return l.table.Reports()[0].Held == 4 })
+	var idle []*upstream
+	for _, list := range l.server.origin(l.svc).idle {
+		idle = append(idle, list...)
+	}
 	l.decide(frontend.Decision{Epoch: 2, Site: "dr", Permit: time.Hour})
+	if len(idle) != 1 || !errors.Is(idle[0].nc.SetDeadline(time.Time{}), net.ErrClosed) {
+		t.Errorf("%d idle connections to the old site, or it is not closed", len(idle))
+	}
 	for i, want := range []string{"dr GET /g", "dr POST /p", "dr PUT /p", "dr GET /g"} {
 		waiting[i].answer("GET").want(t, 200, want)
 	}
@@ -184,9 +192,13 @@ func TestHang(t *testing.T) {
 	}
 	l.decide(frontend.Decision{Epoch: 1, Site: "primary", Moving: true, Permit: time.Hour})
 	l.decide(frontend.Decision{Epoch: 2, Site: "dr", Permit: time.Hour})
+	moved := time.Now()
 	get.answer("GET").want(t, 200, "dr GET /g")
 	if r := post.answer("POST"); r.StatusCode != 502 {
 		t.Errorf("a post that was sent: %d, want 502", r.StatusCode)
+	}
+	if d := time.Since(moved); d > lookEvery/2 {
+		t.Errorf("%v until those that hung had moved: nobody woke them", d)
 	}
 	if n := len(l.classes()); n != 2 {
 		t.Errorf("told %d times, want 2", n)
@@ -237,7 +249,28 @@ func TestIdleConnectionsThatEnded(t *testing.T) {
 	}
 }
 
-// The same, while the request is on its way.
+// What a server sends unasked is nobody's answer.
+func TestUnsolicited(t *testing.T) {
+	l := newLab(t, nil)
+	for _, junk := range []string{"HTTP/1.1 408 Too late\r\nContent-Length: 4\r\n\r\nlate", "x"} {
+		sent := make(chan struct{})
+		l.sites["primary"].does(func(s *served) {
+			s.ok("fine")
+			eventually(t, "the answer was taken", func() bool { return l.table.Reports()[0].Flights == 0 })
+			s.say("%s", junk)
+			close(sent)
+		})
+		c := l.dial()
+		c.send(getReq).answer("GET").want(t, 200, "fine")
+		<-sent
+		l.sites["primary"].does(nil)
+		c.send(postReq).answer("POST").want(t, 200, "primary POST /p")
+		c.send(getReq).answer("GET").want(t, 200, "primary GET /g")
+	}
+}
+
+// A server that ends its connection while a request is on its way to it: what
+// it has not had was never sent.
 func TestUntouched(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -270,7 +303,11 @@ func TestUntouched(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u := &upstream{nc: nc.(*net.TCPConn)}
+		rc, err := nc.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := &upstream{nc: nc.(*net.TCPConn), rc: rc}
 		state, acked, ok := u.tcpInfo()
 		if !ok || state != tcpEstablished {
 			t.Fatalf("state %d, %v", state, ok)
@@ -462,6 +499,48 @@ func TestAnswerBehindThePermit(t *testing.T) {
 	}
 	l.decide(frontend.Decision{Epoch: 3, Site: "dr", Permit: time.Hour})
 	get.answer("GET").want(t, 200, "dr GET /g")
+}
+
+// The same in the middle of what goes on: a frontend that stood still moves no
+// more bytes of a site that it may not lead to.
+func TestStoodStill(t *testing.T) {
+	l := newLab(t, nil)
+	spec := *l.svc.Spec()
+	spec.Outlives = false
+	l.table.Use([]frontend.Spec{spec})
+	l.decide(frontend.Decision{Epoch: 2, Site: "primary", Permit: time.Minute})
+	more := make(chan struct{})
+	l.sites["primary"].does(func(s *served) {
+		if s.Header.Get("Upgrade") != "" {
+			s.say("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n1")
+		} else {
+			s.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1")
+		}
+		<-more
+		s.say("2")
+		s.hang()
+	})
+	var clients []*wire
+	for _, head := range []string{"", "Connection: upgrade\r\nUpgrade: x\r\n"} {
+		w := l.dial().send("GET / HTTP/1.1\r\nHost: a\r\n" + head + "\r\n")
+		for line := ""; line != "\r\n"; {
+			var err error
+			if line, err = w.r.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if b, err := w.r.ReadByte(); b != '1' || err != nil {
+			t.Fatalf("%q, %v", b, err)
+		}
+		clients = append(clients, w)
+	}
+	l.skip.Store(int64(time.Minute + time.Second))
+	close(more)
+	for i, w := range clients {
+		if b, err := w.r.ReadByte(); err == nil {
+			t.Errorf("%d: %q behind the permit", i, b)
+		}
+	}
 }
 
 // What waits costs no more than what is kept of it.

@@ -272,7 +272,7 @@ func (x *exchange) more(u *upstream) error {
 		n, err := u.nc.Read(in.buf)
 		if n > 0 {
 			in.w = n
-			return nil
+			return x.stands(u)
 		}
 		switch {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
@@ -341,6 +341,9 @@ func (x *exchange) through(u *upstream, left int64) (int64, error) {
 	begun := time.Now()
 	for {
 		if err := u.readBy(time.Now().Add(lookEvery)); err != nil {
+			return 0, x.cut(err)
+		}
+		if err := x.stands(u); err != nil {
 			return 0, x.cut(err)
 		}
 		n, err := x.down.splice(u.nc, left)

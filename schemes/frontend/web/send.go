@@ -309,6 +309,9 @@ func (x *exchange) pumpBody(u *upstream, keep bool) error {
 			frame = append(append(appendSize(frame[:0], len(p)), p...), "\r\n"...)
 			p = frame
 		}
+		if err := x.stands(u); err != nil {
+			return err
+		}
 		if err := u.writeBy(time.Now().Add(x.set.Limits.Answer)); err != nil {
 			return err
 		}

@@ -38,7 +38,7 @@ func (x *exchange) tunnel(u *upstream) verdict {
 	_ = c.tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3})
 	early := c.w.in.buf[c.w.in.r:c.w.in.w]
 	c.w.in.r = c.w.in.w
-	t := &tunnel{u: u, limit: x.set.Limits.Tunnel, hard: x.s.hard.Done()}
+	t := &tunnel{x: x, u: u, limit: x.set.Limits.Tunnel, hard: x.s.hard.Done()}
 	t.moved.Store(time.Now().UnixNano())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -61,6 +61,7 @@ func (x *exchange) tunnel(u *upstream) verdict {
 }
 
 type tunnel struct {
+	x       *exchange
 	u       *upstream
 	limit   time.Duration
 	hard    <-chan struct{}
@@ -82,6 +83,10 @@ func (t *tunnel) copy(to, from net.Conn, client, back *net.TCPConn) (total int64
 		n, err := from.Read(buf)
 		if n > 0 {
 			t.moved.Store(time.Now().UnixNano())
+			if t.x.stands(t.u) != nil {
+				t.abort(client, back)
+				return total
+			}
 			_ = to.SetWriteDeadline(time.Now().Add(t.limit))
 			k, err := to.Write(buf[:n])
 			total += int64(k)

@@ -152,6 +152,13 @@ func TestProtocols(t *testing.T) {
 			if r, err := try(c, "GET", "https://shop.test/", "", nil); err == nil && r.err == nil {
 				t.Errorf("%q looks whole", r.body)
 			}
+			l.sites["primary"].does(func(s *served) {
+				s.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+				s.reset()
+			})
+			if r, err := try(c, "GET", "https://shop.test/", "", nil); err == nil && r.err == nil {
+				t.Errorf("%q looks whole", r.body)
+			}
 			l.sites["primary"].does(nil)
 			do(t, c, "HEAD", "https://shop.test/", "", nil).want(t, 200, "")
 			if r, err := try(c, "GET", "https://shop.test/"+strings.Repeat("x", 50_000), "", nil); err == nil && r.StatusCode != 431 {

@@ -53,6 +53,9 @@ type upstream struct {
 	site   draas.SiteID
 	stats  *frontend.SiteStats
 	place  *frontend.Conn
+	rc     syscall.RawConn
+	look   func(uintptr) // for quiet
+	seen   error
 	since  int64 // when it became idle
 	uses   int
 
@@ -73,9 +76,7 @@ func (u *upstream) end() {
 		_ = u.nc.Close()
 		return
 	}
-	if rc, err := u.nc.SyscallConn(); err == nil {
-		_ = rc.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
-	}
+	_ = u.rc.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
 	_ = u.nc.SetDeadline(past)
 }
 
@@ -108,6 +109,19 @@ func (u *upstream) deadline(set func(time.Time) error, t time.Time) error {
 		return errDropped
 	}
 	return set(t)
+}
+
+// quiet reports whether nothing has come on it while it was idle: neither its
+// end nor bytes, which would be taken for the next request's answer. Servers
+// send such when they find a connection too old, or their answer was longer
+// than they said.
+func (u *upstream) quiet() bool {
+	return u.rc.Control(u.look) == nil && u.seen == syscall.EAGAIN
+}
+
+func (u *upstream) peek(fd uintptr) {
+	var one [1]byte
+	_, _, u.seen = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 }
 
 // close ends it when it is in use.
@@ -241,7 +255,14 @@ func (o *origin) dial(ctx context.Context, w frontend.Where, want frontend.Want,
 		return nil, err
 	}
 	o.away.CompareAndSwap(uint64(w.Epoch), 0)
-	u := &upstream{nc: nc, origin: o, server: server, site: w.Site, busy: true, stats: o.service.Stats.Site(w.Site)}
+	rc, err := nc.SyscallConn()
+	if err != nil {
+		_ = nc.Close()
+		server.End()
+		return nil, &frontend.DialError{Class: frontend.Reset, Address: server.Address, Err: err}
+	}
+	u := &upstream{nc: nc, rc: rc, origin: o, server: server, site: w.Site, busy: true, stats: o.service.Stats.Site(w.Site)}
+	u.look = u.peek
 	place, ok := o.service.Attach(w, u.end)
 	if !ok {
 		_ = nc.Close()
@@ -261,11 +282,7 @@ func scarce(err error) bool {
 // tcpInfo asks the kernel how the connection stands: its state, and how many
 // bytes the peer's kernel has ever acknowledged.
 func (u *upstream) tcpInfo() (state uint8, acked uint64, ok bool) {
-	rc, err := u.nc.SyscallConn()
-	if err != nil {
-		return 0, 0, false
-	}
-	err = rc.Control(func(fd uintptr) {
+	err := u.rc.Control(func(fd uintptr) {
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err == nil {
 			state, acked, ok = info.State, info.Bytes_acked, true
