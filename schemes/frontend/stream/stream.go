@@ -4,7 +4,8 @@
 // while a move is under way is held; one to a site that is no longer active is
 // reset.
 //
-// One loop for each processor moves the bytes, on bare descriptors (ADR 10).
+// Loops on bare descriptors move the bytes, one for each processor but one
+// (ADR 10).
 package stream
 
 import (
