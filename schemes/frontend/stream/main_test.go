@@ -159,7 +159,9 @@ func (l *lab) refused(first string) error {
 	}
 	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	_, _ = io.WriteString(c, first)
+	if first != "" { // even writing nothing would be told of the reset, in the place of the read
+		_, _ = io.WriteString(c, first)
+	}
 	_, err = readLine(c)
 	return err
 }
