@@ -42,6 +42,9 @@ func openLines(path string, log *slog.Logger) (*lines, error) {
 	return l, nil
 }
 
+// wanted reports whether there is a log: without one no line is put together.
+func (l *lines) wanted() bool { return l != nil && l.file != nil }
+
 // Write takes whole lines.
 func (l *lines) Write(p []byte) (int, error) {
 	if l.file == nil {

@@ -253,7 +253,7 @@ func (e *Edge) planWeb(w *web.Config, s *config.Service, svc *frontend.Service) 
 	w.Sources.Allow = append(w.Sources.Allow, f.Sources...)
 	w.ProxyIn = append(w.ProxyIn, f.ProxyFrom...)
 	w.Log = e.log
-	if e.lines != nil {
+	if e.lines.wanted() {
 		w.AccessLog = e.lines
 	}
 }
@@ -266,7 +266,7 @@ func (e *Edge) planStream(w *stream.Config, s *config.Service, svc *frontend.Ser
 	w.Sources = append(w.Sources, f.Sources...)
 	w.ProxyIn = append(w.ProxyIn, f.ProxyFrom...)
 	w.Log = e.log
-	if e.lines != nil {
+	if e.lines.wanted() {
 		w.AccessLog = func(a stream.Access) {
 			if line, err := json.Marshal(a); err == nil {
 				_, _ = e.lines.Write(append(line, '\n')) // what it cannot take it counts
