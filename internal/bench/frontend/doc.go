@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"syscall"
 	"time"
@@ -30,12 +31,13 @@ type Options struct {
 
 	Throughput, Idle, Downtime bool
 
-	Rounds   int           // of throughput, each with every proxy in turn
-	For      time.Duration // of one load of one proxy in one round, whole seconds
-	Runs     int           // of each disaster
-	Held     int           // idle connections
-	Rate     int           // requests a second beside a disaster
-	Capacity float64       // part of the capacity that a planned move has for load
+	Loads    *regexp.Regexp // of throughput, those whose names it matches; nil: all
+	Rounds   int            // of throughput, each with every proxy in turn
+	For      time.Duration  // of one load of one proxy in one round, whole seconds
+	Runs     int            // of each disaster
+	Held     int            // idle connections
+	Rate     int            // requests a second beside a disaster
+	Capacity float64        // part of the capacity that a planned move has for load
 }
 
 // Result is what came out.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -38,6 +39,10 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 	flags.BoolVar(&o.Keep, "keep", false, "keep the directory with logs")
 	flags.IntVar(&o.Rounds, "rounds", 5, "rounds of each load")
 	flags.DurationVar(&o.For, "for", 3*time.Second, "how `LONG` each load is, whole seconds")
+	flags.Func("loads", "only loads whose names match this `REGEXP`", func(text string) (err error) {
+		o.Loads, err = regexp.Compile(text)
+		return err
+	})
 	flags.IntVar(&o.Runs, "runs", 20, "runs of each event")
 	flags.IntVar(&o.Held, "held", 10000, "idle connections, if there are descriptors for as many")
 	flags.IntVar(&o.Rate, "rate", 300, "requests a second of each load beside a disaster")
