@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -34,12 +35,7 @@ func StartHAProxy(t testing.TB, shop, ledger frontend.Spec) *HAProxy {
 	h.write("haproxy.cfg", servers(servers(text, "shop", shop), "ledger", ledger))
 	h.ready = func() error {
 		_, err := h.ask("show info")
-		if c, merr := net.Dial("unix", h.Master); merr == nil {
-			_ = c.Close()
-		} else if err == nil {
-			err = merr
-		}
-		return err
+		return errors.Join(err, h.master())
 	}
 	h.Start()
 	return h
@@ -98,6 +94,16 @@ func (h *HAProxy) ask(line string) (string, error) {
 	return string(b), err
 }
 
+// master says whether the master takes connections; it does not while it
+// starts a worker.
+func (h *HAProxy) master() error {
+	c, err := net.Dial("unix", h.Master)
+	if err == nil {
+		err = c.Close()
+	}
+	return err
+}
+
 // Reload does what the sample tells to do at a reload, and waits until the new
 // worker answers.
 func (h *HAProxy) Reload() {
@@ -110,7 +116,7 @@ func (h *HAProxy) Reload() {
 		if err == nil && line(now, "Pid:") == line(was, "Pid:") {
 			err = fmt.Errorf("worker %s still answers", line(now, "Pid:"))
 		}
-		return err
+		return errors.Join(err, h.master())
 	})
 }
 

@@ -101,8 +101,8 @@ func (u *user) ask() (draas.SiteID, error) {
 	return "", fmt.Errorf("%w: %s", errNotServed, answer.Status)
 }
 
-// stream is a connection with an endless answer.
-type stream struct {
+// Stream is a connection with an endless answer.
+type Stream struct {
 	conn net.Conn
 	wg   sync.WaitGroup
 
@@ -111,14 +111,14 @@ type stream struct {
 	ended error
 }
 
-// open starts a stream and waits for its first byte from the site.
-func open(t testing.TB, address string) *stream {
+// Open starts a stream and waits for its first byte from the site.
+func Open(t testing.TB, address string) *Stream {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stream{conn: conn}
+	s := &Stream{conn: conn}
 	t.Cleanup(s.close)
 	if _, err := io.WriteString(conn, "GET /endless HTTP/1.1\r\nHost: shop\r\n\r\n"); err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func open(t testing.TB, address string) *stream {
 	return s
 }
 
-func (s *stream) read() {
+func (s *Stream) read() {
 	buf := make([]byte, 4096)
 	for {
 		_, err := s.conn.Read(buf)
@@ -150,22 +150,33 @@ func (s *stream) read() {
 	}
 }
 
-func (s *stream) close() {
+func (s *Stream) close() {
 	_ = s.conn.Close()
 	s.wg.Wait()
 }
 
-// over says whether the answer has ended: a proxy that works on packets may cut
+// Over says whether the answer has ended: a proxy that works on packets may cut
 // it off without a word. What HAProxy has of it can come 200 ms late.
-func (s *stream) over() bool {
+func (s *Stream) Over() bool {
 	const silence = 50 * every
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ended != nil || time.Since(s.last) > silence
 }
 
+// Ends waits until the answer has ended.
+func (s *Stream) Ends(t testing.TB) {
+	t.Helper()
+	until(t, 3*time.Second, "the end of an endless answer", func() error {
+		if !s.Over() {
+			return errors.New("it goes on")
+		}
+		return nil
+	})
+}
+
 // since says when the last byte came.
-func (s *stream) since() time.Time {
+func (s *Stream) since() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.last

@@ -36,10 +36,10 @@ func older(t *testing.T, f *front) {
 }
 
 // ends waits until a stream is over, and looks that it stays so.
-func (f *front) ends(what string, s *stream) {
+func (f *front) ends(what string, s *Stream) {
 	f.t.Helper()
 	until(f.t, f.Bound, what, func() error {
-		if !s.over() {
+		if !s.Over() {
 			return errors.New("an endless answer goes on")
 		}
 		return nil
@@ -76,13 +76,13 @@ func (f *front) kept() *user {
 func planned(t *testing.T, f *front) {
 	f.activate(primary, long)
 	f.leads()
-	idle, under, left := f.kept(), open(t, f.proxy.Address()), open(t, f.proxy.Address())
+	idle, under, left := f.kept(), Open(t, f.proxy.Address()), Open(t, f.proxy.Address())
 	moving := frontend.Decision{Epoch: f.epoch, Site: primary, Moving: true, Permit: long}
 	f.decide(moving)
 	f.shuts("a move is under way")
 	throughout(t, 300*time.Millisecond, "a move is under way", func() error {
 		switch {
-		case under.over() || left.over():
+		case under.Over() || left.Over():
 			return errors.New("an answer that was under way has ended")
 		case f.report().Flights == 0:
 			return errors.New("nothing is said to be under way")
@@ -108,13 +108,13 @@ func planned(t *testing.T, f *front) {
 func activation(t *testing.T, f *front) {
 	f.activate(primary, long)
 	f.leads()
-	idle, under := f.kept(), open(t, f.proxy.Address())
+	idle, under := f.kept(), Open(t, f.proxy.Address())
 	f.activate(dr, long)
 	f.leads()
 	f.ends("the other site is active", under)
 	f.never(idle, primary)
 	// And back, by a move whose users have all gone by themselves.
-	under = open(t, f.proxy.Address())
+	under = Open(t, f.proxy.Address())
 	f.decide(frontend.Decision{Epoch: f.epoch, Site: dr, Moving: true, Permit: long})
 	f.shuts("a move is under way")
 	under.close()
@@ -133,7 +133,7 @@ func permitEnds(t *testing.T, f *front) {
 	const permit = 700 * time.Millisecond
 	f.activate(primary, long)
 	f.leads()
-	under := open(t, f.proxy.Address())
+	under := Open(t, f.proxy.Address())
 	begin := time.Now()
 	f.activate(primary, permit) // the same site, and a permit that ends
 	f.ends("a permit that ended", under)
@@ -148,9 +148,9 @@ func permitEnds(t *testing.T, f *front) {
 func outlives(t *testing.T, f *front) {
 	f.activate(primary, 100*time.Millisecond)
 	f.leads()
-	under := open(t, f.proxy.Address())
+	under := Open(t, f.proxy.Address())
 	throughout(t, 500*time.Millisecond, "a permit that ended, with a fence that outlives it", func() error {
-		if under.over() {
+		if under.Over() {
 			return errors.New("an endless answer has ended")
 		}
 		return f.answers(primary)
@@ -170,10 +170,10 @@ func restart(t *testing.T, f *front) {
 func renewal(t *testing.T, f *front) {
 	f.activate(dr, long)
 	f.leads()
-	under := open(t, f.proxy.Address())
+	under := Open(t, f.proxy.Address())
 	throughout(t, 500*time.Millisecond, "renewals", func() error {
 		f.decide(frontend.Decision{Epoch: f.epoch, Site: dr, Permit: long})
-		if under.over() {
+		if under.Over() {
 			return errors.New("an endless answer has ended")
 		}
 		return f.answers(dr)
@@ -183,7 +183,7 @@ func renewal(t *testing.T, f *front) {
 func retired(t *testing.T, f *front) {
 	f.activate(primary, long)
 	f.leads()
-	under := open(t, f.proxy.Address())
+	under := Open(t, f.proxy.Address())
 	f.table.Use(nil)
 	f.ends("the file has no such service", under)
 	f.shuts("the file has no such service")

@@ -57,7 +57,7 @@ func (c cli) ask(ctx context.Context, line string) (string, error) {
 		return "", fmt.Errorf("answer to %q: more than %d bytes", line, answerLimit)
 	case !bytes.HasSuffix(answer, []byte("\n")):
 		// Every answer ends with an empty line: HAProxy has ended instead.
-		return "", fmt.Errorf("answer to %q: %w", line, io.ErrUnexpectedEOF)
+		return "", fmt.Errorf("answer to %q: %w", line, withCause(ctx, io.ErrUnexpectedEOF))
 	}
 	return string(answer), nil
 }

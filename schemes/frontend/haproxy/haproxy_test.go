@@ -54,3 +54,36 @@ func driven(t testing.TB, h *proxy.HAProxy, service string) frontendtest.Driven 
 	}
 	return frontendtest.Driven{At: at, Driver: d}
 }
+
+// A worker that a reload has left behind cannot be commanded: it ends when
+// users are led elsewhere, and not before.
+func TestOldWorkerEnds(t *testing.T) {
+	t.Parallel()
+	spec := frontendtest.Sites(t, "shop")
+	h := proxy.StartHAProxy(t, spec, spec)
+	d := driven(t, h, "shop").Driver.(*haproxy.Driver)
+	lead := func(to frontend.Leading) {
+		t.Helper()
+		if err := d.Lead(t.Context(), &spec, to); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := d.See(t.Context(), &spec); err != nil || got != to {
+			t.Fatalf("leads to %s, %v; want %s", got, err, to)
+		}
+	}
+	lead(frontend.Leading{Site: "primary"})
+	under := frontendtest.Open(t, h.Web)
+	h.Reload()
+	lead(frontend.Leading{Site: "primary", Draining: true})
+	if n, err := d.Count(t.Context(), &spec, "primary"); err != nil || n == 0 {
+		t.Errorf("%d are under way, %v", n, err)
+	}
+	if under.Over() {
+		t.Error("an answer that was under way has ended with the reload")
+	}
+	lead(frontend.Leading{Site: "dr"})
+	under.Ends(t)
+	if n, err := d.Count(t.Context(), &spec, "primary"); err != nil || n != 0 {
+		t.Errorf("%d are under way, %v", n, err)
+	}
+}
