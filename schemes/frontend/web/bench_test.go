@@ -3,6 +3,7 @@ package web
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -269,32 +270,47 @@ func openDir(b *testing.B, dir string) {
 // BenchmarkIdle holds connections that have been used and wait, and says what
 // each costs the frontend's process.
 func BenchmarkIdle(b *testing.B) {
-	const n = 10_000
 	back := nginx(b, "", "listen", `location / { return 200 "hello, world\n"; }`)
-	ours := ourProxy(b, back.addr)
-	for b.Loop() {
-		var before int64
-		conns := make([]net.Conn, 0, n)
-		for i := range n + 100 {
-			if i == 100 {
-				before = ours.resident(b)
+	dir := b.TempDir()
+	writeCert(b, dir, "cert", "shop.test")
+	plain, secure := ourProxy(b, back.addr), ourProxy(b, back.addr, proxyEnv+"_TLS="+dir)
+	for _, c := range []struct {
+		name string
+		n    int
+		of   runner
+		dial func() (net.Conn, error)
+	}{
+		{"plain", 10_000, plain, func() (net.Conn, error) { return net.Dial("tcp", plain.addr) }},
+		{"tls", 2_000, secure, func() (net.Conn, error) {
+			return tls.Dial("tcp", secure.addr, &tls.Config{InsecureSkipVerify: true})
+		}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				var before int64
+				var conns []net.Conn
+				for i := range c.n + 100 {
+					if i == 100 {
+						before = c.of.resident(b)
+					}
+					nc, err := c.dial()
+					if err != nil {
+						b.Fatal(err)
+					}
+					conns = append(conns, nc)
+					_, _ = nc.Write([]byte("GET / HTTP/1.1\r\nHost: shop\r\n\r\n"))
+					if _, err := nc.Read(make([]byte, 1000)); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(c.of.resident(b)-before)/float64(c.n), "B/connection")
+				for _, nc := range conns {
+					_ = nc.Close()
+				}
 			}
-			c, err := net.Dial("tcp", ours.addr)
-			if err != nil {
-				b.Fatal(err)
-			}
-			conns = append(conns, c)
-			_, _ = c.Write([]byte("GET / HTTP/1.1\r\nHost: shop\r\n\r\n"))
-			if _, err := c.Read(make([]byte, 1000)); err != nil {
-				b.Fatal(err)
-			}
-		}
-		b.ReportMetric(float64(ours.resident(b)-before)/n, "B/connection")
-		for _, c := range conns {
-			_ = c.Close()
-		}
+			b.ReportMetric(0, "ns/op")
+		})
 	}
-	b.ReportMetric(0, "ns/op")
 }
 
 // resident is the memory of the runner's process, in bytes.

@@ -267,6 +267,18 @@ func TestUnsolicited(t *testing.T) {
 		c.send(postReq).answer("POST").want(t, 200, "primary POST /p")
 		c.send(getReq).answer("GET").want(t, 200, "primary GET /g")
 	}
+	// Nor is what comes with an answer, behind its end.
+	l.sites["primary"].does(func(s *served) {
+		s.say("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+	})
+	c := l.dial()
+	had := l.sites["primary"].accepted.Load()
+	for range 3 {
+		c.send(getReq).answer("GET").want(t, 200, "abc")
+	}
+	if n := l.sites["primary"].accepted.Load() - had; n < 2 {
+		t.Errorf("%d new connections: one was used again whose answer was too long", n)
+	}
 }
 
 // A server that ends its connection while a request is on its way to it: what

@@ -200,11 +200,15 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 			pause = 0
 		case ctx.Err() != nil:
 			return nil
-		case scarce(err):
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept: %w", err)
+		default:
 			if pause == 0 {
-				s.set.Load().Log.Warn("no descriptors for another client: those of idle back ends are freed", "err", err)
+				s.set.Load().Log.Warn("no client can be taken for now", "err", err)
 			}
-			s.spare()
+			if scarce(err) {
+				s.spare()
+			}
 			pause = min(max(2*pause, acceptPause), acceptPauseMax)
 			select {
 			case <-ctx.Done():
@@ -212,10 +216,6 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 			case <-time.After(pause):
 			}
 			continue
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("accept: %w", err)
-		default:
-			continue // of one client that was gone before it was there
 		}
 		tcp, ok := nc.(*net.TCPConn)
 		if !ok {
@@ -241,16 +241,31 @@ func (s *Server) admit(tcp *net.TCPConn) {
 		_ = tcp.Close()
 		return
 	}
+	end := func() {
+		_ = tcp.Close()
+		s.limiter.Leave(addr.Addr())
+	}
 	s.wg.Go(func() {
-		defer s.limiter.Leave(addr.Addr())
-		defer func() { _ = tcp.Close() }()
-		s.meet(tcp, addr)
+		serve := s.meet(tcp, addr)
+		if serve == nil || set.tls == nil {
+			defer end()
+			if serve != nil {
+				serve()
+			}
+			return
+		}
+		// By another goroutine: a handshake's stack is large, and would be kept
+		// for as long as the connection.
+		s.wg.Go(func() {
+			defer end()
+			serve()
+		})
 	})
 }
 
 // meet does what comes before the first request: the PROXY protocol's header
-// and the handshake.
-func (s *Server) meet(tcp *net.TCPConn, addr netip.AddrPort) {
+// and the handshake. It gives what is to be done then, or nil.
+func (s *Server) meet(tcp *net.TCPConn, addr netip.AddrPort) func() {
 	set := s.set.Load()
 	g := &greeting{s: s, tcp: tcp}
 	g.by.Store(s.after(set.Limits.Head))
@@ -265,29 +280,31 @@ func (s *Server) meet(tcp *net.TCPConn, addr netip.AddrPort) {
 		s.dismiss(g)
 		set.anyHost(nil).Service.Stats.Rejected.Add(1)
 		_ = tcp.SetLinger(0)
-		return
+		return nil
 	}
-	from.text = from.addr.Addr().AppendTo(nil)
+	from.text = from.addr.Addr().WithZone("").AppendTo(nil)
 	nc, two, err := s.handshake(tcp, set, early, &from)
+	if nc != nil {
+		early = nil
+	}
+	if nc == nil && err == nil {
+		nc = tcp
+		if set.Cleartext {
+			early, two, err = s.preface(tcp, early)
+		}
+	}
 	s.dismiss(g)
 	_ = tcp.SetReadDeadline(time.Time{})
 	switch {
 	case err != nil:
-		return
-	case nc != nil:
-		early = nil
-	default:
-		nc = tcp
-		if set.Cleartext {
-			if early, two, err = s.preface(tcp, early); err != nil {
-				return
-			}
-		}
+		return nil
+	case two:
+		return func() { s.serveTwo(nc, tcp, early, from) }
 	}
-	if two {
-		s.serveTwo(nc, tcp, early, from)
-		return
-	}
+	return func() { s.serveOne(nc, tcp, early, from) }
+}
+
+func (s *Server) serveOne(nc net.Conn, tcp *net.TCPConn, early []byte, from client) {
 	c := s.newConn(nc, tcp, from)
 	s.enroll(c)
 	defer s.dismiss(c)
