@@ -45,56 +45,74 @@ func (b *reader) pin(room int) {
 const bufferBytes = 16 << 10
 
 // work is what a request needs while it is under way: an idle connection has
-// none.
+// none. What only an exchange with a back end needs is added by arm.
 type work struct {
-	in, ans reader
-	out     []byte
-	kept    []byte
-	req     request
-	res     answer
-	chunks  chunks // of the answer
-	body    chunks // of the request
-	x       exchange
+	in     reader
+	kept   []byte
+	req    request
+	res    answer
+	chunks chunks // of the answer
+	body   chunks // of the request
+	x      exchange
+
+	*pair
+	ans reader
+	out []byte
 }
 
-func newWork() *work {
-	return &work{
-		in:  reader{buf: make([]byte, bufferBytes)},
-		ans: reader{buf: make([]byte, bufferBytes)},
-		out: newOut(),
-	}
-}
+// pair are the buffers of an exchange: what comes from a back end, and what is
+// written to either side, with room for a head and a buffer full of body.
+type pair struct{ ans, out []byte }
 
-// newOut has room for a head, and a buffer full of body.
-func newOut() []byte { return make([]byte, 0, bufferBytes+bufferBytes/4) }
+func newWork() *work { return &work{in: reader{buf: make([]byte, bufferBytes)}} }
+
+func newPair() *pair {
+	return &pair{ans: make([]byte, bufferBytes), out: make([]byte, 0, bufferBytes+bufferBytes/4)}
+}
 
 // getWork and putWork share works between connections. One that has grown is
 // left to the collector.
 func (s *Server) getWork() *work { return s.works.Get().(*work) }
 
 func (s *Server) putWork(w *work) {
-	if len(w.in.buf) != bufferBytes || len(w.ans.buf) != bufferBytes || cap(w.out) > 2*bufferBytes || cap(w.kept) > 2*bufferBytes {
+	s.disarm(w)
+	if len(w.in.buf) != bufferBytes || cap(w.kept) > 2*bufferBytes {
 		return
 	}
 	w.in.reset(0)
-	w.ans.reset(0)
 	w.x = exchange{}
 	w.kept = w.kept[:0]
 	s.works.Put(w)
 }
 
+// arm gives a work the buffers of an exchange, and disarm takes them.
+func (s *Server) arm(w *work) {
+	if w.pair == nil {
+		w.pair = s.pairs.Get().(*pair)
+		w.ans.buf, w.out = w.pair.ans, w.pair.out
+	}
+}
+
+func (s *Server) disarm(w *work) {
+	p := w.pair
+	if p == nil {
+		return
+	}
+	if len(w.ans.buf) == bufferBytes && cap(w.out) <= 2*bufferBytes {
+		p.ans, p.out = w.ans.buf, w.out[:0]
+		s.pairs.Put(p)
+	}
+	w.pair, w.ans.buf, w.out = nil, nil, nil
+}
+
 // shrink leaves a work that waits no more than what it needs to go on, and
 // gives its buffers to others. grow undoes it.
 func (s *Server) shrink(w *work) {
-	spare := newSpare(w)
+	s.disarm(w)
+	spare := &work{in: reader{buf: w.in.buf}}
 	w.in.buf = append([]byte(nil), w.in.buf[:w.in.w]...)
 	w.req.buf = w.in.buf
-	w.ans.buf, w.out = nil, nil
 	s.putWork(spare)
-}
-
-func newSpare(w *work) *work {
-	return &work{in: reader{buf: w.in.buf}, ans: reader{buf: w.ans.buf}, out: w.out}
 }
 
 func (s *Server) grow(w *work) {
@@ -104,5 +122,4 @@ func (s *Server) grow(w *work) {
 		w.in.buf = spare.in.buf
 		w.req.buf = w.in.buf
 	}
-	w.ans.buf, w.out = spare.ans.buf, spare.out
 }

@@ -313,6 +313,7 @@ func (c *conn) request() bool {
 		c.w.body.reset()
 	}
 	x.run()
+	c.s.disarm(c.w)
 	x.end()
 	if x.broken || x.status == 0 || !c.ended {
 		c.linger(x)

@@ -358,3 +358,32 @@ func TestIdleConnections(t *testing.T) {
 		t.Errorf("%d connections to the back end", got)
 	}
 }
+
+// Clients that take their time with a head cost no more than its buffer.
+func TestSlowHeadsMemory(t *testing.T) {
+	const n = 200
+	l := newLab(t, nil)
+	l.get("/")
+	before := heap()
+	var clients []*wire
+	for range n {
+		w := l.dial().send("GET / HTTP/1.1\r\n")
+		w.r = nil
+		clients = append(clients, w)
+	}
+	eventually(t, "all have begun", func() bool {
+		begun := 0
+		l.server.each(func(k keeping) {
+			if c, ok := k.(*conn); ok && !c.idle.Load() && c.readBy.Load() != 0 {
+				begun++
+			}
+		})
+		return begun == n
+	})
+	each := (int64(heap()) - int64(before)) / n
+	t.Logf("%d bytes each, the test's own side with it", each)
+	if each > 36<<10 && !raced {
+		t.Errorf("%d bytes for a slow head", each)
+	}
+	runtime.KeepAlive(clients)
+}

@@ -149,6 +149,7 @@ func (x *exchange) run() {
 			x.pause = 0
 		}
 		x.where, x.left = w, false
+		x.s.arm(x.w)
 		v := x.attempt(w)
 		x.leave()
 		x.up = nil

@@ -19,6 +19,7 @@ type Server struct {
 	limiter *frontend.Limiter
 	journal *journal
 	works   sync.Pool
+	pairs   sync.Pool
 	born    time.Time
 	clock   atomic.Int64 // nanoseconds since born, as of the keeper's last look
 
@@ -56,6 +57,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{born: time.Now(), origins: make(map[*frontend.Service]*origin), certs: make(map[[2]string]*frontend.Certificate),
 		conns: make(map[keeping]struct{}), mirrors: make(map[mirrorKey]*mirror), journal: newJournal()}
 	s.works.New = func() any { return newWork() }
+	s.pairs.New = func() any { return newPair() }
 	s.hard, s.kill = context.WithCancel(context.Background())
 	set, err := s.compile(cfg)
 	if err != nil {
