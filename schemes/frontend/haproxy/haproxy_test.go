@@ -87,3 +87,14 @@ func TestOldWorkerEnds(t *testing.T) {
 		t.Errorf("%d are under way, %v", n, err)
 	}
 }
+
+// go test -run xxx -bench Latency -benchtime 20x
+func BenchmarkLatency(b *testing.B) {
+	for _, service := range []string{"shop", "ledger"} {
+		b.Run(service, func(b *testing.B) {
+			frontendtest.Latency(b, func(b testing.TB, spec frontend.Spec) frontendtest.Proxy {
+				return driven(b, proxy.StartHAProxy(b, spec, spec), service)
+			}, frontendtest.Options{Service: draas.ServiceID(service)})
+		})
+	}
+}

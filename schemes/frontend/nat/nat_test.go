@@ -97,3 +97,11 @@ func driven(t testing.TB, cfg nat.Config, at netip.AddrPort) frontendtest.Driven
 	})
 	return frontendtest.Driven{At: at.String(), Driver: d}
 }
+
+// go test -run xxx -bench Latency -benchtime 20x
+func BenchmarkLatency(b *testing.B) {
+	at := netip.MustParseAddrPort("127.77.0.9:8080")
+	frontendtest.Latency(b, func(b testing.TB, _ frontend.Spec) frontendtest.Proxy {
+		return driven(b, nat.Config{Services: map[draas.ServiceID]nat.Service{"shop": {Listen: []netip.AddrPort{at}}}}, at)
+	}, frontendtest.Options{})
+}

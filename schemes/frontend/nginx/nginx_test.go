@@ -56,3 +56,14 @@ func driven(t testing.TB, n *proxy.Nginx, service string) frontendtest.Driven {
 	}
 	return frontendtest.Driven{At: at, Driver: d}
 }
+
+// go test -run xxx -bench Latency -benchtime 20x
+func BenchmarkLatency(b *testing.B) {
+	for _, service := range []string{"shop", "ledger"} {
+		b.Run(service, func(b *testing.B) {
+			frontendtest.Latency(b, func(b testing.TB, spec frontend.Spec) frontendtest.Proxy {
+				return driven(b, proxy.StartNginx(b), service)
+			}, frontendtest.Options{Service: draas.ServiceID(service)})
+		})
+	}
+}
