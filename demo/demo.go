@@ -47,11 +47,14 @@ const (
 	// DisasterCut severs the link between the two sites for Options.Cut while
 	// the witness sees both: nothing may move and no request may fail.
 	DisasterCut Disaster = "cut"
+	// DisasterSwitchover is none: an operator moves the service, as for
+	// maintenance. Behind a frontend no request may fail.
+	DisasterSwitchover Disaster = "switchover"
 )
 
 // Disasters lists the disasters.
 func Disasters() []Disaster {
-	return []Disaster{DisasterService, DisasterHang, DisasterSite, DisasterSilent, DisasterDaemon, DisasterFreeze, DisasterCut}
+	return []Disaster{DisasterService, DisasterHang, DisasterSite, DisasterSilent, DisasterDaemon, DisasterFreeze, DisasterCut, DisasterSwitchover}
 }
 
 // moves reports whether the service has to move.

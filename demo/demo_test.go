@@ -112,6 +112,15 @@ func TestDemo(t *testing.T) {
 			t.Errorf("%+v\n%s", run, out)
 		}
 	})
+	t.Run("switchover behind a frontend", func(t *testing.T) {
+		run, out := play(t, Options{Draasd: draasd, Scheme: "frontend", Disaster: DisasterSwitchover, Undisturbed: time.Second})
+		if !run.FailedOver || run.Failed != 0 || run.Sent < 200 || *run.RTO != 0 {
+			t.Errorf("%+v\n%s", run, out)
+		}
+		if !strings.Contains(out, "switchover of web from primary to dr") {
+			t.Errorf("nobody asked for it\n%s", out)
+		}
+	})
 	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
 		t.Errorf("left %v, %v behind", left, err)
 	}

@@ -9,12 +9,13 @@ import (
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/failover"
 	"github.com/draasd/draas/fence"
 )
 
 // inject lets a disaster happen to the primary site. It returns the process
 // that it stopped, if any.
-func inject(s *stage, m *measurement, disaster Disaster) (frozen *child, err error) {
+func inject(ctx context.Context, s *stage, m *measurement, disaster Disaster) (frozen *child, err error) {
 	switch disaster {
 	case DisasterService:
 		p, err := s.process(serviceOf(primary), primary)
@@ -57,12 +58,33 @@ func inject(s *stage, m *measurement, disaster Disaster) (frozen *child, err err
 		}
 		errs = append(errs, m.fault(s, at, "KILL: all %d processes at %s (SIGKILL)", len(all), primary))
 		return nil, errors.Join(errs...)
+	case DisasterSwitchover:
+		at := time.Now()
+		err := m.fault(s, at, "draasd switchover %s %s: both sites are well", service, dr)
+		return nil, errors.Join(err, switchover(ctx, s))
 	case DisasterSilent:
 		at := time.Now()
 		s.links.isolate(primary, drop)
 		return nil, m.fault(s, at, "SILENCE: every link from and to %s drops everything, its users' too", primary)
 	}
 	return nil, fmt.Errorf("cannot inject disaster %q", disaster)
+}
+
+// switchover asks for a planned move, as an operator would.
+func switchover(ctx context.Context, s *stage) error {
+	client := api.Unix(s.control(primary))
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, activateLimit)
+	defer cancel()
+	answer, err := client.Request(ctx, api.Request{Service: service, Site: dr.Site(),
+		Request: failover.Request{Move: failover.MoveSwitchover, Operator: "draasd demo"}})
+	if err != nil {
+		return err
+	}
+	if !answer.Accepted {
+		return fmt.Errorf("switchover %s: %s", service, recordLine(answer.Record).text)
+	}
+	return nil
 }
 
 // thawWatch is how long a daemon is watched after it was continued: longer

@@ -192,7 +192,7 @@ func (d *demo) strike(ctx context.Context, s *stage, m *measurement, run *RunRes
 	if run.Disaster == DisasterCut {
 		return d.cut(ctx, s, m, run, find(before).Epoch)
 	}
-	frozen, err := inject(s, m, run.Disaster)
+	frozen, err := inject(ctx, s, m, run.Disaster)
 	if err != nil {
 		return err
 	}

@@ -15,13 +15,14 @@ small web services behind them, measures with rtotest, strikes, and prints a tim
 and a table. It needs no root and leaves nothing behind. With --scheme frontend users reach a
 frontend beside both sites, which holds their requests through the disaster.
 
-Disasters: service  the service's process is killed; its site lives
-           hang     the service's process accepts and never answers; its site lives
-           site     every process of the primary site is killed
-           silent   every packet from and to the primary site is dropped
-           daemon   only draasd is killed: its service lives and must be fenced
-           freeze   only draasd is stopped (SIGSTOP), and later continued
-           cut      the link between the sites is severed for the time of --cut: nothing may move`,
+Disasters: service     the service's process is killed; its site lives
+           hang        the service's process accepts and never answers; its site lives
+           site        every process of the primary site is killed
+           silent      every packet from and to the primary site is dropped
+           daemon      only draasd is killed: its service lives and must be fenced
+           freeze      only draasd is stopped (SIGSTOP), and later continued
+           cut         the link between the sites is severed for the time of --cut: nothing may move
+           switchover  none: an operator moves the service, both sites are well`,
 			example: "draasd demo --scheme frontend --disaster service --runs 5 --json result.json"},
 		{name: "init", args: "DIR [flags]", min: 1, max: 1, bind: bindInit,
 			short: "make a new cluster: DIR/{primary,dr,witness} with file, certificates and data",

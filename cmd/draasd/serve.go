@@ -138,7 +138,7 @@ func known(profile string) bool {
 func bindDemo(p *program, f *flag.FlagSet) action {
 	var o demo.Options
 	f.StringVar(&o.Scheme, "scheme", "dns", "`SCHEME` that moves the users: dns or frontend")
-	disaster := f.String("disaster", string(demo.DisasterSite), "`DISASTER`: service, hang, site, silent, daemon, freeze or cut")
+	disaster := f.String("disaster", string(demo.DisasterSite), "`DISASTER`: service, hang, site, silent, daemon, freeze, cut or switchover")
 	f.DurationVar(&o.Cut, "cut", 43*time.Second, "how `LONG` --disaster cut lasts")
 	f.StringVar(&o.Profile, "profile", "fast", "`PROFILE`: cautious, balanced or fast")
 	f.IntVar(&o.Runs, "runs", 1, "`N` runs, each on a fresh cluster")
