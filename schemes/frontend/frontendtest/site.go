@@ -31,7 +31,7 @@ const every = 10 * time.Millisecond
 // and to GET /endless for as long as the connection lives.
 func Sites(t testing.TB, service draas.ServiceID) frontend.Spec {
 	spec := frontend.Spec{Service: service, Sites: make(map[draas.SiteID][]frontend.Server),
-		Hold: frontend.Bounds{Time: 200 * time.Millisecond, Requests: 1000, Bytes: 1 << 20}}
+		Hold: frontend.Bounds{Time: 20 * time.Millisecond, Requests: 1000, Bytes: 1 << 20}}
 	for _, site := range []draas.SiteID{primary, dr} {
 		for range each {
 			s := httptest.NewServer(handler(site))
