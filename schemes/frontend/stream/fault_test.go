@@ -135,7 +135,7 @@ func TestOutOfDescriptors(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	if served < 90 {
+	if served < 100 {
 		t.Errorf("%d of 100 were served", served)
 	}
 	c, err := net.Dial("tcp", p.address)
@@ -203,6 +203,49 @@ func TestDeafSite(t *testing.T) {
 	l.decide(2, "dr")
 	l.want(first, "hello", "dr hello")
 	l.want(second, "hello", "dr hello")
+}
+
+// However long a dial may take: it ends when there is another decision, with the
+// ones beside it.
+func TestDialsEndWithTheirDecision(t *testing.T) {
+	l := newLab(t, spec(map[draas.SiteID][]string{"primary": {deaf(t), deaf(t)}, "dr": {echo(t, "dr")}}), func(c *Config) { c.ConnectTimeout = 15 * time.Second })
+	l.decide(1, "primary")
+	c := l.dial()
+	balancer := l.server.setting.Load().rest.dialer.Balancer
+	l.until("trying both", func() bool {
+		both := balancer.Servers("primary")
+		return both[0].Connections() == 1 && both[1].Connections() == 1
+	})
+	l.decide(2, "dr")
+	start := time.Now()
+	l.want(c, "hello", "dr hello")
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("after %s", took)
+	}
+}
+
+// What a shadow does not take is bounded in bytes and in number, and offering
+// never waits.
+func TestShadowIsBounded(t *testing.T) {
+	for size, most := range map[int]int{chunk: shadowBehind / chunk, 1: shadowParts} {
+		s := &shadow{parts: make(chan []byte, shadowParts)}
+		taken := make(chan int)
+		go func() {
+			n := 0
+			for ; !s.lost; n++ {
+				s.offer(make([]byte, size))
+			}
+			taken <- n - 1
+		}()
+		select {
+		case n := <-taken:
+			if n != most {
+				t.Errorf("%d parts of %d bytes were taken, want %d", n, size, most)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("an offer waits")
+		}
+	}
 }
 
 // deaf is an address where a handshake is never answered: its queue is full.

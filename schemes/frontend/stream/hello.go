@@ -23,6 +23,7 @@ const (
 	recordHandshake = 22
 	clientHello     = 1
 	extServerName   = 0
+	extEarlyData    = 42
 	hostName        = 0
 )
 
@@ -32,31 +33,64 @@ const (
 // any size. It fails with errHelloShort while more may come, and with
 // errNoHello when b is something else.
 func serverName(b []byte) (string, error) {
-	hello, err := handshake(b)
+	extensions, err := extensionsOf(b)
 	if err != nil {
 		return "", err
 	}
+	return nameOf(extensions)
+}
+
+// onlyHello reports whether b is a ClientHello, with nothing behind it and no
+// announcement of early data: nothing that a server would act upon.
+func onlyHello(b []byte) bool {
+	extensions, err := extensionsOf(b)
+	if err != nil || has(extensions, extEarlyData) {
+		return false
+	}
+	_, err = extensionsOf(b[:len(b)-1])
+	return errors.Is(err, errHelloShort)
+}
+
+func extensionsOf(b []byte) ([]byte, error) {
+	hello, err := handshake(b)
+	if err != nil {
+		return nil, err
+	}
 	r := reader{hello}
 	if _, ok := r.take(2 + 32); !ok { // legacy_version, random
-		return "", errNoHello
+		return nil, errNoHello
 	}
 	if id, ok := r.vector(1); !ok || len(id) > 32 {
-		return "", errNoHello
+		return nil, errNoHello
 	}
 	if suites, ok := r.vector(2); !ok || len(suites) < 2 || len(suites)%2 != 0 {
-		return "", errNoHello
+		return nil, errNoHello
 	}
 	if methods, ok := r.vector(1); !ok || len(methods) < 1 {
-		return "", errNoHello
+		return nil, errNoHello
 	}
 	if len(r.b) == 0 {
-		return "", nil // SSL 3.0 to TLS 1.2 may have no extensions at all
+		return nil, nil // SSL 3.0 to TLS 1.2 may have no extensions at all
 	}
 	extensions, ok := r.vector(2)
 	if !ok || len(r.b) > 0 {
-		return "", errNoHello
+		return nil, errNoHello
 	}
-	return nameOf(extensions)
+	return extensions, nil
+}
+
+// has reports whether an extension is there, or they cannot be read.
+func has(extensions []byte, want uint16) bool {
+	for r := (reader{extensions}); len(r.b) > 0; {
+		kind, ok := r.take(2)
+		if !ok || binary.BigEndian.Uint16(kind) == want {
+			return true
+		}
+		if _, ok := r.vector(2); !ok {
+			return true
+		}
+	}
+	return false
 }
 
 // handshake puts the first handshake message together. Records that hold

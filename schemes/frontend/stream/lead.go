@@ -162,7 +162,9 @@ func (p *pair) attach(d *lead) (ok bool) {
 func (p *pair) drop(d *lead) {
 	switch {
 	case p.phase == led && p.lead == d:
-		p.finish(EndMoved, true)
+		if !p.renew() {
+			p.finish(EndMoved, true)
+		}
 	case p.phase == leading && p.quick == d:
 		p.giveUp()
 		p.seekOn()
@@ -227,6 +229,7 @@ func (p *pair) greet() {
 	}
 	if len(p.early) > 0 {
 		p.moved(&p.up, len(p.early))
+		p.remember(p.early)
 		if p.shadow != nil {
 			p.shadow.offer(p.early)
 		}

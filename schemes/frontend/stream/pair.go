@@ -27,7 +27,10 @@ type pair struct {
 	dest     netip.AddrPort // likewise; zero: this address
 	counted  bool           // at the server's limits of sources
 	headed   bool           // its PROXY header was read
-	early    []byte
+	early    []byte         // of the client, and not sent on yet
+	sent     []byte         // of the client, as long as it may be sent to another server
+	firm     bool           // it may not, any more
+	renewed  int            // times that it was
 	name     string
 	route    *route
 	lead     *lead // nil before
@@ -145,7 +148,9 @@ func (p *pair) move() {
 			class = frontend.Silent
 		}
 		p.lead.failed(p, class)
-		p.finish(EndServer, true)
+		if p.renewed >= renewals || !p.renew() {
+			p.finish(EndServer, true)
+		}
 	case p.up.done && p.down.done:
 		p.finish(EndClosed, false)
 	}
@@ -193,14 +198,20 @@ func (p *pair) pump(f *flow) bool {
 			// A shadow has to see the bytes.
 			f.streams, f.small = p.shadow == nil || f != &p.up, 0
 		}
-		p.pass(f, buf[:n])
+		if !p.pass(f, buf[:n]) {
+			return false
+		}
 	}
 	return true
 }
 
-// pass hands bytes on that were just read.
-func (p *pair) pass(f *flow, b []byte) {
+// pass hands bytes on that were just read, and reports whether all of them were
+// taken.
+func (p *pair) pass(f *flow, b []byte) bool {
 	p.moved(f, len(b))
+	if f == &p.up {
+		p.remember(b)
+	}
 	if p.shadow != nil && f == &p.up {
 		p.shadow.offer(b)
 	}
@@ -208,15 +219,17 @@ func (p *pair) pass(f *flow, b []byte) {
 	switch {
 	case errno != 0 && errno != syscall.EAGAIN:
 		f.dst.brake()
-		return
+		return false
 	case errno != 0:
 		n = 0
 	}
-	if n < len(b) {
-		f.space = p.loop.keep(b[n:])
-		f.pending = f.space
-		p.loop.arm(f.dst)
+	if n == len(b) {
+		return true
 	}
+	f.space = p.loop.keep(b[n:])
+	f.pending = f.space
+	p.loop.arm(f.dst)
+	return false
 }
 
 // flush passes on what was kept, and reports whether all of it was taken.
@@ -252,6 +265,7 @@ func (p *pair) moved(f *flow, n int) {
 	l := p.loop
 	l.idle.push(&p.life, l.now)
 	if f == &p.down {
+		p.firm, p.sent = true, nil
 		p.outBytes += int64(n)
 		p.lead.stats.Out.Add(int64(n))
 		if p.asking {

@@ -3,8 +3,11 @@ package stream
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/tls"
+	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +19,10 @@ import (
 func TestLeadsToTheActiveSite(t *testing.T) {
 	l := newLab(t, twoSites(t))
 	l.decide(1, "primary")
+	over := l.dial()
+	l.want(over, "hello", "primary hello")
+	_ = over.Close()
+	l.last(EndClosed) // and is not dropped by the move
 	c := l.dial()
 	for range 3 {
 		l.want(c, "hello", "primary hello")
@@ -32,7 +39,7 @@ func TestLeadsToTheActiveSite(t *testing.T) {
 		t.Errorf("%d dropped", n)
 	}
 	st := l.service.Stats.Sites()["primary"]
-	if st.Requests.Load() != 1 || st.In.Load() != 18 || st.Out.Load() != 42 {
+	if st.Requests.Load() != 2 || st.In.Load() != 24 || st.Out.Load() != 56 {
 		t.Errorf("counted %d connections, %d bytes in, %d out", st.Requests.Load(), st.In.Load(), st.Out.Load())
 	}
 }
@@ -310,4 +317,70 @@ func TestStopsWhenDrainIsOver(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	l.last(EndShutdown)
+}
+
+// A client that was caught in its handshake by a site that says nothing, or
+// resets, is led on: it has asked for nothing yet. So is one that has said
+// nothing. Who has said more is reset.
+func TestHandshakesAreLedAnew(t *testing.T) {
+	stuck := make(chan struct{})
+	defer close(stuck)
+	for name, serve := range map[string]func(net.Conn){
+		"hangs":  func(net.Conn) { <-stuck },
+		"resets": func(c net.Conn) { _, _ = io.ReadFull(c, make([]byte, 100)); _ = c.(*net.TCPConn).SetLinger(0) },
+	} {
+		l := newLab(t, spec(map[draas.SiteID][]string{"primary": {backend(t, serve)}, "dr": {secret(t, "dr")}}), func(c *Config) {
+			c.Silence = 10 * time.Millisecond
+		})
+		l.decide(1, "primary")
+		silent, plain := l.dial(), l.dial()
+		_, _ = io.WriteString(plain, strings.Repeat("GET / HTTP/1.1\r\n", 10))
+		client := tls.Client(l.dial(), &tls.Config{ServerName: "shop.example.org", InsecureSkipVerify: true})
+		answered := make(chan error, 1)
+		go func() {
+			got, err := ask(client, "hello")
+			if err == nil && got != "dr hello" {
+				err = errors.New(got)
+			}
+			answered <- err
+		}()
+		if name == "hangs" {
+			l.until("told", func() bool { return l.evidence(frontend.Silent) })
+			l.decide(2, "dr")
+			if err := <-answered; err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			again := tls.Client(silent, &tls.Config{InsecureSkipVerify: true})
+			l.want(again, "hello", "dr hello")
+			if n := l.service.Stats.Replayed.Load(); n != 1 {
+				t.Errorf("%d replayed", n)
+			}
+		} else if err := <-answered; !isReset(err) {
+			t.Errorf("%s, again and again: %v", name, err)
+		}
+		if _, err := readLine(plain); !isReset(err) {
+			t.Errorf("%s: who had asked for something: %v", name, err)
+		}
+	}
+}
+
+func TestOnlyHello(t *testing.T) {
+	plain := hello(t, &tls.Config{ServerName: "shop.example.org"})
+	at := strings.Index(string(plain), "shop.example.org") - 9
+	early := rebuilt(plain, at, []byte{0, 42, 0, 0})
+	if _, err := serverName(early); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		b    []byte
+		want bool
+	}{
+		"a hello": {plain, true}, "in small records": {cut(plain, 50), true},
+		"with more behind it": {append(plain[:len(plain):len(plain)], 20), false}, "a part of one": {plain[:len(plain)-1], false},
+		"with early data": {early, false}, "HTTP": {[]byte("GET / HTTP/1.1\r\n"), false},
+	} {
+		if got := onlyHello(c.b); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 }
