@@ -147,7 +147,7 @@ func (b *bench) costs(ctx context.Context, dir string, r *Result) error {
 	}
 	if b.o.Throughput {
 		for _, w := range works() {
-			if b.o.Loads != nil && !b.o.Loads.MatchString(w.name) {
+			if !b.wanted(w.name) {
 				continue
 			}
 			lines, err := b.throughput(ctx, all, w)

@@ -142,11 +142,17 @@ func (b *bench) disasters(ctx context.Context, dir string, r *Result) error {
 		return err
 	}
 	for _, event := range []string{eventKilled, eventHangs} {
+		if !b.wanted(event) {
+			continue
+		}
 		lines, err := t.lose(ctx, event)
 		if err != nil {
 			return fmt.Errorf("%s: %w", event, err)
 		}
 		r.Downtime = append(r.Downtime, lines...)
+	}
+	if !b.wanted(eventPlanned) {
+		return nil
 	}
 	line, err := t.planned(ctx)
 	if err != nil {

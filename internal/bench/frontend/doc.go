@@ -31,7 +31,7 @@ type Options struct {
 
 	Throughput, Idle, Downtime bool
 
-	Loads    *regexp.Regexp // of throughput, those whose names it matches; nil: all
+	Names    *regexp.Regexp // only loads and events whose names it matches; nil: all
 	Rounds   int            // of throughput, each with every proxy in turn
 	For      time.Duration  // of one load of one proxy in one round, whole seconds
 	Runs     int            // of each disaster
@@ -123,6 +123,9 @@ func (b *bench) part(ctx context.Context, name string, f func(dir string) error)
 	}
 	return nil
 }
+
+// wanted reports whether a load or an event is to be measured.
+func (b *bench) wanted(name string) bool { return b.o.Names == nil || b.o.Names.MatchString(name) }
 
 func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.out, format+"\n", args...) }
 

@@ -39,8 +39,8 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 	flags.BoolVar(&o.Keep, "keep", false, "keep the directory with logs")
 	flags.IntVar(&o.Rounds, "rounds", 5, "rounds of each load")
 	flags.DurationVar(&o.For, "for", 3*time.Second, "how `LONG` each load is, whole seconds")
-	flags.Func("loads", "only loads whose names match this `REGEXP`", func(text string) (err error) {
-		o.Loads, err = regexp.Compile(text)
+	flags.Func("names", "only loads and events whose names match this `REGEXP`", func(text string) (err error) {
+		o.Names, err = regexp.Compile(text)
 		return err
 	})
 	flags.IntVar(&o.Runs, "runs", 20, "runs of each event")
