@@ -79,6 +79,8 @@ type exchange struct {
 	cancelled  bool // ctx ends with the client's interest
 	clientErr  error
 	pump       *pump
+	unsent     []byte // goes with the wait for the answer
+	silent     time.Duration
 	shadow     []byte // what was sent, for the shadow
 	unshadowed bool   // it was too much
 
@@ -251,9 +253,9 @@ func (x *exchange) attempt(w frontend.Where) verdict {
 	reused := u.uses > 0
 	u.uses++
 	var acked uint64
-	if reused {
+	if reused && !x.replayable {
 		ok := u.quiet()
-		if ok && !x.replayable {
+		if ok {
 			_, acked, ok = u.tcpInfo()
 		}
 		if !ok {
@@ -270,7 +272,7 @@ func (x *exchange) attempt(w frontend.Where) verdict {
 		stop := context.AfterFunc(x.ctx, func() { _ = u.nc.Close() })
 		defer stop()
 	}
-	x.heard = false
+	x.heard, x.unsent = false, nil
 	virgin := !x.sent
 	if err := x.send(u); err != nil {
 		return x.failed(u, w, err, reused, virgin, acked)
@@ -361,6 +363,11 @@ var errBodyAborted = errors.New("the client's body ended early")
 func (x *exchange) failed(u *upstream, w frontend.Where, err error, reused, virgin bool, acked uint64) verdict {
 	x.endPump()
 	defer u.close()
+	if errors.Is(err, errNotQuiet) {
+		x.tries--
+		u.stats.Requests.Add(-1)
+		return again
+	}
 	if x.clientErr != nil || errors.Is(err, errBodyAborted) {
 		return x.badClient()
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/draasd/draas/schemes/frontend"
@@ -28,12 +29,13 @@ func (x *exchange) await(u *upstream) error {
 	a := &x.w.ans
 	a.reset(0)
 	x.sentAt = time.Now()
-	if err := u.readBy(x.sentAt.Add(x.host.origin.silent(x.set.Limits.Silent))); err != nil {
+	x.silent = x.host.origin.silent(x.set.Limits.Silent)
+	if err := u.readWithin(x.sentAt, x.silent); err != nil {
 		return err
 	}
 	scan, interims := 0, 0
 	for {
-		n, err := u.nc.Read(a.space())
+		n, err := x.hear(u, a.space())
 		if n > 0 {
 			if !x.heard {
 				x.heard = true
@@ -73,6 +75,47 @@ func (x *exchange) await(u *upstream) error {
 			return err
 		}
 	}
+}
+
+// hear reads of the answer. What is still to be written of the request is
+// written first.
+func (x *exchange) hear(u *upstream, p []byte) (int, error) {
+	if len(x.unsent) == 0 {
+		return u.nc.Read(p)
+	}
+	c := &u.call
+	*c = call{out: x.unsent, in: p, first: u.uses > 1}
+	err := u.rc.Read(u.steps)
+	if c.out != nil && c.wrote == 0 && err == nil && c.err == syscall.EAGAIN {
+		c.err = nil // its buffer is full: no fresh connection's is
+	}
+	n, first := c.read, x.unsent[:c.wrote]
+	if c.wrote > 0 {
+		x.sent = true
+		x.copied(first)
+	}
+	whole := c.out == nil
+	switch {
+	case whole:
+		x.unsent = nil
+		x.whole()
+	case err == nil && c.err == nil:
+		x.unsent = x.unsent[c.wrote:]
+	}
+	if err == nil {
+		err = c.err
+	}
+	*c = call{}
+	if whole || err != nil {
+		return n, err
+	}
+	rest := x.unsent
+	x.unsent = nil
+	if err := x.write(u, rest); err != nil {
+		return 0, err
+	}
+	x.whole()
+	return u.nc.Read(p)
 }
 
 // further takes the heads that are already there, up to the last of them.
@@ -129,6 +172,12 @@ func (x *exchange) interim() error {
 // look is what is done about a back end that has not answered for a while.
 func (x *exchange) look(u *upstream) error {
 	now := time.Now()
+	if len(x.unsent) > 0 {
+		x.sentAt = now // nothing was asked yet
+	}
+	if early := x.silent - now.Sub(x.sentAt); early > 0 && x.pump == nil {
+		return u.readBy(now.Add(early))
+	}
 	if p := x.pump; p != nil && !p.over.Load() {
 		// It waits for the client, as we do.
 		select {
@@ -138,7 +187,7 @@ func (x *exchange) look(u *upstream) error {
 			if x.s.hard.Err() != nil {
 				return errGone
 			}
-			return u.readBy(now.Add(x.host.origin.silent(x.set.Limits.Silent)))
+			return u.readBy(now.Add(x.silent))
 		}
 	}
 	switch {

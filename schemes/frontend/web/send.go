@@ -72,6 +72,10 @@ func (x *exchange) send(u *upstream) error {
 		out = appendLast(out, b, fields)
 	}
 	x.w.out = out[:0]
+	if x.asked && len(out) > 0 {
+		x.unsent = out // goes with the wait for the answer
+		return nil
+	}
 	if len(out) > 0 {
 		if err := x.write(u, out); err != nil {
 			return err

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -54,9 +55,12 @@ type upstream struct {
 	stats  *frontend.SiteStats
 	place  *frontend.Conn
 	rc     syscall.RawConn
-	look   func(uintptr) // for quiet
-	seen   error
-	since  int64 // when it became idle
+	look   func(uintptr)      // peek
+	steps  func(uintptr) bool // step
+	call   call
+	armed  time.Time // the read deadline
+	seen   error     // by peek
+	since  int64     // when it became idle
 	uses   int
 
 	mu      sync.Mutex
@@ -98,17 +102,89 @@ func (u *upstream) use(busy bool) bool {
 }
 
 // readBy and writeBy set deadlines, unless it has been dropped.
-func (u *upstream) readBy(t time.Time) error { return u.deadline(u.nc.SetReadDeadline, t) }
-
-func (u *upstream) writeBy(t time.Time) error { return u.deadline(u.nc.SetWriteDeadline, t) }
-
-func (u *upstream) deadline(set func(time.Time) error, t time.Time) error {
+func (u *upstream) readBy(t time.Time) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.dropped {
 		return errDropped
 	}
-	return set(t)
+	u.armed = t
+	return u.nc.SetReadDeadline(t)
+}
+
+// readWithin sets a deadline for a read that begins now, unless there is one
+// that is not over yet: it may come before its time, and whoever meets it looks
+// at the clock. So a busy connection has its deadline set a few times a second,
+// and not for every request.
+func (u *upstream) readWithin(now time.Time, d time.Duration) error {
+	if left := u.armed.Sub(now); left > time.Millisecond && left <= d {
+		if u.wasDropped() {
+			return errDropped
+		}
+		return nil
+	}
+	return u.readBy(now.Add(d))
+}
+
+func (u *upstream) writeBy(t time.Time) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.dropped {
+		return errDropped
+	}
+	return u.nc.SetWriteDeadline(t)
+}
+
+// call is a write, and the read of what comes back, as one visit to the poller:
+// a read right behind the write would find nothing, and cost a system call.
+type call struct {
+	out   []byte // to be written, and nothing once it is
+	in    []byte // to read to
+	first bool   // whether the connection is quiet is looked at before
+	wrote int
+	read  int
+	err   error
+}
+
+var errNotQuiet = errors.New("the connection has ended, or said something unasked")
+
+// step is called by the runtime: at once, and whenever something may have come.
+// The poller has forgotten by then what came before, so nothing must be there
+// when it is left without a read: first sees to that, and a connection that is
+// new has nobody who could have said anything.
+func (u *upstream) step(fd uintptr) bool {
+	c := &u.call
+	if c.out != nil {
+		if c.first {
+			if u.peek(fd); u.seen != syscall.EAGAIN {
+				c.err = errNotQuiet
+				return true
+			}
+		}
+		c.wrote, c.err = ignoringEINTR(syscall.Write, int(fd), c.out)
+		if c.wrote < len(c.out) {
+			return true
+		}
+		c.out = nil
+		return false
+	}
+	c.read, c.err = ignoringEINTR(syscall.Read, int(fd), c.in)
+	if c.err == syscall.EAGAIN {
+		return false
+	}
+	if c.err == nil && c.read == 0 {
+		c.err = io.EOF
+	}
+	return true
+}
+
+func ignoringEINTR(do func(int, []byte) (int, error), fd int, p []byte) (int, error) {
+	for {
+		n, err := do(fd, p)
+		if err != syscall.EINTR {
+			return max(n, 0), err
+		}
+	}
 }
 
 // quiet reports whether nothing has come on it while it was idle: neither its
@@ -262,7 +338,7 @@ func (o *origin) dial(ctx context.Context, w frontend.Where, want frontend.Want,
 		return nil, &frontend.DialError{Class: frontend.Reset, Address: server.Address, Err: err}
 	}
 	u := &upstream{nc: nc, rc: rc, origin: o, server: server, site: w.Site, busy: true, stats: o.service.Stats.Site(w.Site)}
-	u.look = u.peek
+	u.look, u.steps = u.peek, u.step
 	place, ok := o.service.Attach(w, u.end)
 	if !ok {
 		_ = nc.Close()
