@@ -295,10 +295,9 @@ func (x *exchange) attempt(w frontend.Where) verdict {
 
 // stands is asked before bytes are moved on a connection that has stood for a
 // while: a process that stood still with it may have missed that its site was
-// left.
+// left, or that its permit has ended.
 func (x *exchange) stands(u *upstream) error {
-	x.host.Service.Table().Awake()
-	if u.wasDropped() {
+	if u.wasDropped() || !x.host.Service.Current(x.where) {
 		return errDropped
 	}
 	return nil

@@ -336,7 +336,7 @@ func (x *exchange) more(u *upstream) error {
 }
 
 func (x *exchange) cut(err error) error {
-	if !errors.Is(err, errGone) && !errors.Is(err, errSilent) && !x.up.wasDropped() {
+	if !errors.Is(err, errGone) && !errors.Is(err, errSilent) && !errors.Is(err, errDropped) && !x.up.wasDropped() {
 		x.host.Service.Failed(x.where, frontend.Reset)
 	}
 	x.reason = "the back end ended its answer early"
