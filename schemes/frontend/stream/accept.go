@@ -113,8 +113,6 @@ func (l *loop) take(fd int32, source netip.AddrPort, by *loop) {
 
 // start begins what a new connection begins with.
 func (p *pair) start() {
-	stats := p.set.stats()
-	stats.Accepted.Add(1)
 	now := p.loop.serving.server.now.Load()
 	switch {
 	case p.loop.stopped:

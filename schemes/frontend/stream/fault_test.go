@@ -446,6 +446,16 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 	} else {
 		t.Logf("%.1f KiB each", each)
 	}
+	// What streamed has given its pipe back.
+	for _, c := range conns[:100] {
+		head := len(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", bigBody))
+		if err := roundTrip(c, bigRequest, head+bigBody, make([]byte, 256<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if files := countFiles(t, fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid)); files > 2*len(conns)+2*spares+40 {
+		t.Errorf("%d descriptors for %d connections", files, len(conns))
+	}
 	for _, c := range conns {
 		_ = c.Close()
 	}

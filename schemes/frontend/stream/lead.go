@@ -25,6 +25,7 @@ func (p *pair) follow(r *route) {
 	p.route = r
 	p.phase = leading
 	p.life.remove()
+	r.Service.Stats.Accepted.Add(1)
 	r.Service.Stats.Connections.Add(1)
 	if !p.connect() {
 		p.seek()

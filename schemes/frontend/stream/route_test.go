@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/schemes/frontend"
 )
@@ -90,8 +92,13 @@ func TestRoutesByName(t *testing.T) {
 	// nor who waits for the other side to begin.
 	for _, name := range []string{"example.org", "a.b.example.org", "example.com"} {
 		client := tls.Client(l.dial(), &tls.Config{ServerName: name, InsecureSkipVerify: true})
-		if err := client.Handshake(); err == nil || l.table.Service("exact").Stats.Accepted.Load() != 0 {
+		if err := client.Handshake(); err == nil {
 			t.Errorf("%s was led to a name's route", name)
+		}
+	}
+	for service, want := range map[draas.ServiceID]int64{"exact": 3, "wild": 1} {
+		if n := l.table.Service(service).Stats.Accepted.Load(); n != want {
+			t.Errorf("%s was led %d connections, want %d", service, n, want)
 		}
 	}
 	l.want(l.dial(), "hello", "rest hello")
@@ -128,6 +135,35 @@ func TestWithoutARestOthersAreReset(t *testing.T) {
 	l.last(EndHello)
 	if n := l.service.Stats.Bad.Load(); n != 2 {
 		t.Errorf("%d bad", n)
+	}
+}
+
+// Who has ended has said all that he will: nothing is waited for.
+func TestClientsThatEndEarly(t *testing.T) {
+	l := newLab(t, twoSites(t), func(c *Config) {
+		c.Routes = append(c.Routes, c.Routes[0])
+		c.Routes[0].Names = []string{"a.example.org"}
+		c.HelloTimeout = time.Minute
+	})
+	l.decide(1, "primary")
+	for range 20 {
+		c := l.dial()
+		_, _ = io.WriteString(c, "\x16\x03\x01\n")
+		_ = c.CloseWrite()
+		if got, err := readLine(c); got != "primary \x16\x03\x01" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		_ = c.Close()
+	}
+	l.until("gone", func() bool { return l.server.Connections() == 0 })
+	before := l.service.Stats.Accepted.Load()
+	c := l.dial()
+	_ = c.CloseWrite()
+	if _, err := readLine(c); err != io.EOF {
+		t.Errorf("%v", err)
+	}
+	if n := l.service.Stats.Accepted.Load() - before; n != 0 {
+		t.Error("led, without a word")
 	}
 }
 
@@ -206,6 +242,68 @@ func TestProxyHeaders(t *testing.T) {
 	}
 }
 
+// Both families go together, here and in the header.
+func TestIPv6(t *testing.T) {
+	ln, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	six := serveOn(t, ln, func(c net.Conn) { echoLines(c, "six") })
+	l := newLab(t, spec(map[draas.SiteID][]string{"primary": {six}}), func(c *Config) { c.Routes[0].ProxyOut = 1 })
+	l.decide(1, "primary")
+	c := l.dial()
+	got, err := ask(c, "hello")
+	client := c.LocalAddr().(*net.TCPAddr).AddrPort()
+	if want := fmt.Sprintf("six PROXY TCP4 127.0.0.1 127.0.0.1 %d ", client.Port()); !strings.HasPrefix(got, want) {
+		t.Errorf("%q, %v, want %q", got, err, want)
+	}
+	for _, a := range []string{"[::1]:443", "[fe80::1%lo]:80", "10.0.0.1:80"} {
+		ap := netip.MustParseAddrPort(a)
+		if ip := ap.Addr(); ip.Is4() {
+			if got := addrPort(&unix.SockaddrInet4{Addr: ip.As4(), Port: int(ap.Port())}); got != ap {
+				t.Errorf("%s, want %s", got, ap)
+			}
+		} else if got := addrPort(&unix.SockaddrInet6{Addr: ip.As16(), Port: int(ap.Port()), ZoneId: map[string]uint32{"lo": 1}[ip.Zone()]}); got != ap {
+			t.Errorf("%s, want %s", got, ap)
+		}
+	}
+}
+
+// A client that is gone without a word is found out by the kernel.
+func TestClientsAreTuned(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	tune(fd)
+	for name, o := range map[string][3]int{
+		"TCP_NODELAY": {unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, "SO_KEEPALIVE": {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		"TCP_KEEPIDLE": {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepIdle}, "TCP_KEEPINTVL": {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepInterval},
+		"TCP_KEEPCNT": {unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepCount}, "TCP_USER_TIMEOUT": {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout / time.Millisecond)},
+	} {
+		if v, err := unix.GetsockoptInt(fd, o[0], o[1]); err != nil || v != o[2] {
+			t.Errorf("%s is %d, %v, want %d", name, v, err, o[2])
+		}
+	}
+}
+
+// Where it is asked for, a server that is away is found out without clients.
+func TestServersAreChecked(t *testing.T) {
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = gone.Close()
+	l := newLab(t, spec(map[draas.SiteID][]string{"primary": {gone.Addr().String(), echo(t, "good")}}), func(c *Config) { c.Check = 10 * time.Millisecond })
+	l.decide(1, "primary")
+	servers := l.server.setting.Load().rest.dialer.Balancer.Servers("primary")
+	l.until("set aside", servers[0].Aside)
+	if servers[1].Aside() {
+		t.Error("the good one is set aside, too")
+	}
+}
+
 func TestLimits(t *testing.T) {
 	l := newLab(t, twoSites(t), func(c *Config) { c.MaxConnections = 2 })
 	l.decide(1, "primary")
@@ -259,8 +357,12 @@ func TestAffinity(t *testing.T) {
 	if got := answers(); len(got) != 3 {
 		t.Errorf("without affinity %v", got)
 	}
+	known := l.server.setting.Load().rest.dialer.Balancer
 	if err := l.server.Use(l.config(func(c *Config) { c.Routes[0].Affinity = AffinitySource })); err != nil {
 		t.Fatal(err)
+	}
+	if l.server.setting.Load().rest.dialer.Balancer != known {
+		t.Error("what was known of the servers is forgotten")
 	}
 	if got := answers(); len(got) != 1 {
 		t.Errorf("with affinity %v", got)
