@@ -34,6 +34,7 @@ func (d *decoder) frontends(c *Config, root map[string]any) []Frontend {
 			Control:   get(d, at+".control", c.Data+"/frontend.sock"),
 			AccessLog: get(d, at+".access_log", ""),
 			Socket:    get(d, at+".socket", ""),
+			Master:    get(d, at+".master", ""),
 			Include:   get(d, at+".include", ""),
 		}
 		if m, ok := c.Member(f.Member); ok {

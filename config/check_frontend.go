@@ -28,7 +28,7 @@ func (d *decoder) checkFrontends(c *Config) {
 			continue
 		}
 		d.onlyFor(at, "frontend", f.Kind, map[string][]string{
-			"access_log": embedded, "socket": haproxy, "include": nginx, "test": nginx, "reload": nginx,
+			"access_log": embedded, "socket": haproxy, "master": haproxy, "include": nginx, "test": nginx, "reload": nginx,
 		})
 		switch f.Kind {
 		case FrontendHAProxy:

@@ -35,6 +35,7 @@ type Frontend struct {
 	// AccessLog is a file, or empty for none; embedded.
 	AccessLog string
 	Socket    string   // haproxy: its runtime socket, a path or IP:port
+	Master    string   // haproxy: its master process's socket, alike; empty: none
 	Include   string   // nginx: directory of the generated files
 	Test      []string // nginx: command that tests its configuration
 	Reload    []string // nginx: command that makes it take over a configuration

@@ -24,8 +24,10 @@ func (c *Config) frontendNotes(f Frontend) []string {
 			note("it stands in the failure domain of %s: when that is lost, its users are too, whichever site is active. They need a frontend elsewhere, and a way to it", m.ID)
 		}
 	}
-	if at, err := netip.ParseAddrPort(f.Socket); err == nil && !at.Addr().IsLoopback() {
-		note("the runtime socket %s asks nobody who he is: whoever reaches it can lead users anywhere", at)
+	for _, socket := range []string{f.Socket, f.Master} {
+		if at, err := netip.ParseAddrPort(socket); err == nil && !at.Addr().IsLoopback() {
+			note("the runtime socket %s asks nobody who he is: whoever reaches it can lead users anywhere", at)
+		}
 	}
 	return notes
 }

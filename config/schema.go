@@ -239,6 +239,7 @@ func frontendKeys() []key {
 		{path: "frontend.*.control", kind: kindFile, def: "frontend.sock in data"},
 		{path: "frontend.*.access_log", kind: kindFile, def: "-"},
 		{path: "frontend.*.socket", kind: kindSocket, def: "required for haproxy"},
+		{path: "frontend.*.master", kind: kindSocket, def: "-"},
 		{path: "frontend.*.include", kind: kindFile, def: "required for nginx"},
 		{path: "frontend.*.test", kind: kindCommand, def: "/usr/sbin/nginx -t"},
 		{path: "frontend.*.reload", kind: kindCommand, def: "/usr/sbin/nginx -s reload"},
