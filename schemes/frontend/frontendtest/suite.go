@@ -249,3 +249,39 @@ func (f *front) shuts(what string) {
 		return nil
 	})
 }
+
+// Complete holds a driver to its word that all is done when Lead returns:
+// whoever asks from then on is led there.
+func Complete(t *testing.T, d frontend.Driver, address string, spec frontend.Spec) {
+	t.Helper()
+	u := newUser(t, address, false)
+	var under *Stream
+	for i, to := range []frontend.Leading{
+		{}, {Site: primary}, {Site: dr}, {Site: dr, Draining: true}, {}, {Site: dr}, {Site: primary}, {Site: primary, Draining: true}, {Site: dr},
+		{Site: primary}, {},
+	} {
+		if err := d.Lead(t.Context(), &spec, to); err != nil {
+			t.Fatalf("%d: lead to %s: %v", i, to, err)
+		}
+		for range row {
+			if site, err := u.ask(); (err == nil) != (to.Site != "" && !to.Draining) || err == nil && site != to.Site {
+				t.Fatalf("%d: led to %s, and %q answers, %v", i, to, site, err)
+			}
+		}
+		if got, err := d.See(t.Context(), &spec); err != nil || got != to && (!to.Draining || got != frontend.Leading{}) {
+			t.Fatalf("%d: led to %s, and %s is what is seen, %v", i, to, got, err)
+		}
+		switch {
+		case to.Draining && under.Over():
+			t.Fatalf("%d: an answer that was under way has ended", i)
+		case to.Draining:
+			continue
+		case under != nil:
+			under.Ends(t)
+			under = nil
+		}
+		if to.Site != "" {
+			under = Open(t, address)
+		}
+	}
+}

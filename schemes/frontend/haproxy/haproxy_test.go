@@ -88,6 +88,14 @@ func TestOldWorkerEnds(t *testing.T) {
 	}
 }
 
+func TestComplete(t *testing.T) {
+	t.Parallel()
+	spec := frontendtest.Sites(t, "shop")
+	h := proxy.StartHAProxy(t, spec, spec)
+	p := driven(t, h, "shop")
+	frontendtest.Complete(t, p.Driver, p.At, spec)
+}
+
 // go test -run xxx -bench Latency -benchtime 20x
 func BenchmarkLatency(b *testing.B) {
 	for _, service := range []string{"shop", "ledger"} {

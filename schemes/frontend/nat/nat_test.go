@@ -98,6 +98,13 @@ func driven(t testing.TB, cfg nat.Config, at netip.AddrPort) frontendtest.Driven
 	return frontendtest.Driven{At: at.String(), Driver: d}
 }
 
+func TestComplete(t *testing.T) {
+	t.Parallel()
+	at := netip.MustParseAddrPort("127.77.0.8:8080")
+	p := driven(t, nat.Config{Services: map[draas.ServiceID]nat.Service{"shop": {Listen: []netip.AddrPort{at}}}}, at)
+	frontendtest.Complete(t, p.Driver, p.At, frontendtest.Sites(t, "shop"))
+}
+
 // go test -run xxx -bench Latency -benchtime 20x
 func BenchmarkLatency(b *testing.B) {
 	at := netip.MustParseAddrPort("127.77.0.9:8080")

@@ -57,6 +57,13 @@ func driven(t testing.TB, n *proxy.Nginx, service string) frontendtest.Driven {
 	return frontendtest.Driven{At: at, Driver: d}
 }
 
+func TestComplete(t *testing.T) {
+	t.Parallel()
+	spec := frontendtest.Sites(t, "shop")
+	p := driven(t, proxy.StartNginx(t), "shop")
+	frontendtest.Complete(t, p.Driver, p.At, spec)
+}
+
 // go test -run xxx -bench Latency -benchtime 20x
 func BenchmarkLatency(b *testing.B) {
 	for _, service := range []string{"shop", "ledger"} {
