@@ -246,6 +246,27 @@ func TestResetIsPassedOn(t *testing.T) {
 	l.until("told", func() bool { return l.evidence(frontend.Reset) })
 }
 
+// A back end that answers before it has heard all, and hangs up, is heard.
+func TestEarlyAnswerIsPassedOn(t *testing.T) {
+	address := backend(t, func(c net.Conn) {
+		_, _ = io.ReadFull(c, make([]byte, 1<<20))
+		_, _ = io.WriteString(c, "too much\n") // and the rest is not read: a reset follows
+	})
+	l := newLab(t, spec(map[draas.SiteID][]string{"primary": {address}}))
+	l.decide(1, "primary")
+	for range 10 {
+		c := l.dial()
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = io.Copy(c, bytes.NewReader(make([]byte, 16<<20))) })
+		b, _ := io.ReadAll(c)
+		_ = c.Close()
+		wg.Wait()
+		if string(b) != "too much\n" {
+			t.Fatalf("the client hears %q", b)
+		}
+	}
+}
+
 func TestSilenceIsTold(t *testing.T) {
 	address := backend(t, func(c net.Conn) {
 		_, _ = readLine(c)
