@@ -86,14 +86,14 @@ func writeFrontend(w io.Writer, s *api.FrontendStatus) {
 	fmt.Fprintln(w)
 	rows := [][]string{{"FOLLOWS", "HEARD", "CONFIG", "STATE"}}
 	for _, m := range s.Members {
-		heard, conf := "never", "-"
+		heard, conf, state := "never", "-", "not heard yet"
 		if m.HeardMS >= 0 {
-			heard, conf = fmt.Sprintf("%.1f s ago", float64(m.HeardMS)/1000), "other"
+			heard, conf, state = fmt.Sprintf("%.1f s ago", float64(m.HeardMS)/1000), "other", "answers"
 			if m.SameConfig {
 				conf = "same"
 			}
 		}
-		rows = append(rows, []string{string(m.Member), heard, conf, cmp.Or(m.Error, "answers")})
+		rows = append(rows, []string{string(m.Member), heard, conf, cmp.Or(m.Error, state)})
 	}
 	writeTable(w, "", rows)
 	for i := range s.Services {
@@ -115,12 +115,20 @@ func writeFrontendService(w io.Writer, v *api.FrontendService) {
 	}
 	permit := fmt.Sprintf(", for %.1f s unless it hears more", float64(v.PermitLeftMS)/1000)
 	switch {
-	case v.Outlives:
-		permit = ", also when no member is heard"
 	case v.State != "open":
 		permit = ""
+	case v.Outlives:
+		permit = ", also when no member is heard"
 	}
-	writeText(w, "", fmt.Sprintf("%s (%s on %s) %s%s", v.Service, v.Mode, strings.Join(v.Listen, " "), where, permit))
+	at := v.Mode
+	if len(v.Listen) > 0 {
+		at += " on " + strings.Join(v.Listen, " ")
+	}
+	writeText(w, "", fmt.Sprintf("%s (%s) %s%s", v.Service, at, where, permit))
+	if v.Driven != nil { // its proxy counts by itself
+		writeDriven(w, v.Driven)
+		return
+	}
 	rows := [][]string{{"SITE", "REQUESTS", "ANSWERS", "ERRORS", "BYTES IN", "OUT"}}
 	for _, x := range v.Sites {
 		rows = append(rows, []string{string(x.Site), fmt.Sprint(x.Requests), countsOf(x.Answers), countsOf(x.Errors), fmt.Sprint(x.In), fmt.Sprint(x.Out)})
@@ -128,13 +136,18 @@ func writeFrontendService(w io.Writer, v *api.FrontendService) {
 	writeTable(w, "  ", rows)
 	writeText(w, "  ", fmt.Sprintf("clients %d (%d so far, %d rejected); under way %d; waiting %d; held %d, replayed %d, shed %d; dropped %d; longest stall %.0f ms",
 		v.Connections, v.Accepted, v.Rejected, v.Flights, v.Waiting, v.Held, v.Replayed, v.Shed, v.Dropped, v.LongestStallMS))
-	if d := v.Driven; d != nil {
-		state := "as decided"
-		if !d.Known {
-			state = "NOT KNOWN"
-		}
-		writeText(w, "  ", fmt.Sprintf("the proxy leads to %s, %s; put right %d times; %s", orNone(string(d.Site)), state, d.Repairs, cmp.Or(d.Error, "no error")))
+}
+
+// writeDriven says what a proxy of others was last seen to do.
+func writeDriven(w io.Writer, d *api.FrontendDriven) {
+	state := "the proxy does so"
+	switch {
+	case !d.Known && d.Error != "":
+		state = "THE PROXY WAS NOT SEEN TO DO SO: " + d.Error
+	case !d.Known:
+		state = "the proxy is being led there"
 	}
+	writeText(w, "  ", fmt.Sprintf("%s; put right %d times after others had changed it", state, d.Repairs))
 }
 
 // countsOf writes counters by name.

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/draasd/draas/api"
+)
+
+// How a frontend looks to its operator: our own, and one of others whose proxy
+// is away.
+func TestFrontendStatus(t *testing.T) {
+	own := api.FrontendService{Service: "shop", Mode: "http", Listen: []string{"192.0.2.80:443"}, State: "open", Site: "primary", Epoch: 3,
+		PermitLeftMS: 1430, Flights: 12, Connections: 840, Accepted: 21_000, Held: 210, Replayed: 34, Shed: 1, LongestStallMS: 126.4,
+		Sites: []api.FrontendSite{{Site: "dr"}, {Site: "primary", Requests: 91_000, Answers: map[string]int64{"2xx": 90_950, "5xx": 16},
+			Errors: map[string]int64{"refused": 30, "silent": 4}, In: 7_189_000, Out: 1_199_198_000}}}
+	waits := own
+	waits.Service, waits.State, waits.Reason, waits.Outlives, waits.Waiting = "wiki", "wait", "moving", true, 17
+	driven := api.FrontendService{Service: "mail", Mode: "tcp", State: "open", Site: "dr", Epoch: 8, Outlives: true,
+		Driven: &api.FrontendDriven{Site: "dr", Repairs: 2, Error: "dial unix /run/haproxy/admin.sock: connect: connection refused"}}
+	var out bytes.Buffer
+	writeFrontend(&out, &api.FrontendStatus{Frontend: "edge1", Kind: "embedded", Started: noon,
+		Members: []api.FollowedMember{{Member: "dr", HeardMS: 310, SameConfig: true}, {Member: "primary", HeardMS: 12_000, Error: "context deadline exceeded"},
+			{Member: "witness", HeardMS: -1}},
+		Services: []api.FrontendService{own, waits, driven},
+		Warnings: []string{"primary goes by another failover.toml than this frontend"}})
+	golden(t, "frontend", out.Bytes())
+}
