@@ -70,15 +70,19 @@ func (b *bench) setCosts(ctx context.Context, dir string) ([]*contender, error) 
 	return []*contender{{direct, 0, nil}, {haTCP, 1, tcp}, {haHTTP, 2, http}, {engine, 3, ngx}, {draasTCP, 4, ourTCP}, {draasHTTP, 5, ourHTTP}}, nil
 }
 
-// setOurs starts the cluster, with a service for each mode and for TLS, and a
-// frontend for each mode.
-func (b *bench) setOurs(ctx context.Context, dir string) (tcp, http *process, err error) {
-	text := head("cautious", "edge-tcp", "edge-http") +
+// steadyFile is a cluster whose services stay where they are.
+func steadyFile(c certificate) string {
+	return head("cautious", "edge-tcp", "edge-http") +
 		steady("raw", "tcp", "edge-tcp", proxyAt(4, plainPort), plainPort, "") +
 		steady("raw-tls", "tcp", "edge-tcp", proxyAt(4, tlsPort), tlsPort, "") +
 		steady("web", "http", "edge-http", proxyAt(5, plainPort), plainPort, "") +
-		steady("web-tls", "http", "edge-http", proxyAt(5, tlsPort), plainPort, fmt.Sprintf("certificate = %q\nkey = %q", b.pair.cert, b.pair.key))
-	c, err := b.startCluster(ctx, dir, text, "edge-tcp", "edge-http")
+		steady("web-tls", "http", "edge-http", proxyAt(5, tlsPort), plainPort, fmt.Sprintf("certificate = %q\nkey = %q", c.cert, c.key))
+}
+
+// setOurs starts the cluster, with a service for each mode and for TLS, and a
+// frontend for each mode.
+func (b *bench) setOurs(ctx context.Context, dir string) (tcp, http *process, err error) {
+	c, err := b.startCluster(ctx, dir, steadyFile(b.pair), "edge-tcp", "edge-http")
 	if err != nil {
 		return nil, nil, err
 	}

@@ -74,10 +74,10 @@ const (
 	hostBackup = 7
 )
 
-// movingService is moved when its site's back end is lost. Users come by the
-// guard's gate: the back end has no other way in.
-func movingService() string {
-	return fmt.Sprintf(`[service.web]
+// movingFile is a cluster with one service, which is moved when its site's back
+// end is lost. Users come by the guard's gate: the back end has no other way in.
+func movingFile() string {
+	return head("fast", "edge") + fmt.Sprintf(`[service.web]
 scheme = "frontend"
 home = "primary"
 automatic = true
@@ -125,7 +125,7 @@ func (b *bench) disasters(ctx context.Context, dir string, r *Result) error {
 		return err
 	}
 	var err error
-	if t.c, err = b.startCluster(ctx, dir, head("fast", "edge")+movingService(), "edge"); err != nil {
+	if t.c, err = b.startCluster(ctx, dir, movingFile(), "edge"); err != nil {
 		return err
 	}
 	defer t.c.close()
