@@ -205,6 +205,8 @@ func (x *exchange) hold(w frontend.Where, again time.Duration) bool {
 	err := x.held.Wait(x.ctx, w, again)
 	x.heldFor += time.Since(t)
 	switch {
+	case x.down.gone():
+		x.begun, x.broken, x.status, x.reason = true, true, statusGone, "the client did not wait"
 	case err == nil:
 		return true
 	case errors.Is(err, frontend.ErrShed):
@@ -317,13 +319,13 @@ func (x *exchange) connect(w frontend.Where) (*upstream, error) {
 		}
 	}
 	want := x.want()
-	if !x.fresh && x.host.ProxyOut == 0 {
-		if b := o.balancer.Pick(w.Site, want); b != nil {
+	if b := o.pick(w.Site, want, time.Now()); b != nil {
+		if !x.fresh && x.host.ProxyOut == 0 {
 			if u := o.take(b); u != nil {
 				return u, nil
 			}
-			want.Tag = b.Tag // its turn is taken
 		}
+		want.Tag = b.Tag // its turn is taken
 	}
 	u, err := o.dial(x.s.hard, w, want, x.set.Limits.Connect)
 	if err != nil {

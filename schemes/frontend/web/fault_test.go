@@ -345,6 +345,18 @@ func TestGoneClient(t *testing.T) {
 	_ = w.Close()
 	eventually(t, "it is given up", func() bool { return l.table.Reports()[0].Flights == 0 })
 
+	// While it waits: it must not be sent any more.
+	l.decide(frontend.Decision{Epoch: 1, Site: "primary", Moving: true, Permit: time.Hour})
+	w = l.dial().send(postReq)
+	eventually(t, "it waits", func() bool { return l.table.Reports()[0].Held == 1 })
+	_ = w.Close()
+	l.decide(frontend.Decision{Epoch: 2, Site: "dr", Permit: time.Hour})
+	eventually(t, "it waits no more", func() bool { return l.table.Reports()[0].Held == 0 })
+	if n := len(l.sites["dr"].got()); n != 0 {
+		t.Errorf("sent for nobody, %d times", n)
+	}
+	l.decide(frontend.Decision{Epoch: 3, Site: "primary", Permit: time.Hour})
+
 	// In the middle of its body: the back end must not take the part for the
 	// whole.
 	l.sites["primary"].does(nil)

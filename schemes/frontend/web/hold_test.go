@@ -593,8 +593,19 @@ func TestHungServerIsSetAside(t *testing.T) {
 	servers[0].does((*served).hang)
 	hung := l.dial().send(getReq)
 	eventually(t, "it hangs", func() bool { return len(servers[0].got()) == 1 })
-	eventually(t, "it is set aside", func() bool { return l.server.origin(l.svc).balancer.Servers("primary")[0].Aside() })
-	l.get("/1").want(t, 200, "server1 GET /1")
-	l.get("/2").want(t, 200, "server1 GET /2")
-	_ = hung.Close()
+	o := l.server.origin(l.svc)
+	eventually(t, "it is set aside", func() bool { return o.hung.Load() > time.Now().UnixNano() })
+	for i := range 4 {
+		l.get(fmt.Sprint("/", i)).want(t, 200, fmt.Sprint("server1 GET /", i))
+	}
+	// Where there is no other, it is still asked.
+	servers[1].does((*served).hang)
+	other := l.dial().send(getReq)
+	eventually(t, "the other hangs, too", func() bool { return o.paceOf(o.balancer.Servers("primary")[1]).hung.Load() > time.Now().UnixNano() })
+	servers[0].does(nil)
+	servers[1].does(nil)
+	if r := l.get("/last"); r.StatusCode != 200 {
+		t.Errorf("%d", r.StatusCode)
+	}
+	_, _ = hung.Close(), other.Close()
 }

@@ -39,7 +39,7 @@ func (x *exchange) await(u *upstream) error {
 		if n > 0 {
 			if !x.heard {
 				x.heard = true
-				x.note()
+				x.note(u)
 			}
 			a.w += n
 			if end, next, err := headEnd(a.buf[:a.w], scan); err == nil {
@@ -151,8 +151,9 @@ func (x *exchange) isHead() bool { return string(x.req.method.of(x.req.buf)) == 
 
 // note takes the time to the first byte, of a request without a pump: of
 // others, it is not known what the server waited for.
-func (x *exchange) note() {
+func (x *exchange) note(u *upstream) {
 	now := time.Now()
+	u.pace.answered.Store(now.UnixNano())
 	x.first = now.Sub(x.start)
 	if x.pump == nil {
 		x.host.origin.note(now.Sub(x.sentAt))
@@ -199,7 +200,7 @@ func (x *exchange) look(u *upstream) error {
 		x.told = true
 		x.host.Service.Failed(x.where, frontend.Silent)
 	default:
-		u.server.Failed() // let the site's others have the next requests
+		x.host.origin.passOver(u, x.sentAt, now)
 	}
 	left := x.set.Limits.Answer - now.Sub(x.sentAt)
 	return u.readBy(now.Add(min(lookEvery, left)))

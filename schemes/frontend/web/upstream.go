@@ -31,13 +31,63 @@ type origin struct {
 	// and tried when that was, UnixNano.
 	away  atomic.Uint64
 	tried atomic.Int64
+	hung  atomic.Int64 // until when some server is passed over, UnixNano
 
 	mu   sync.Mutex
 	idle map[*frontend.Backend][]*upstream // the one used last at the end
+	pace map[*frontend.Backend]*pace
+}
+
+// pace is whether a server answers at all. UnixNano.
+type pace struct {
+	answered atomic.Int64 // when it did last
+	hung     atomic.Int64 // until when it is passed over
+}
+
+// paceOf is shared by all connections to a server.
+func (o *origin) paceOf(b *frontend.Backend) *pace {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p := o.pace[b]
+	if p == nil {
+		p = new(pace)
+		o.pace[b] = p
+	}
+	return p
+}
+
+// passOver is how long a server gets no requests that has answered none since
+// one was sent that still waits. It is said again at every look at that one.
+const passOver = 2 * lookEvery
+
+func (o *origin) passOver(u *upstream, sent, now time.Time) {
+	if u.pace.answered.Load() < sent.UnixNano() {
+		until := now.Add(passOver).UnixNano()
+		u.pace.hung.Store(until)
+		o.hung.Store(until)
+	}
+}
+
+// pick chooses a server. One that hangs is taken when all others do.
+func (o *origin) pick(site draas.SiteID, want frontend.Want, now time.Time) *frontend.Backend {
+	at := now.UnixNano()
+	if o.hung.Load() > at {
+		var hung []*frontend.Backend
+		for _, b := range o.balancer.Servers(site) {
+			if o.paceOf(b).hung.Load() > at {
+				hung = append(hung, b)
+			}
+		}
+		if b := o.balancer.Pick(site, want, hung...); b != nil {
+			return b
+		}
+	}
+	return o.balancer.Pick(site, want)
 }
 
 func newOrigin(s *frontend.Service) *origin {
-	return &origin{service: s, balancer: frontend.NewBalancer(s, frontend.RoundRobin), idle: make(map[*frontend.Backend][]*upstream)}
+	return &origin{service: s, balancer: frontend.NewBalancer(s, frontend.RoundRobin), idle: make(map[*frontend.Backend][]*upstream),
+		pace: make(map[*frontend.Backend]*pace)}
 }
 
 // siteStats are the counters of the site that was led to last.
@@ -53,6 +103,7 @@ type upstream struct {
 	server *frontend.Backend
 	site   draas.SiteID
 	stats  *frontend.SiteStats
+	pace   *pace
 	place  *frontend.Conn
 	rc     syscall.RawConn
 	look   func(uintptr)      // peek
@@ -338,6 +389,7 @@ func (o *origin) dial(ctx context.Context, w frontend.Where, want frontend.Want,
 		return nil, &frontend.DialError{Class: frontend.Reset, Address: server.Address, Err: err}
 	}
 	u := &upstream{nc: nc, rc: rc, origin: o, server: server, site: w.Site, busy: true, stats: o.service.Stats.Site(w.Site)}
+	u.pace = o.paceOf(server)
 	u.look, u.steps = u.peek, u.step
 	place, ok := o.service.Attach(w, u.end)
 	if !ok {
