@@ -195,6 +195,16 @@ func TestDialCalledOff(t *testing.T) {
 	if s := b.Servers("primary")[0]; s.Connections() != 0 {
 		t.Errorf("%d connections are counted", s.Connections())
 	}
+	b, _ = balanced(t, LeastConnections, deaf(t))
+	d.Balancer = b
+	ctx, cancel = context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if _, _, err := d.Dial(ctx, "primary", Want{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if b.Servers("primary")[0].Aside() {
+		t.Error("a server is set aside for what its client did")
+	}
 }
 
 func TestClassify(t *testing.T) {

@@ -37,8 +37,8 @@ type loop struct {
 	now   int64 // ns since begin
 	hello list  // wait for what the client begins with
 	idle  list  // are led
-	slow  list  // have no answer of the server that they try, and there are others
-	dials list  // have none, and there is no other
+	slow  list  // have no answer yet of the server that they try
+	dials list  // have none, and others are tried beside it
 	asked list  // wait for an answer of the back end
 
 	listening bool

@@ -36,11 +36,7 @@ func (p *pair) connect() bool {
 		return false
 	}
 	p.quick = d
-	if len(balancer.Servers(w.Site)) > 1 {
-		p.loop.slow.push(&p.life, p.loop.now)
-	} else {
-		p.loop.dials.push(&p.life, p.loop.now)
-	}
+	p.loop.slow.push(&p.life, p.loop.now)
 	return true
 }
 
@@ -100,10 +96,11 @@ func (p *pair) refused(c frontend.Class) {
 	p.seekOn()
 }
 
-// unreachable is told when the only server has not answered in time.
+// unreachable is told when the server has not answered in time.
 func (p *pair) unreachable() { p.refused(frontend.Unreachable) }
 
-// hedge tries others beside the one that has not answered yet.
+// hedge tries others beside the one that has not answered yet; where there are
+// none that one, whose first handshake may be lost.
 func (p *pair) hedge() {
 	p.loop.dials.push(&p.life, p.life.since)
 	if p.cancel == nil {
