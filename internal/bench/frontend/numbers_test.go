@@ -6,6 +6,10 @@ import (
 )
 
 func TestNumbers(t *testing.T) {
+	var thousand []float64
+	for i := range 1000 {
+		thousand = append(thousand, float64(1000-i))
+	}
 	for _, c := range []struct {
 		values []float64
 		p      float64
@@ -18,6 +22,7 @@ func TestNumbers(t *testing.T) {
 		{[]float64{4, 1, 3, 2}, 75, 3},
 		{[]float64{4, 1, 3, 2}, 100, 4},
 		{[]float64{4, 1, 3, 2}, 0, 1},
+		{thousand, 99, 990},
 	} {
 		if got := percentile(c.values, c.p); got != c.want {
 			t.Errorf("percentile(%v, %v) = %v, want %v", c.values, c.p, got, c.want)

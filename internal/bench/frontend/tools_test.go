@@ -20,7 +20,7 @@ Transfer/sec:    613.31KB
 	h2Text = `starting benchmark...
 Application protocol: h2
 finished in 2.00s, 10147.00 req/s, 1.01MB/s
-requests: 20294 total, 20374 started, 20294 done, 20294 succeeded, 0 failed, 0 errored, 0 timeout
+requests: 20374 total, 20374 started, 20294 done, 20294 succeeded, 0 failed, 0 errored, 0 timeout
 status codes: 20294 2xx, 0 3xx, 0 4xx, 0 5xx
 `
 )
