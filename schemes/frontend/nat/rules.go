@@ -111,12 +111,12 @@ func (r *route) install(c *nftables.Conn) {
 		pre := base("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, *nftables.ChainPriorityNATDest)
 		local := base("local", nftables.ChainTypeNAT, nftables.ChainHookOutput, *nftables.ChainPriorityNATDest)
 		post := base("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
-		filters := []*nftables.Chain{}
-		for name, hook := range map[string]*nftables.ChainHook{
-			"forward": nftables.ChainHookForward, "input": nftables.ChainHookInput, "output": nftables.ChainHookOutput,
-		} {
-			// Behind the translation, before most filters.
-			filters = append(filters, base(name, nftables.ChainTypeFilter, hook, -10))
+		// Behind the translation, before most filters.
+		const early = -10
+		filters := []*nftables.Chain{
+			base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, early),
+			base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, early),
+			base("output", nftables.ChainTypeFilter, nftables.ChainHookOutput, early),
 		}
 		for _, l := range r.listen(f) {
 			for _, ch := range []*nftables.Chain{pre, local} {
@@ -151,7 +151,8 @@ func (r *route) leads(f family, rule func(...[]expr.Any)) {
 		if i == len(all)-1 {
 			choose = nil
 		}
-		rule(choose, []expr.Any{
+		// nft can read back only a translation that names its protocol.
+		rule(proto(r.proto), choose, []expr.Any{
 			&expr.Immediate{Register: 1, Data: s.Addr().AsSlice()},
 			&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(s.Port())},
 			&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.nf), RegAddrMin: 1, RegProtoMin: 2, Specified: true},
@@ -169,7 +170,7 @@ func (r *route) guards(f family, rule func(...[]expr.Any)) {
 	refuse := []expr.Any{&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: portUnreachable(f)}}
 	if r.proto == unix.IPPROTO_TCP {
 		// Or the resets of the refusal would be refused.
-		rule([]expr.Any{
+		rule(proto(r.proto), []expr.Any{
 			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: offTCPFlags, Len: 1},
 			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{tcpRST}, Xor: []byte{0}},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{tcpRST}},
@@ -178,7 +179,7 @@ func (r *route) guards(f family, rule func(...[]expr.Any)) {
 		refuse = []expr.Any{&expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}
 	}
 	for _, s := range r.of(f) {
-		rule(tuple(expr.CtKeySRC, expr.CtKeyPROTOSRC, reply, s), []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}})
+		rule(proto(r.proto), tuple(expr.CtKeySRC, expr.CtKeyPROTOSRC, reply, s), []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}})
 	}
 	rule(refuse)
 }
@@ -255,26 +256,20 @@ func jump(ch *nftables.Chain) []expr.Any {
 	return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: ch.Name}}
 }
 
-// fingerprint lists the tables as the kernel has them: their flags (a dormant
-// table does nothing), and the chains with hook, priority, policy and the
+// fingerprint lists the tables as the kernel has them: their numbers and flags
+// (a dormant table does nothing), and the chains with hook, priority, policy and the
 // handles of their rules, which change when a rule is replaced.
 func (r *route) fingerprint(c *nftables.Conn, raw *netlink.Conn) (map[string]string, error) {
 	prints := make(map[string]string)
 	for _, f := range r.families() {
-		tables, err := c.ListTablesOfFamily(f.nf)
+		table, err := r.stamp(raw, f)
 		if err != nil {
 			return nil, err
 		}
-		there := false
-		for _, t := range tables {
-			if t.Name == r.table {
-				there = true
-				prints[f.name] = fmt.Sprint("flags ", t.Flags)
-			}
-		}
-		if !there {
+		if table == "" {
 			continue
 		}
+		prints[f.name] = table
 		chains, err := c.ListChainsOfTableFamily(f.nf)
 		if err != nil {
 			return nil, err
@@ -300,6 +295,68 @@ func (r *route) fingerprint(c *nftables.Conn, raw *netlink.Conn) (map[string]str
 	return prints, nil
 }
 
+// stamp is the number of the table, which one that others make anew does not
+// get again, and its flags; empty: there is none.
+func (r *route) stamp(raw *netlink.Conn, f family) (string, error) {
+	msgs, err := raw.Execute(list(f, unix.NFT_MSG_GETTABLE, nil))
+	if err != nil {
+		return "", err
+	}
+	for _, m := range msgs {
+		attrs, err := attributes(m)
+		if err != nil {
+			return "", err
+		}
+		var name string
+		var flags uint32
+		var handle uint64
+		for attrs.Next() {
+			switch attrs.Type() {
+			case unix.NFTA_TABLE_NAME:
+				name = attrs.String()
+			case unix.NFTA_TABLE_FLAGS:
+				flags = attrs.Uint32()
+			case tableHandle:
+				handle = attrs.Uint64()
+			}
+		}
+		if err := attrs.Err(); err != nil {
+			return "", err
+		}
+		if name == r.table {
+			return fmt.Sprintf("table %d flags %#x", handle, flags), nil
+		}
+	}
+	return "", nil
+}
+
+// tableHandle is NFTA_TABLE_HANDLE of linux/netfilter/nf_tables.h.
+const tableHandle = 4
+
+// list asks for all tables, or all rules of some.
+func list(f family, kind int, attrs []byte) netlink.Message {
+	return netlink.Message{
+		Header: netlink.Header{
+			Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | kind),
+			Flags: netlink.Request | netlink.Dump,
+		},
+		Data: append([]byte{byte(f.nf), unix.NFNETLINK_V0, 0, 0}, attrs...), // struct nfgenmsg
+	}
+}
+
+func attributes(m netlink.Message) (*netlink.AttributeDecoder, error) {
+	const header = 4 // struct nfgenmsg
+	if len(m.Data) < header {
+		return nil, errors.New("a message of nftables that is too short")
+	}
+	attrs, err := netlink.NewAttributeDecoder(m.Data[header:])
+	if err != nil {
+		return nil, err
+	}
+	attrs.ByteOrder = binary.BigEndian
+	return attrs, nil
+}
+
 // handles lists the rules of a table by their chain (NFT_MSG_GETRULE). The
 // module cannot: it does not read back what it writes of a flow's direction.
 func (r *route) handles(raw *netlink.Conn, f family) (map[string][]uint64, error) {
@@ -307,26 +364,16 @@ func (r *route) handles(raw *netlink.Conn, f family) (map[string][]uint64, error
 	if err != nil {
 		return nil, err
 	}
-	msgs, err := raw.Execute(netlink.Message{
-		Header: netlink.Header{
-			Type:  netlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE),
-			Flags: netlink.Request | netlink.Dump,
-		},
-		Data: append([]byte{byte(f.nf), unix.NFNETLINK_V0, 0, 0}, table...), // struct nfgenmsg
-	})
+	msgs, err := raw.Execute(list(f, unix.NFT_MSG_GETRULE, table))
 	if err != nil {
 		return nil, err
 	}
 	all := make(map[string][]uint64)
 	for _, m := range msgs {
-		if len(m.Data) < 4 {
-			return nil, errors.New("a rule that is too short")
-		}
-		attrs, err := netlink.NewAttributeDecoder(m.Data[4:])
+		attrs, err := attributes(m)
 		if err != nil {
 			return nil, err
 		}
-		attrs.ByteOrder = binary.BigEndian
 		var in, chain string
 		var handle uint64
 		for attrs.Next() {

@@ -64,6 +64,42 @@ func TestComplete(t *testing.T) {
 	frontendtest.Complete(t, p.Driver, p.At, spec)
 }
 
+// What a driver finds may be amid a reload, or led by a file that others wrote:
+// it ends what that leaves behind, too.
+func TestWhatIsFound(t *testing.T) {
+	t.Parallel()
+	spec := frontendtest.Sites(t, "shop")
+	n := proxy.StartNginx(t)
+	lead := func(d frontend.Driver, site draas.SiteID) {
+		t.Helper()
+		if err := d.Lead(t.Context(), &spec, frontend.Leading{Site: site}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := driven(t, n, "shop").Driver
+	// Old and new workers answer for 100 ms; which of them a driver hears that
+	// has just started is chance.
+	const times = 2
+	for range times {
+		lead(first, "primary")
+		under := frontendtest.Open(t, n.Web)
+		n.Passive()
+		n.HangUp()
+		frontendtest.Answered(t, n.Web, "")
+		lead(driven(t, n, "shop").Driver, "dr")
+		under.Ends(t)
+	}
+	lead(first, "primary")
+	for i := range spec.Sites["primary"] {
+		n.Edit("http/shop.conf", spec.Sites["primary"][i].Address, spec.Sites["dr"][i].Address)
+	}
+	n.HangUp()
+	frontendtest.Answered(t, n.Web, "dr")
+	under := frontendtest.Open(t, n.Web)
+	lead(first, "primary")
+	under.Ends(t)
+}
+
 // go test -run xxx -bench Latency -benchtime 20x
 func BenchmarkLatency(b *testing.B) {
 	for _, service := range []string{"shop", "ledger"} {
