@@ -137,7 +137,7 @@ func BenchmarkIdle(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			o := contenders(b)[name]
 			before := o.field(b, "VmRSS")
-			const n = 4000
+			const n = 9000 // 20,000 descriptors hold no more
 			for range n {
 				c, err := net.Dial("tcp", o.address)
 				if err != nil {
