@@ -164,6 +164,18 @@ func (s *Stream) Over() bool {
 	return s.ended != nil || time.Since(s.last) > silence
 }
 
+// Answered waits until a site, or nobody, answers who asks.
+func Answered(t testing.TB, address string, site draas.SiteID) {
+	t.Helper()
+	u := newUser(t, address, false)
+	until(t, 3*time.Second, "an answer of "+string(site), func() error {
+		if got, err := u.ask(); got != site {
+			return fmt.Errorf("%q answers: %w", got, err)
+		}
+		return nil
+	})
+}
+
 // Ends waits until the answer has ended.
 func (s *Stream) Ends(t testing.TB) {
 	t.Helper()
