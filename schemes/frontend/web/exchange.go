@@ -130,7 +130,8 @@ const (
 // run leads a request to the active site, for as long as it takes or may.
 func (x *exchange) run() {
 	svc := x.host.Service
-	defer x.unhold()
+	x.left = true
+	defer x.finally()
 	for {
 		w := svc.Where()
 		switch w.State {
@@ -215,6 +216,17 @@ func (x *exchange) hold(w frontend.Where, again time.Duration) bool {
 		x.refuse(503, "the frontend ends")
 	}
 	return false
+}
+
+// finally gives back what the exchange has: its place among those that wait,
+// and, after a panic, its connection and its flight.
+func (x *exchange) finally() {
+	if x.up != nil {
+		x.endPump()
+		x.up.close()
+		x.leave()
+	}
+	x.unhold()
 }
 
 func (x *exchange) unhold() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -492,5 +493,31 @@ func TestDrain(t *testing.T) {
 	l.stop()
 	if r, err := busy.tryAnswer("GET"); err == nil && r.StatusCode < 500 {
 		t.Errorf("%d of a request that was not answered", r.StatusCode)
+	}
+}
+
+// A mistake that one request brings out is not the end of the others.
+func TestPanic(t *testing.T) {
+	var log lines
+	l := newLab(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	other := l.dial()
+	other.send(getReq).answer("GET").want(t, 200, "primary GET /g")
+	l.mu.Lock()
+	l.tell = func(frontend.Evidence) { panic("told") }
+	l.mu.Unlock()
+	l.sites["primary"].does((*served).reset)
+	if r, err := l.dial().send(postReq).tryAnswer("POST"); err == nil {
+		t.Errorf("%d", r.StatusCode)
+	}
+	l.mu.Lock()
+	l.tell = nil
+	l.mu.Unlock()
+	l.sites["primary"].does(nil)
+	other.send(getReq).answer("GET").want(t, 200, "primary GET /g")
+	eventually(t, "nothing is under way", func() bool { return l.table.Reports()[0].Flights == 0 })
+	log.Lock()
+	defer log.Unlock()
+	if !strings.Contains(log.String(), "panic=told") {
+		t.Errorf("not told of: %s", log.String())
 	}
 }

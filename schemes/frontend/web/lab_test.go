@@ -38,6 +38,7 @@ type lab struct {
 
 	mu   sync.Mutex
 	told []frontend.Evidence
+	tell func(frontend.Evidence)
 
 	skip atomic.Int64 // nanoseconds that the clock is ahead
 }
@@ -58,6 +59,9 @@ func newLab(tb testing.TB, change func(*Config)) *lab {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.told = append(l.told, e)
+		if l.tell != nil {
+			l.tell(e)
+		}
 	}}, []frontend.Spec{{
 		Service: "shop", Outlives: true,
 		Sites: map[draas.SiteID][]frontend.Server{

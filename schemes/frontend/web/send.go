@@ -270,13 +270,14 @@ func (x *exchange) startPump(u *upstream) {
 	}
 	go func() {
 		defer close(p.done)
-		if err := x.pumpBody(u, keep); err != nil {
-			if x.clientErr != nil && !errors.Is(x.clientErr, errKicked) {
-				_ = u.nc.Close() // the back end must not take a part for the whole
-			}
-			return
+		err := errBodyAborted
+		x.s.shield(func() { err = x.pumpBody(u, keep) })
+		switch {
+		case err == nil:
+			p.over.Store(true)
+		case errors.Is(err, errBodyAborted) || x.clientErr != nil && !errors.Is(x.clientErr, errKicked):
+			_ = u.nc.Close() // the back end must not take a part for the whole
 		}
-		p.over.Store(true)
 	}()
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -248,11 +249,12 @@ func (s *Server) admit(tcp *net.TCPConn) {
 		s.limiter.Leave(addr.Addr())
 	}
 	s.wg.Go(func() {
-		serve := s.meet(tcp, addr)
+		var serve func()
+		s.shield(func() { serve = s.meet(tcp, addr) })
 		if serve == nil || set.tls == nil {
 			defer end()
 			if serve != nil {
-				serve()
+				s.shield(serve)
 			}
 			return
 		}
@@ -260,9 +262,20 @@ func (s *Server) admit(tcp *net.TCPConn) {
 		// for as long as the connection.
 		s.wg.Go(func() {
 			defer end()
-			serve()
+			s.shield(serve)
 		})
 	})
+}
+
+// shield keeps a mistake of ours, that one client has found, from ending what
+// all others have.
+func (s *Server) shield(do func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.set.Load().Log.Error("panic: the connection is ended", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	do()
 }
 
 // meet does what comes before the first request: the PROXY protocol's header

@@ -116,6 +116,7 @@ type upstream struct {
 
 	mu      sync.Mutex
 	busy    bool
+	closed  bool
 	dropped bool // its site is no longer the one to lead to
 }
 
@@ -251,8 +252,15 @@ func (u *upstream) peek(fd uintptr) {
 	_, _, u.seen = syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 }
 
-// close ends it when it is in use.
+// close ends it when it is in use; once.
 func (u *upstream) close() {
+	u.mu.Lock()
+	was := u.closed
+	u.closed = true
+	u.mu.Unlock()
+	if was {
+		return
+	}
 	u.shut()
 	u.server.End()
 }

@@ -149,7 +149,7 @@ func (c *conn) retract() bool {
 
 // spliced is how much is copied by the kernel at once, in bytes: a client that
 // takes it slower than in Limits.Stall is given up.
-const spliced = 256 << 10
+const spliced = 64 << 10
 
 func (c *conn) splices() bool { return c.rc != nil }
 
