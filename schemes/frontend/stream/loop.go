@@ -49,7 +49,7 @@ type loop struct {
 
 	mu     sync.Mutex
 	inbox  []func()
-	rung   bool
+	rung   atomic.Bool
 	closed bool
 }
 
@@ -102,8 +102,7 @@ func (l *loop) post(do func()) {
 		return
 	}
 	l.inbox = append(l.inbox, do)
-	if !l.rung {
-		l.rung = true
+	if !l.rung.Swap(true) {
 		_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // fails only when it was rung 2^64 times
 	}
 }
@@ -113,7 +112,8 @@ func (l *loop) posted() {
 	l.mu.Lock()
 	_, _ = unix.Read(l.wake, b[:])
 	inbox := l.inbox
-	l.inbox, l.rung = nil, false
+	l.inbox = nil
+	l.rung.Store(false)
 	l.mu.Unlock()
 	for _, do := range inbox {
 		do()
@@ -123,10 +123,7 @@ func (l *loop) posted() {
 // endFirst does what others have asked for before bytes are moved: a connection
 // that has to end ends before.
 func (l *loop) endFirst() {
-	l.mu.Lock()
-	rung := l.rung
-	l.mu.Unlock()
-	if rung {
+	if l.rung.Load() {
 		l.posted()
 	}
 }
@@ -143,11 +140,9 @@ func (l *loop) run() error {
 			return fmt.Errorf("epoll: %w", err)
 		}
 		l.tick()
-		if n > 0 {
-			l.serving.server.setting.Load().Routes[0].Service.Table().Awake()
-			l.endFirst()
-		}
+		l.serving.server.setting.Load().Routes[0].Service.Table().Awake()
 		for _, e := range events[:max(n, 0)] {
+			l.endFirst()
 			switch {
 			case e.Fd >= 0:
 				if s := l.slots[e.Fd]; s.gen == e.Pad && s.end != nil {
@@ -162,6 +157,7 @@ func (l *loop) run() error {
 		ready := l.ready
 		l.ready = nil
 		for _, p := range ready {
+			l.endFirst()
 			p.queued = false
 			p.run()
 		}
