@@ -478,7 +478,11 @@ func TestDrain(t *testing.T) {
 	eventually(t, "one is under way", func() bool { return l.table.Reports()[0].Flights == 1 })
 	done := make(chan struct{})
 	go func() { l.stop(); close(done) }()
+	asked := time.Now()
 	idle.ends()
+	if d := time.Since(asked); d > 5*second {
+		t.Errorf("an idle connection went on for %v", d)
+	}
 	close(release)
 	if r := busy.answer("GET").want(t, 200, "late"); !r.Close {
 		t.Error("the connection is not said to end")
@@ -519,5 +523,33 @@ func TestPanic(t *testing.T) {
 	defer log.Unlock()
 	if !strings.Contains(log.String(), "panic=told") {
 		t.Errorf("not told of: %s", log.String())
+	}
+}
+
+func TestBodyLimit(t *testing.T) {
+	l := newTLSLab(t, func(c *Config) { c.Hosts[0].MaxBody = 100_000 })
+	for _, two := range []bool{false, true} {
+		c := l.client(two)
+		for _, sized := range []bool{false, true} {
+			for n, want := range map[int]int{100_000: 200, 100_001: 413, 1_000_000: 413} {
+				r, err := try(c, "POST", "https://shop.test/", strings.Repeat("x", n), func(r *http.Request) {
+					if !sized {
+						r.ContentLength = -1
+					}
+				})
+				// A client that is still writing may miss its answer.
+				if err == nil && r.StatusCode != want || err != nil && want == 200 {
+					t.Errorf("two %v, sized %v, %d bytes: %v, %v", two, sized, n, r.Response, err)
+				}
+			}
+		}
+	}
+	for _, got := range l.sites["primary"].got() {
+		if len(got.body) != 100_000 {
+			t.Errorf("a back end got %d bytes", len(got.body))
+		}
+	}
+	if n := l.svc.Stats.Bad.Load(); n != 8 {
+		t.Errorf("%d counted as bad, want 8", n)
 	}
 }

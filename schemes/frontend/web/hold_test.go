@@ -179,11 +179,40 @@ func TestSentRequests(t *testing.T) {
 // request, and the requests go to the new site.
 func TestHang(t *testing.T) {
 	l := newLab(t, func(c *Config) { c.Limits.Silent = 20 * time.Millisecond })
+	// A connection that has just been waited on for something else.
+	flushed := make(chan struct{})
+	l.sites["primary"].does(func(s *served) {
+		s.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1")
+		<-flushed
+		s.say("2")
+	})
+	w := l.dial().send(getReq)
+	if _, err := w.r.ReadString('1'); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		line, err := w.r.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if line == "\r\n" {
+			break
+		}
+	}
+	if b, err := w.r.ReadByte(); b != '1' || err != nil {
+		t.Fatal(b, err)
+	}
+	close(flushed)
+	if b, err := w.r.ReadByte(); b != '2' || err != nil {
+		t.Fatal(b, err)
+	}
 	l.sites["primary"].does((*served).hang)
 	start := time.Now()
 	get, post := l.dial().send(getReq), l.dial().send(postReq)
 	eventually(t, "silence is told", func() bool { return len(l.classes()) == 2 })
-	t.Logf("told after %v", time.Since(start))
+	if d := time.Since(start); d > lookEvery/2 {
+		t.Errorf("told after %v", d)
+	}
 	if c := l.classes(); c[0] != frontend.Silent || c[1] != frontend.Silent {
 		t.Errorf("told of %v", c)
 	}
@@ -252,7 +281,7 @@ func TestIdleConnectionsThatEnded(t *testing.T) {
 // What a server sends unasked is nobody's answer.
 func TestUnsolicited(t *testing.T) {
 	l := newLab(t, nil)
-	for _, junk := range []string{"HTTP/1.1 408 Too late\r\nContent-Length: 4\r\n\r\nlate", "x"} {
+	for i, junk := range []string{"HTTP/1.1 408 Too late\r\nContent-Length: 4\r\n\r\nlate", "HTTP/1.1 408 Too late\r\nContent-Length: 4\r\n\r\nlate", "x", "x"} {
 		sent := make(chan struct{})
 		l.sites["primary"].does(func(s *served) {
 			s.ok("fine")
@@ -264,8 +293,13 @@ func TestUnsolicited(t *testing.T) {
 		c.send(getReq).answer("GET").want(t, 200, "fine")
 		<-sent
 		l.sites["primary"].does(nil)
-		c.send(postReq).answer("POST").want(t, 200, "primary POST /p")
-		c.send(getReq).answer("GET").want(t, 200, "primary GET /g")
+		for j := range 2 {
+			if (i+j)%2 == 0 {
+				c.send(postReq).answer("POST").want(t, 200, "primary POST /p")
+			} else {
+				c.send(getReq).answer("GET").want(t, 200, "primary GET /g")
+			}
+		}
 	}
 	// Nor is what comes with an answer, behind its end.
 	l.sites["primary"].does(func(s *served) {
@@ -304,6 +338,13 @@ func TestUntouched(t *testing.T) {
 			_ = nc.(*net.TCPConn).CloseWrite()
 			<-written
 			_, _ = nc.Read(make([]byte, 10))
+			_ = nc.Close()
+		}, false},
+		{"half closed, read, and reset", func(nc net.Conn, written chan struct{}) {
+			_ = nc.(*net.TCPConn).CloseWrite()
+			<-written
+			_, _ = nc.Read(make([]byte, 10))
+			_ = nc.(*net.TCPConn).SetLinger(0)
 			_ = nc.Close()
 		}, false},
 	} {
