@@ -1,7 +1,9 @@
 package haproxy_test
 
 import (
+	"net/http"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -85,6 +87,37 @@ func TestOldWorkerEnds(t *testing.T) {
 	under.Ends(t)
 	if n, err := d.Count(t.Context(), &spec, "primary"); err != nil || n != 0 {
 		t.Errorf("%d are under way, %v", n, err)
+	}
+}
+
+// A drained server still takes who has its cookie, as HAProxy means it: the
+// sample has a rule against that.
+func TestCookieOfADrainedServer(t *testing.T) {
+	t.Parallel()
+	spec := frontendtest.Sites(t, "shop")
+	h := proxy.StartHAProxy(t, spec, spec)
+	d := driven(t, h, "shop").Driver
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	for _, c := range []struct {
+		to     frontend.Leading
+		status int
+	}{{frontend.Leading{Site: "primary"}, 200}, {frontend.Leading{Site: "primary", Draining: true}, 503}, {frontend.Leading{Site: "dr"}, 200}} {
+		if err := d.Lead(t.Context(), &spec, c.to); err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.NewRequest(http.MethodGet, "http://"+h.Web+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.AddCookie(&http.Cookie{Name: "SHOPSRV", Value: "primary1"})
+		answer, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != c.status || (answer.Header.Get("Retry-After") != "") != (c.status == 503) {
+			t.Errorf("led to %s: status %d, %v; want %d", c.to, answer.StatusCode, answer.Header, c.status)
+		}
 	}
 }
 
