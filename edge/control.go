@@ -63,12 +63,13 @@ func (e *Edge) serveControl(ctx context.Context, ln net.Listener) error {
 
 // status is how the frontend is.
 func (e *Edge) status() *api.FrontendStatus {
+	reports := e.reports()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := &api.FrontendStatus{Frontend: e.name, Kind: e.self.Kind, Started: e.started.UTC(), Policy: e.cfg.Digest(),
 		Members: e.follow.status(e.cfg.Digest()), Reload: e.reload, LogDropped: e.lines.dropped.Load()}
 	now := e.o.Clock()
-	for _, r := range e.table.Reports() {
+	for _, r := range reports {
 		svc := e.table.Service(r.Service)
 		cfg, _ := e.cfg.Service(r.Service)
 		if svc == nil {
@@ -102,6 +103,8 @@ func warning(r frontend.Report) string {
 		return fmt.Sprintf("%s: no member has said yet where to lead: users get 503", r.Service)
 	case r.Reason == frontend.ReasonNobody:
 		return fmt.Sprintf("%s: no site is active: draasd activate %s SITE", r.Service, r.Service)
+	case r.Reason == reasonDriving:
+		return fmt.Sprintf("%s: the proxy was not seen to lead to %s yet", r.Service, r.Site)
 	case r.Reason == frontend.ReasonLapsed:
 		return fmt.Sprintf("%s: no member was heard for so long that the permit of %s has ended, and its fence needs the frontend to keep it: users get 503", r.Service, r.Site)
 	}

@@ -79,4 +79,13 @@ func TestDrivenProxyIsAway(t *testing.T) {
 		d := s.Services[0].Driven
 		return d != nil && !d.Known && d.Error != "" && s.Services[0].Epoch == 1
 	})
+	// Nor do the members take it for one that follows.
+	c.await("the members are told", func() bool {
+		for _, ask := range c.members[0].take() {
+			if r := ask.Services[0]; r.Epoch == 1 && r.State == "wait" && r.Reason == reasonDriving {
+				return true
+			}
+		}
+		return false
+	})
 }

@@ -62,7 +62,7 @@ func New(o Options) (*Edge, error) {
 		ports: make(map[string]*port), driven: make(map[draas.ServiceID]frontend.Driven)}
 	e.follow = &follower{name: self.ID, clock: o.Clock, log: e.log}
 	e.table = frontend.New(frontend.Config{Clock: o.Clock, Log: e.log, Tell: e.follow.tell}, specsOf(c, self.ID))
-	e.follow.table = e.table
+	e.follow.table, e.follow.reports = e.table, e.reports
 	return e, nil
 }
 
@@ -188,8 +188,31 @@ func (e *Edge) round(ctx context.Context) {
 
 func (e *Edge) drivenNow(d frontend.Driven) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.driven[d.Service] = d
+	e.mu.Unlock()
+	e.table.Nudge()
+}
+
+// reasonDriving is that of a service whose proxy is not where it is to lead yet,
+// or was not seen there.
+const reasonDriving = "driving"
+
+// reports is how this frontend stands to its services. A proxy of others leads
+// to a site only when it was seen to.
+func (e *Edge) reports() []frontend.Report {
+	all := e.table.Reports()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.self.Kind == config.FrontendEmbedded {
+		return all
+	}
+	for i, r := range all {
+		d := e.driven[r.Service]
+		if r.State == frontend.Open && (!d.Done || d.Epoch != r.Epoch || d.Want.Site != r.Site) {
+			all[i].State, all[i].Reason = frontend.Wait, reasonDriving
+		}
+	}
+	return all
 }
 
 // members makes the clients of the members that can be followed.

@@ -40,6 +40,8 @@ type member interface {
 type follower struct {
 	name  string // of this frontend
 	table *frontend.Table
+	// reports is how this frontend stands to its services.
+	reports func() []frontend.Report
 	clock func() draas.Reading
 	log   *slog.Logger
 
@@ -188,7 +190,7 @@ func (f *follower) exchange(ctx context.Context, m *followed, tag string, eviden
 		ask.WaitMS = m.wait.Milliseconds()
 		limit += m.wait
 	}
-	for _, r := range f.table.Reports() {
+	for _, r := range f.reports() {
 		ask.Services = append(ask.Services, api.FollowReport{Service: r.Service, Epoch: r.Epoch, Site: r.Site,
 			State: r.State.String(), Reason: r.Reason, Flights: r.Flights, Held: r.Held})
 	}

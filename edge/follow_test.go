@@ -98,6 +98,7 @@ func newBench(t *testing.T, outlives bool) *bench {
 	x.follower = &follower{name: "edge1", clock: now, log: log}
 	x.table = frontend.New(frontend.Config{Clock: now, Log: log, Tell: x.tell},
 		[]frontend.Spec{{Service: "shop", Outlives: outlives, Hold: frontend.Bounds{Time: time.Second, Requests: 10}}})
+	x.reports = x.table.Reports
 	x.add("primary", x.a, 400*time.Millisecond)
 	x.add("dr", x.b, 400*time.Millisecond)
 	ctx, cancel := context.WithCancel(t.Context())
