@@ -42,8 +42,8 @@ type follower struct {
 	table *frontend.Table
 	// reports is how this frontend stands to its services.
 	reports func() []frontend.Report
-	clock func() draas.Reading
-	log   *slog.Logger
+	clock   func() draas.Reading
+	log     *slog.Logger
 
 	mu      sync.Mutex
 	members map[draas.MemberID]*followed
