@@ -385,6 +385,32 @@ func TestHandshakesAreLedAnew(t *testing.T) {
 	}
 }
 
+// Who has heard something, or has said more than a hello, is reset.
+func TestOthersAreNotLedAnew(t *testing.T) {
+	stuck := make(chan struct{})
+	defer close(stuck)
+	l := newLab(t, spec(map[draas.SiteID][]string{"primary": {backend(t, func(c net.Conn) {
+		_, _ = io.WriteString(c, "banner\n")
+		<-stuck
+	})}, "dr": {echo(t, "dr")}, "mute": {backend(t, func(net.Conn) { <-stuck })}}))
+	l.decide(1, "primary")
+	greeted := l.dial()
+	if _, err := readLine(greeted); err != nil {
+		t.Fatal(err)
+	}
+	l.decide(2, "mute")
+	more := l.dial()
+	first := append(hello(t, &tls.Config{ServerName: "shop.example.org"}), 20, 3, 3, 0, 1, 1)
+	_, _ = more.Write(first)
+	l.until("sent", func() bool { return l.service.Stats.Site("mute").In.Load() == int64(len(first)) })
+	l.decide(3, "dr")
+	for name, c := range map[string]net.Conn{"who was greeted": greeted, "who has said more": more} {
+		if got, err := readLine(c); !isReset(err) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
 func TestOnlyHello(t *testing.T) {
 	plain := hello(t, &tls.Config{ServerName: "shop.example.org"})
 	at := strings.Index(string(plain), "shop.example.org") - 9
