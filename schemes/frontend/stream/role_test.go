@@ -209,6 +209,7 @@ listen shop
 		t.Fatal(err)
 	}
 	cmd := exec.Command("haproxy", "-db", "-q", "-f", file)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // also when the tests are killed
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
