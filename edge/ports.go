@@ -117,7 +117,8 @@ func (e *Edge) open(ctx context.Context, c *config.Config, self config.Frontend)
 			if opened[at] != nil || e.ports[at] != nil {
 				continue
 			}
-			ln, err := new(net.ListenConfig).Listen(ctx, "tcp", at)
+			// Both proxies see to silent clients by themselves.
+			ln, err := (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", at)
 			if err != nil {
 				errs := []error{fmt.Errorf("service.%s.frontend.listen: %w", s.ID, err)}
 				for _, ln := range opened {
