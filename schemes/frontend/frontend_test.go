@@ -224,17 +224,22 @@ func TestHoldIsBounded(t *testing.T) {
 			t.Errorf("more requests than may wait: %v", err)
 		}
 		w := s.Where()
-		if err := a.Wait(t.Context(), w, 2*second); err != nil {
+		if err := a.Wait(t.Context(), w, 2*second, nil); err != nil {
 			t.Errorf("wait to try again: %v", err)
 		}
 		go func() { _ = f.decide(Decision{Epoch: 1, Site: "dr", Permit: second}) }()
-		if err := a.Wait(t.Context(), w, 0); err != nil {
+		if err := a.Wait(t.Context(), w, 0, nil); err != nil {
 			t.Errorf("wait for a decision: %v", err)
+		}
+		woken := make(chan struct{})
+		close(woken)
+		if err := a.Wait(t.Context(), s.Where(), 0, woken); err != nil {
+			t.Errorf("wait until it is worth a try: %v", err)
 		}
 		a.Done()
 		w = s.Where()
 		for range 2 {
-			if err := b.Wait(t.Context(), w, 0); !errors.Is(err, ErrShed) {
+			if err := b.Wait(t.Context(), w, 0, nil); !errors.Is(err, ErrShed) {
 				t.Errorf("waited for too long: %v", err)
 			}
 		}

@@ -37,9 +37,10 @@ func (s *Service) Hold(bytes int64) (*Held, error) {
 }
 
 // Wait waits until another decision than seen has come, or for again, if that
-// is not zero, to try the same site once more. It fails with ErrShed when the
-// request has waited for as long as it may.
-func (h *Held) Wait(ctx context.Context, seen Where, again time.Duration) error {
+// is not zero, to try the same site once more, or until wake is closed, if that
+// is not nil. It fails with ErrShed when the request has waited for as long as
+// it may.
+func (h *Held) Wait(ctx context.Context, seen Where, again time.Duration, wake <-chan struct{}) error {
 	var retry <-chan time.Time
 	if again > 0 {
 		t := time.NewTimer(again)
@@ -50,6 +51,8 @@ func (h *Held) Wait(ctx context.Context, seen Where, again time.Duration) error 
 	case <-seen.Changed:
 		return nil
 	case <-retry:
+		return nil
+	case <-wake:
 		return nil
 	case <-h.until.C:
 		h.until.Reset(0)

@@ -96,7 +96,7 @@ func (p *pair) find(ctx context.Context, tried []*frontend.Backend) (found *lead
 			}
 			start = time.Now()
 		}
-		if err := held.Wait(ctx, w, again); err != nil {
+		if err := held.Wait(ctx, w, again, nil); err != nil {
 			if errors.Is(err, frontend.ErrShed) {
 				return nil, 0, EndShed
 			}

@@ -140,7 +140,7 @@ func (x *exchange) run() {
 			return
 		case frontend.Wait:
 			x.reason = w.Reason
-			if !x.hold(w, 0) {
+			if !x.hold(w, 0, nil) {
 				return
 			}
 			continue
@@ -153,7 +153,9 @@ func (x *exchange) run() {
 		}
 		x.where, x.left = w, false
 		x.s.arm(x.w)
+		opens := *x.host.origin.opens.Load()
 		v := x.attempt(w)
+		reached := x.up != nil
 		x.leave()
 		x.up = nil
 		if v != again {
@@ -169,11 +171,14 @@ func (x *exchange) run() {
 			return
 		case later:
 			most := lastPause
-			if x.sent {
+			if x.sent && reached {
 				most = sentPause
 			}
 			x.pause = min(max(2*x.pause, firstPause), most)
-			if !x.hold(w, x.pause) {
+			if reached {
+				opens = nil
+			}
+			if !x.hold(w, x.pause, opens) {
 				return
 			}
 		}
@@ -189,7 +194,7 @@ func (x *exchange) leave() {
 }
 
 // hold waits for another decision than w, or for so long.
-func (x *exchange) hold(w frontend.Where, again time.Duration) bool {
+func (x *exchange) hold(w frontend.Where, again time.Duration, opens <-chan struct{}) bool {
 	if x.held == nil {
 		h, err := x.host.Service.Hold(int64(x.headBytes) + x.kept)
 		if err != nil {
@@ -203,7 +208,7 @@ func (x *exchange) hold(w frontend.Where, again time.Duration) bool {
 		defer x.s.grow(x.w)
 	}
 	t := time.Now()
-	err := x.held.Wait(x.ctx, w, again)
+	err := x.held.Wait(x.ctx, w, again, opens)
 	x.heldFor += time.Since(t)
 	switch {
 	case x.down.gone():

@@ -24,6 +24,9 @@ type origin struct {
 	// and tried when that was, UnixNano.
 	away  atomic.Uint64
 	tried atomic.Int64
+	// opens is closed when the site can be connected to again: who waits for
+	// its turn need not wait any longer.
+	opens atomic.Pointer[chan struct{}]
 	hung  atomic.Int64 // until when some server is passed over, UnixNano
 
 	mu   sync.Mutex
@@ -79,8 +82,11 @@ func (o *origin) pick(site draas.SiteID, want frontend.Want, now time.Time) *fro
 }
 
 func newOrigin(s *frontend.Service) *origin {
-	return &origin{service: s, balancer: frontend.NewBalancer(s, frontend.RoundRobin), idle: make(map[*frontend.Backend][]*upstream),
+	o := &origin{service: s, balancer: frontend.NewBalancer(s, frontend.RoundRobin), idle: make(map[*frontend.Backend][]*upstream),
 		pace: make(map[*frontend.Backend]*pace)}
+	opens := make(chan struct{})
+	o.opens.Store(&opens)
+	return o
 }
 
 // take gives an idle connection to a server, or nil.
@@ -173,7 +179,7 @@ func (o *origin) note(d time.Duration) {
 
 // minSilent is the shortest time after which a server without an answer is
 // told of, unless it is configured.
-const minSilent = 100 * time.Millisecond
+const minSilent = 50 * time.Millisecond
 
 // silent is after how long a server without an answer is told of: several
 // times what is usual.

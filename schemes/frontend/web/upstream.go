@@ -243,7 +243,10 @@ func (o *origin) dial(ctx context.Context, w frontend.Where, want frontend.Want,
 		o.away.Store(uint64(w.Epoch))
 		return nil, err
 	}
-	o.away.CompareAndSwap(uint64(w.Epoch), 0)
+	if o.away.CompareAndSwap(uint64(w.Epoch), 0) {
+		next := make(chan struct{})
+		close(*o.opens.Swap(&next))
+	}
 	rc, err := nc.SyscallConn()
 	if err != nil {
 		_ = nc.Close()
