@@ -42,6 +42,7 @@ type Edge struct {
 	started time.Time
 	table   *frontend.Table
 	follow  *follower
+	clock   *clock
 	lines   *lines
 
 	mu     sync.Mutex
@@ -60,8 +61,9 @@ func New(o Options) (*Edge, error) {
 	}
 	e := &Edge{o: o, name: self.ID, log: o.Log.With("frontend", self.ID), cfg: c, self: self,
 		ports: make(map[string]*port), driven: make(map[draas.ServiceID]frontend.Driven)}
+	e.clock = newClock(o.Clock)
 	e.follow = &follower{name: self.ID, clock: o.Clock, log: e.log}
-	e.table = frontend.New(frontend.Config{Clock: o.Clock, Log: e.log, Tell: e.follow.tell}, specsOf(c, self.ID))
+	e.table = frontend.New(frontend.Config{Clock: e.clock.Now, Log: e.log, Tell: e.follow.tell}, specsOf(c, self.ID))
 	e.follow.table, e.follow.reports = e.table, e.reports
 	return e, nil
 }
@@ -116,6 +118,7 @@ func (e *Edge) Run(ctx context.Context) (err error) {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return e.serveControl(ctx, control) })
+	group.Go(func() error { e.clock.run(ctx); return nil })
 	group.Go(func() error { e.table.Run(ctx); return nil })
 	group.Go(func() error { return e.lead(ctx) })
 	err = group.Wait()
