@@ -197,14 +197,16 @@ func (f *follower) exchange(ctx context.Context, m *followed, tag string, eviden
 	for _, e := range evidence {
 		ask.Evidence = append(ask.Evidence, api.FollowEvidence{Service: e.Service, Site: e.Site, Epoch: e.Epoch, Class: e.Class.String()})
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	asked := f.clock()
-	led, err := m.client.Follow(ctx, ask)
+	led, err := m.client.Follow(limited, ask)
 	if err == nil {
 		err = f.take(asked, led)
 	}
-	f.note(m, led, err)
+	if ctx.Err() == nil { // else it is this frontend that ends
+		f.note(m, led, err)
+	}
 	return led, err
 }
 
