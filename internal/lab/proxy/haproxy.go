@@ -6,9 +6,11 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/draasd/draas/schemes/frontend"
 )
@@ -94,12 +96,31 @@ func (h *HAProxy) ask(line string) (string, error) {
 	return string(b), err
 }
 
-// master says whether the master takes connections; it does not while it
-// starts a worker.
+// workerLine is that of a worker in the master's list.
+var workerLine = regexp.MustCompile(`(?m)^\d+\s+worker\s`)
+
+// master says whether the master answers. While it starts a worker its socket
+// stands already, and goes again when it executes itself anew: a connection that
+// is taken shows nothing.
 func (h *HAProxy) master() error {
 	c, err := net.Dial("unix", h.Master)
-	if err == nil {
-		err = c.Close()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(c, "show proc\n"); err != nil {
+		return err
+	}
+	// It does not answer before its client has said all (2.6).
+	if err := c.(*net.UnixConn).CloseWrite(); err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(c)
+	if err == nil && !workerLine.Match(answer) {
+		err = fmt.Errorf("the master knows no worker: %q", answer)
 	}
 	return err
 }
