@@ -51,6 +51,19 @@ func gather(t testing.TB, address string, users int, every time.Duration) *crowd
 	return c
 }
 
+// await waits until one of the crowd was answered by a site, at most so long:
+// users of a busy machine may not come to ask between two switchovers.
+func (c *crowd) await(site draas.SiteID, after time.Time, limit time.Duration) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		c.mu.Lock()
+		_, found := first(c.all, site, after)
+		c.mu.Unlock()
+		if found {
+			return
+		}
+	}
+}
+
 // leave ends the crowd and tells what it was answered.
 func (c *crowd) leave() []answer {
 	close(c.stop)
@@ -99,9 +112,11 @@ func load(t *testing.T, f *front) {
 			}
 			f.decide(frontend.Decision{Epoch: f.epoch, Site: from, Moving: true, Released: true})
 		}
-		all = append(all, switchover{from: from, to: to, at: time.Now()})
+		at := time.Now()
+		all = append(all, switchover{from: from, to: to, at: at})
 		f.activate(to, long)
 		f.leads()
+		crowd.await(to, at, f.Bound)
 	}
 	all[len(all)-1].until = time.Now()
 	answers := crowd.leave()
