@@ -208,6 +208,10 @@ type UserPath struct {
 	Repairs int `json:"repairs,omitempty"`
 }
 
+// FrontendFresh is how long a frontend's word counts: two lost requests and a
+// half.
+const FrontendFresh = 3 * time.Second
+
 // FrontendSeen is what a frontend last said of itself to a member.
 type FrontendSeen struct {
 	Frontend string `json:"frontend"`

@@ -116,7 +116,7 @@ func (v sight) frontends() []alarm {
 		for _, r := range v.status.Reported {
 			if i < len(r.Frontends) && r.Frontends[i].Frontend == x.ID {
 				ms := r.Frontends[i].HeardMS
-				heard = heard || ms >= 0 && ms < frontendFresh.Milliseconds()
+				heard = heard || ms >= 0 && ms < api.FrontendFresh.Milliseconds()
 			}
 		}
 		if !heard {

@@ -2,16 +2,15 @@ package daemon
 
 import (
 	"errors"
-	"fmt"
 	"net"
-	"os"
-	"path/filepath"
+
+	"github.com/draasd/draas/api"
 )
 
 // openControl listens on the control socket and, where the file says so, on
 // the API's address over mutual TLS.
 func (d *Daemon) openControl(undo *cleanups) ([]net.Listener, error) {
-	unix, err := listenControl(d.now().cfg.Control)
+	unix, err := api.Listen(d.now().cfg.Control) // the data directory's lock says that nobody has it
 	if err != nil {
 		return nil, err
 	}
@@ -32,25 +31,6 @@ func (d *Daemon) openControl(undo *cleanups) ([]net.Listener, error) {
 		return nil
 	})
 	return listeners, nil
-}
-
-// listenControl takes over a socket that a dead daemon left behind. That no
-// living one has it is known from the data directory's lock.
-func listenControl(path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("make directory of control socket: %w", err)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("remove old control socket: %w", err)
-	}
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("listen on control socket: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("protect control socket: %w", err), ln.Close())
-	}
-	return ln, nil
 }
 
 func closed(err error) error {

@@ -19,12 +19,8 @@ import (
 	"github.com/draasd/draas/schemes/frontend"
 )
 
-// maxFollowWait bounds how long a frontend's request waits for news, and
-// frontendFresh how long what it said counts: two lost requests and a half.
-const (
-	maxFollowWait = 5 * time.Second
-	frontendFresh = 3 * time.Second
-)
+// maxFollowWait bounds how long a frontend's request waits for news.
+const maxFollowWait = 5 * time.Second
 
 // frontends is what this member tells the frontends, and what it has heard of
 // them. Frontends follow the log through any member; they decide nothing.
@@ -218,7 +214,7 @@ func (f *frontends) of(id draas.ServiceID, now draas.Reading) []frontend.Followe
 	var all []frontend.Follower
 	for _, name := range svc.Frontend.Use {
 		x := frontend.Follower{Frontend: name}
-		if h := f.heard[name]; h != nil && now.Boot-h.at < frontendFresh {
+		if h := f.heard[name]; h != nil && now.Boot-h.at < api.FrontendFresh {
 			x.Report, x.Heard = h.reports[id]
 		}
 		all = append(all, x)

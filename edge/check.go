@@ -60,8 +60,7 @@ func (e *Edge) checkServes(c *config.Config) error {
 		return err
 	}
 	table := frontend.New(frontend.Config{Clock: e.o.Clock, Log: e.log}, specsOf(c, e.name))
-	_, err := e.plans(c, table)
-	errs := []error{err}
+	errs := []error{try(e.plans(c, table))}
 	if conn, err := net.DialTimeout("unix", e.self.Control, time.Second); err == nil {
 		return errors.Join(append(errs, conn.Close())...) // its ports are in use because it runs
 	}

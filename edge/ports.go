@@ -75,7 +75,7 @@ func (e *Edge) use(ctx context.Context, c *config.Config) error {
 	if self.Kind == config.FrontendEmbedded {
 		// Services that are new have to be known before something serves them.
 		known := frontend.New(frontend.Config{Clock: e.o.Clock, Log: e.log}, specsOf(c, e.name))
-		if _, err := e.plans(c, known); err != nil {
+		if err := try(e.plans(c, known)); err != nil {
 			return err
 		}
 	} else if _, err := driverOf(c, self); err != nil {
@@ -87,9 +87,7 @@ func (e *Edge) use(ctx context.Context, c *config.Config) error {
 	}
 	e.table.Use(specsOf(c, e.name))
 	if self.Kind == config.FrontendEmbedded {
-		if plans, err = e.plans(c, e.table); err != nil {
-			return err // it was looked at above
-		}
+		plans = e.plans(c, e.table)
 	}
 	for _, at := range slices.Sorted(maps.Keys(e.ports)) {
 		if plans[at] == nil || plans[at].mode != e.ports[at].mode {
@@ -205,7 +203,7 @@ func (e *Edge) closePorts() {
 }
 
 // plans are what each address serves by a file.
-func (e *Edge) plans(c *config.Config, t *frontend.Table) (map[string]*plan, error) {
+func (e *Edge) plans(c *config.Config, t *frontend.Table) map[string]*plan {
 	out := make(map[string]*plan)
 	for _, s := range servicesOf(c, e.name) {
 		f := &s.Frontend
@@ -222,7 +220,14 @@ func (e *Edge) plans(c *config.Config, t *frontend.Table) (map[string]*plan, err
 			}
 		}
 	}
-	for at, p := range out {
+	return out
+}
+
+// try makes what would serve by the plans, which opens its files, and lets it
+// go: what is wrong is to be known before anything is changed.
+func try(plans map[string]*plan) error {
+	for _, at := range slices.Sorted(maps.Keys(plans)) {
+		p := plans[at]
 		var err error
 		if p.mode == config.ModeHTTP {
 			_, err = web.New(p.web)
@@ -230,10 +235,10 @@ func (e *Edge) plans(c *config.Config, t *frontend.Table) (map[string]*plan, err
 			_, err = stream.New(p.tcp)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("listen %s: %w", at, err)
+			return fmt.Errorf("listen %s: %w", at, err)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 func (e *Edge) planWeb(w *web.Config, s *config.Service, svc *frontend.Service) {

@@ -326,7 +326,7 @@ func writeFrontends(w io.Writer, s *api.Status) {
 			if !known || was.HeardMS < 0 || x.HeardMS >= 0 && x.HeardMS < was.HeardMS {
 				latest[x.Frontend] = x
 			}
-			if x.HeardMS >= 0 && x.HeardMS < frontendFresh.Milliseconds() {
+			if x.HeardMS >= 0 && x.HeardMS < api.FrontendFresh.Milliseconds() {
 				by[x.Frontend] = append(by[x.Frontend], string(r.Member))
 			}
 		}
@@ -348,9 +348,6 @@ func writeFrontends(w io.Writer, s *api.Status) {
 	fmt.Fprintln(w)
 	writeTable(w, "", rows)
 }
-
-// frontendFresh is how old a word of a frontend may be.
-const frontendFresh = 3 * time.Second
 
 func frontendRow(s *api.Status, name string, f api.FollowReport, heard string) []string {
 	mark, leads := markNone, string(f.Site)

@@ -122,7 +122,7 @@ func (s *Service) Enter(w Where) bool {
 // Leave ends what Enter began.
 func (s *Service) Leave(w Where) {
 	if w.lead.flights.Add(-1) == 0 && s.lead.Load().Moving {
-		s.table.nudge()
+		s.table.Nudge()
 	}
 }
 
@@ -207,7 +207,7 @@ func (s *Service) replace(l *lead, d Decision, asked draas.Reading) {
 	if d.Epoch != l.Epoch || d.Moving != l.Moving {
 		s.table.cfg.Log.Info("led by another decision", "service", s.ID, "epoch", d.Epoch, "site", d.Site, "moving", d.Moving)
 	}
-	s.table.nudge()
+	s.table.Nudge()
 }
 
 // lapse drops the connections of a permit that has ended.
@@ -225,7 +225,7 @@ func (s *Service) lapse(now draas.Reading) {
 	if !l.Moving {
 		s.table.cfg.Log.Warn("no member was heard for too long: nobody is led anywhere", "service", s.ID, "epoch", l.Epoch, "site", l.Site)
 	}
-	s.table.nudge()
+	s.table.Nudge()
 }
 
 // retire shuts a service that the file has no more.

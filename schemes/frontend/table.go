@@ -108,11 +108,9 @@ func (t *Table) Reports() []Report {
 // News gets a token whenever the members should hear a report at once.
 func (t *Table) News() <-chan struct{} { return t.news }
 
-// Nudge gives News a token: a report is another one by what this table does not
-// know of itself.
-func (t *Table) Nudge() { t.nudge() }
-
-func (t *Table) nudge() {
+// Nudge gives News a token; from outside, when a report is another one by what
+// this table does not know of itself.
+func (t *Table) Nudge() {
 	select {
 	case t.news <- struct{}{}:
 	default:
