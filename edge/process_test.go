@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/fence"
+	"github.com/draasd/draas/internal/lab"
 )
 
 // asProcess names the file by which this executable is a frontend instead of
@@ -37,22 +37,6 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	goleak.VerifyTestMain(m)
-}
-
-// standsStill says whether every thread of a process has the state T (proc(5),
-// stat: the letter behind the name in parentheses).
-func standsStill(pid int) bool {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	if err != nil || len(threads) == 0 {
-		return false
-	}
-	for _, thread := range threads {
-		stat, err := os.ReadFile(thread)
-		if i := bytes.LastIndexByte(stat, ')'); err != nil || i < 0 || !bytes.HasPrefix(stat[i:], []byte(") T ")) {
-			return false
-		}
-	}
-	return true
 }
 
 // A frontend that stood still leads nobody by what it knew before, not even
@@ -95,7 +79,7 @@ func TestFrontendThatStoodStill(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	c.await("it stands still", func() bool { return standsStill(cmd.Process.Pid) })
+	c.await("it stands still", func() bool { return lab.StandsStill(cmd.Process.Pid) })
 	stopped := time.Now()
 	for _, conn := range conns {
 		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n"); err != nil {

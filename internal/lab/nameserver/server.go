@@ -3,14 +3,11 @@ package nameserver
 import (
 	"bytes"
 	"embed"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +15,8 @@ import (
 	"time"
 
 	mdns "github.com/miekg/dns"
+
+	"github.com/draasd/draas/internal/lab"
 )
 
 //go:embed conf
@@ -126,7 +125,7 @@ func Start(t testing.TB, kind Kind, o Options) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.control = freeOn(t, host)
+	s.control = lab.FreeAddress(t, host)
 	s.dir = t.TempDir() + "/"
 	if s.run, err = os.MkdirTemp("", "ns"); err != nil {
 		t.Fatal(err)
@@ -182,7 +181,7 @@ func (o Options) withDefaults() Options {
 // Address is a free address on loopback, for UDP and TCP.
 func Address(t testing.TB) string {
 	t.Helper()
-	return freeOn(t, randomHost())
+	return lab.FreeAddress(t, randomHost())
 }
 
 func randomHost() string {
@@ -194,29 +193,9 @@ func randomHost() string {
 func (k Kind) Address(t testing.TB) string {
 	t.Helper()
 	if k == BIND {
-		return freeOn(t, "127.0.0.1")
+		return lab.FreeAddress(t, "127.0.0.1")
 	}
-	return freeOn(t, randomHost())
-}
-
-// freeOn finds a port below those that the kernel gives to clients, so that
-// none of them takes it before the server does. It asks for it by connecting: a
-// socket that listened there, if only for a moment, could be held open by
-// whatever process is being started just then.
-func freeOn(t testing.TB, host string) string {
-	t.Helper()
-	for range 50 {
-		address := net.JoinHostPort(host, strconv.Itoa(20000+rand.IntN(12000)))
-		c, err := net.DialTimeout("tcp", address, time.Second)
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			return address
-		}
-		if err == nil {
-			_ = c.Close()
-		}
-	}
-	t.Fatalf("no port of %s is free", host)
-	return ""
+	return lab.FreeAddress(t, randomHost())
 }
 
 // ZoneFile is the zone as it is at first.
@@ -313,27 +292,11 @@ func (s *Server) Restart() {
 func (s *Server) Pause() {
 	s.t.Helper()
 	s.signal(syscall.SIGSTOP)
-	for deadline := time.Now().Add(10 * time.Second); !s.stopped(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !lab.StandsStill(s.PID()); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("%s still runs 10 s after SIGSTOP", s.Kind)
 		}
 	}
-}
-
-// stopped says whether every thread of the server has the state T (proc(5),
-// stat: the letter behind the name in parentheses).
-func (s *Server) stopped() bool {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.PID()))
-	if err != nil || len(threads) == 0 {
-		return false
-	}
-	for _, thread := range threads {
-		stat, err := os.ReadFile(thread)
-		if i := bytes.LastIndexByte(stat, ')'); err != nil || i < 0 || !bytes.HasPrefix(stat[i:], []byte(") T ")) {
-			return false
-		}
-	}
-	return true
 }
 
 // Resume undoes Pause.

@@ -4,19 +4,18 @@
 package proxy
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/draasd/draas/internal/lab"
 )
 
 // process is a proxy's, with all that it started in one process group.
@@ -169,22 +168,9 @@ func sample(t testing.TB, name string, values ...string) string {
 	return text
 }
 
-// Address is a free one on loopback, with a port below those that the kernel
-// gives to clients. It is asked for by connecting: a socket that listened
-// there could be held open by a process that is just being started.
+// Address is a free one on loopback.
 func Address(t testing.TB) string {
 	t.Helper()
 	host := fmt.Sprintf("127.%d.%d.%d", 64+rand.IntN(64), rand.IntN(256), 1+rand.IntN(254))
-	for range 50 {
-		address := net.JoinHostPort(host, strconv.Itoa(20000+rand.IntN(12000)))
-		c, err := net.DialTimeout("tcp", address, time.Second)
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			return address
-		}
-		if err == nil {
-			_ = c.Close()
-		}
-	}
-	t.Fatalf("no port of %s is free", host)
-	return ""
+	return lab.FreeAddress(t, host)
 }
