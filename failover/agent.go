@@ -65,6 +65,8 @@ type Agent struct {
 	lags   map[draas.ServiceID]Lag      // how far this site's copies are behind
 	off    map[draas.ServiceID]proof    // what devices have switched off
 	duties map[draas.ServiceID][]Action // of the present state, as far as asked for
+	// findings wait to stand in the log, in their order.
+	findings []Finding
 	// lostSince is, on the boot clock, when the other of two members was first
 	// seen lost together with a unit that is active there.
 	lostSince map[draas.ServiceID]time.Duration
@@ -82,9 +84,10 @@ type permit struct {
 }
 
 type viewKey struct {
-	service draas.ServiceID
-	site    draas.SiteID
-	peer    draas.MemberID
+	service  draas.ServiceID
+	site     draas.SiteID
+	peer     draas.MemberID
+	frontend string
 }
 
 type timerKey struct {
@@ -170,6 +173,7 @@ func (a *Agent) Apply(e Event, now draas.Reading) []Action {
 	}
 	if mine {
 		a.answered(e.ID)
+		a.found(e)
 	}
 	switch e.Kind {
 	case EventHello:
@@ -263,7 +267,7 @@ func (a *Agent) grant(id draas.ServiceID, epoch draas.Epoch, event uint64) {
 // Look takes what this member sees now. Verdicts only: the agent proposes
 // them when they differ from what the log says this member sees.
 func (a *Agent) Look(o Observation) {
-	key := viewKey{o.Service, o.Site, o.Peer}
+	key := viewKey{o.Service, o.Site, o.Peer, o.Frontend}
 	if was, known := a.views[key]; !known || was != o {
 		a.views[key], a.viewsAt, a.fresh = o, 0, true
 	}
@@ -272,6 +276,11 @@ func (a *Agent) Look(o Observation) {
 // Forget drops a view of something that is not looked at any more.
 func (a *Agent) Forget(service draas.ServiceID, site draas.SiteID) {
 	delete(a.views, viewKey{service: service, site: site})
+}
+
+// ForgetFrontend drops the view of a frontend that is not listened to any more.
+func (a *Agent) ForgetFrontend(name string) {
+	delete(a.views, viewKey{frontend: name})
 }
 
 // FenceClosed tells that the guard has observed the service's fence closed
@@ -375,7 +384,8 @@ func (a *Agent) dutiesOf(id draas.ServiceID) []Action {
 
 func sortViews(views []viewKey) {
 	slices.SortFunc(views, func(x, y viewKey) int {
-		return compareStrings(string(x.service), string(y.service), string(x.site), string(y.site), string(x.peer), string(y.peer))
+		return compareStrings(string(x.service), string(y.service), string(x.site), string(y.site), string(x.peer), string(y.peer),
+			x.frontend, y.frontend)
 	})
 }
 

@@ -15,8 +15,10 @@ import (
 //
 // Version 1 is that of issue 2's daemons. Version 2 knows all that stands
 // behind ServicePolicy.HoldMax, and the events offer, version, lag, fenced and
-// generation; and the steps of its plans are due at once.
-const Version = 2
+// generation; and the steps of its plans are due at once. Version 3 knows how
+// members see frontends and where names enter (ServicePolicy.Ways), and the
+// event finding.
+const Version = 3
 
 // MaxEvent bounds one encoded event in bytes. A policy of a hundred services
 // takes some 40 KiB.
@@ -42,6 +44,7 @@ const (
 	EventLag        EventKind = "lag"        // how far a site's copy is behind
 	EventFenced     EventKind = "fenced"     // a device has the old site off, confirmed
 	EventGeneration EventKind = "generation" // a survivor started the cluster anew
+	EventFinding    EventKind = "finding"    // what was found of a user path between moves
 )
 
 // Event is one entry of the replicated log. Only the fields of its kind are
@@ -73,8 +76,9 @@ type Event struct {
 	Lag      *Lag                            `json:"lag,omitempty"`
 	Version  int                             `json:"version,omitempty"`
 	// Generation is the cluster's, of EventGeneration.
-	Generation uint32 `json:"generation,omitempty"`
-	Evidence   string `json:"evidence,omitempty"`
+	Generation uint32   `json:"generation,omitempty"`
+	Evidence   string   `json:"evidence,omitempty"`
+	Finding    *Finding `json:"finding,omitempty"`
 }
 
 // Hello is what a daemon says of itself when it starts.
@@ -87,11 +91,12 @@ type Hello struct {
 }
 
 // Observation is one vantage's verdict of a service at a site, or, with an
-// empty Service, of another member's daemon.
+// empty Service, of another member's daemon or of a frontend.
 type Observation struct {
-	Service draas.ServiceID `json:"service,omitempty"`
-	Site    draas.SiteID    `json:"site,omitempty"`
-	Peer    draas.MemberID  `json:"peer,omitempty"`
+	Service  draas.ServiceID `json:"service,omitempty"`
+	Site     draas.SiteID    `json:"site,omitempty"`
+	Peer     draas.MemberID  `json:"peer,omitempty"`
+	Frontend string          `json:"frontend,omitempty"` // by name
 	// Epoch is the activation that was looked at: what was seen of a site
 	// while it served an earlier epoch says nothing of this one. It is zero
 	// for a member's look at its own site, which needs no activation.
@@ -121,6 +126,7 @@ const (
 	AskPause       Ask = "pause"       // no automatic move, for a time and a reason
 	AskResume      Ask = "resume"      // ends a pause
 	AskAcknowledge Ask = "acknowledge" // ends the hold, and forgets moves and failures that let it grow
+	AskEnter       Ask = "enter"       // the names enter at another site's frontends; nothing else moves
 )
 
 // MaxPause bounds a pause: what is paused for longer is not meant to be

@@ -18,7 +18,7 @@ import (
 func encodeHand(e *Event) ([]byte, bool) {
 	if !plain(string(e.By)) || e.Incarnation == 0 || e.ID == 0 ||
 		e.Service != "" || e.Site != "" || e.Epoch != 0 || e.Hello != nil || e.Policy != nil || e.Request != nil ||
-		e.Timer != "" || e.Mark != 0 || e.Done != nil || e.Lag != nil || e.Version != 0 || e.Generation != 0 || e.Evidence != "" {
+		e.Timer != "" || e.Mark != 0 || e.Done != nil || e.Lag != nil || e.Version != 0 || e.Generation != 0 || e.Evidence != "" || e.Finding != nil {
 		return nil, false
 	}
 	if y := e.At.Year(); y < 1 || y > 9999 || e.At.Location() != time.UTC {
@@ -77,7 +77,7 @@ func appendObserved(b []byte, all []Observation) ([]byte, bool) {
 		}
 		b = append(b, '{')
 		for _, f := range [...]struct{ name, value string }{
-			{`"service":`, string(o.Service)}, {`"site":`, string(o.Site)}, {`"peer":`, string(o.Peer)},
+			{`"service":`, string(o.Service)}, {`"site":`, string(o.Site)}, {`"peer":`, string(o.Peer)}, {`"frontend":`, o.Frontend},
 		} {
 			if f.value == "" {
 				continue
@@ -183,6 +183,10 @@ func (r *reader) observation() (o Observation) {
 	}
 	if r.has(`"peer":"`) {
 		o.Peer = draas.MemberID(r.text())
+		r.skip(`,`)
+	}
+	if r.has(`"frontend":"`) {
+		o.Frontend = r.text()
 		r.skip(`,`)
 	}
 	if r.has(`"epoch":`) {

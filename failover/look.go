@@ -9,6 +9,10 @@ import (
 
 func (s *step) observed() {
 	for _, o := range s.e.Observed {
+		if o.Frontend != "" {
+			s.heard(o)
+			continue
+		}
 		if o.Peer != "" {
 			m := s.s.Members[s.e.By].clone()
 			m.Peers[o.Peer] = o

@@ -65,12 +65,22 @@ type ServicePolicy struct {
 	// Parts are the services of a group, which move together under the group's
 	// epoch. Empty: the service itself.
 	Parts []draas.ServiceID `json:"parts,omitempty"`
+	// Ways are, of each part whose name leads to frontends at one of several
+	// sites, those sites, preferred first.
+	Ways map[draas.ServiceID][]Way `json:"ways,omitempty"`
 	// Start is how long a site may take after its activation until it
 	// answers; before that, its failure does not undo the move.
 	Start time.Duration `json:"start"`
 	// Steps are the effects that move the users; After orders them, and who
 	// carries them out follows from the move.
 	Steps []runbook.Step `json:"steps"`
+}
+
+// Way is a site where users can enter: its frontends lead them to the active
+// site, wherever that is.
+type Way struct {
+	Site      draas.SiteID `json:"site"`
+	Frontends []string     `json:"frontends"` // by name, at least one
 }
 
 // Member finds a member's policy.

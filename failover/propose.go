@@ -144,7 +144,7 @@ func (a *Agent) proposeViews(c *Commands, now draas.Reading) {
 	for _, k := range news {
 		o := a.views[k]
 		changed = append(changed, o)
-		key += fmt.Sprintf(" %s/%s/%s=%d@%d", k.service, k.site, k.peer, o.Verdict, o.Epoch)
+		key += fmt.Sprintf(" %s/%s/%s/%s=%d@%d", k.service, k.site, k.peer, k.frontend, o.Verdict, o.Epoch)
 	}
 	a.propose(c, key, now, func() Event {
 		e := a.event(EventObserved, now)
@@ -158,6 +158,12 @@ func (a *Agent) proposeViews(c *Commands, now draas.Reading) {
 func (a *Agent) known(k viewKey, o Observation) Observation {
 	if k.peer != "" {
 		return a.state.Members[a.cfg.Self].Peers[k.peer]
+	}
+	if k.frontend != "" {
+		if !a.state.hasFrontend(k.frontend) {
+			return o
+		}
+		return a.state.Members[a.cfg.Self].Frontends[k.frontend]
 	}
 	id := a.state.unitOf(k.service)
 	if a.state.Services[id] == nil || !a.state.Policy.Services[id].has(k.site) || !slices.Contains(a.state.parts(id), k.service) {

@@ -40,6 +40,8 @@ const (
 	ReasonFlaps   = "flaps"        // the target's service keeps failing
 	ReasonLoss    = "data_loss"    // how far the target's copy is behind
 	ReasonProof   = "proof"        // what shows that the old site does not serve
+
+	ReasonWay = "way" // whether users can enter at a site
 )
 
 // RecordKind tells records apart.
@@ -59,6 +61,9 @@ const (
 	RecordAcknowledge RecordKind = "acknowledge" // somebody knows of the last moves
 	RecordFlaps       RecordKind = "flaps"       // a site's service keeps failing
 	RecordCluster     RecordKind = "cluster"     // a new version or generation is in force
+
+	RecordEntry   RecordKind = "entry"   // a service's name leads to another site's frontends
+	RecordFinding RecordKind = "finding" // what was found of a user path between moves
 )
 
 // Record is one line of history: every decision and every refusal leaves one.

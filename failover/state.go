@@ -77,6 +77,8 @@ type MemberState struct {
 	Moved bool `json:"moved,omitempty"`
 	// Peers is how this member sees the others' daemons.
 	Peers map[draas.MemberID]Observation `json:"peers,omitempty"`
+	// Frontends is how this member hears the frontends of the policy's ways.
+	Frontends map[string]Observation `json:"frontends,omitempty"`
 }
 
 // ServiceState is what the log says of a service.
@@ -118,6 +120,12 @@ type ServiceState struct {
 	// Refused is the outcome of the latest evaluation that moved nothing,
 	// kept so that the same refusal is recorded once.
 	Refused string `json:"refused,omitempty"`
+	// Entries are, of each part that has ways, where its name leads. Parts
+	// without one lead to the active site.
+	Entries map[draas.ServiceID]Entry `json:"entries,omitempty"`
+	// Findings is what was found last of each step's work in this epoch, so
+	// that the same finding is recorded once.
+	Findings map[string]FindingCode `json:"findings,omitempty"`
 }
 
 // Views are the observations of a service: of each site, by each vantage.
@@ -202,7 +210,7 @@ func (s State) clone() State {
 
 func (m *MemberState) clone() *MemberState {
 	c := *m
-	c.Peers = maps.Clone(m.Peers)
+	c.Peers, c.Frontends = maps.Clone(m.Peers), maps.Clone(m.Frontends)
 	if c.Peers == nil {
 		c.Peers = make(map[draas.MemberID]Observation)
 	}
@@ -223,6 +231,7 @@ func (s *ServiceState) clone() *ServiceState {
 		}
 	}
 	c.Flaps, c.Lags = maps.Clone(s.Flaps), maps.Clone(s.Lags)
+	c.Entries, c.Findings = maps.Clone(s.Entries), maps.Clone(s.Findings)
 	if s.Move != nil {
 		m := *s.Move
 		c.Move = &m
@@ -274,7 +283,11 @@ func (s State) ServiceIDs() []draas.ServiceID {
 // earlier version does not know, nobody goes by.
 func (s *State) rules(id draas.ServiceID) ServicePolicy {
 	p := s.Policy.Services[id]
-	if s.Version >= 2 {
+	if s.Version >= 3 {
+		return p
+	}
+	p.Ways = nil
+	if s.Version == 2 {
 		return p
 	}
 	if p.Fence == draas.FenceDevice {

@@ -103,6 +103,10 @@ func (s *step) dispatch() {
 		if s.s.Version >= 2 {
 			s.dispatchNewer()
 		}
+	case EventFinding:
+		if s.s.Version >= 3 {
+			s.finding()
+		}
 	}
 }
 

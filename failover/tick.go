@@ -62,6 +62,7 @@ func (a *Agent) Tick(now draas.Reading) Commands {
 	a.proposeRules(&c, now)
 	a.proposeViews(&c, now)
 	a.proposeLags(&c, now)
+	a.proposeFindings(&c, now)
 	live := make(map[timerKey]bool)
 	for _, id := range a.serviceIDs() {
 		for _, duty := range a.dutiesOf(id) {

@@ -124,6 +124,12 @@ func (r *Replica) Look(o failover.Observation) { r.agent.Look(o) }
 // Forget drops a view of what is not looked at any more.
 func (r *Replica) Forget(service draas.ServiceID, site draas.SiteID) { r.agent.Forget(service, site) }
 
+// ForgetFrontend drops the view of a frontend that is not listened to any more.
+func (r *Replica) ForgetFrontend(name string) { r.agent.ForgetFrontend(name) }
+
+// Find tells the log of what was found of a user path between moves.
+func (r *Replica) Find(f failover.Finding) { r.agent.Find(f) }
+
 // FenceClosed tells that the guard has observed a fence closed.
 func (r *Replica) FenceClosed(service draas.ServiceID, epoch draas.Epoch) {
 	r.agent.FenceClosed(service, epoch)

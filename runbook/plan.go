@@ -35,19 +35,24 @@ const (
 // Planned reports whether the move needs the old holder's cooperation.
 func (k Kind) Planned() bool { return k == Switchover || k == Failback }
 
-// Token orders the activations of a service by their epoch, whose upper half
-// is the cluster's generation.
+// Token orders what is decided of a service: its activations by their epoch,
+// whose upper half is the cluster's generation, and where its name leads within
+// one activation by the turn, which is zero until that changes.
 type Token struct {
 	Epoch draas.Epoch `json:"epoch"`
+	Turn  uint64      `json:"turn,omitempty"`
 }
 
 // Compare is negative when t is older than u, zero when equal, positive when
 // newer.
 func (t Token) Compare(u Token) int {
-	return cmp.Compare(t.Epoch, u.Epoch)
+	return cmp.Or(cmp.Compare(t.Epoch, u.Epoch), cmp.Compare(t.Turn, u.Turn))
 }
 
 func (t Token) String() string {
+	if t.Turn > 0 {
+		return fmt.Sprintf("epoch %s turn %d", t.Epoch, t.Turn)
+	}
 	return fmt.Sprintf("epoch %s", t.Epoch)
 }
 

@@ -128,7 +128,8 @@ func TestWorst(t *testing.T) {
 }
 
 func TestTokenCompare(t *testing.T) {
-	order := []Token{{1}, {9}, {draas.EpochOf(1, 1)}, {draas.EpochOf(1, 2)}, {draas.EpochOf(2, 0)}}
+	order := []Token{{Epoch: 1}, {Epoch: 1, Turn: 1}, {Epoch: 1, Turn: 9}, {Epoch: 9}, {Epoch: draas.EpochOf(1, 1)},
+		{Epoch: draas.EpochOf(1, 2)}, {Epoch: draas.EpochOf(2, 0)}, {Epoch: draas.EpochOf(2, 0), Turn: 1}}
 	for i, a := range order {
 		for k, b := range order {
 			if got := a.Compare(b); (got < 0) != (i < k) || (got > 0) != (i > k) {
@@ -136,7 +137,7 @@ func TestTokenCompare(t *testing.T) {
 			}
 		}
 	}
-	for token, want := range map[Token]string{{7}: "epoch 7", {draas.EpochOf(2, 7)}: "epoch 2.7"} {
+	for token, want := range map[Token]string{{Epoch: 7}: "epoch 7", {Epoch: draas.EpochOf(2, 7)}: "epoch 2.7", {Epoch: 7, Turn: 2}: "epoch 7 turn 2"} {
 		if got := fmt.Sprint(token); got != want {
 			t.Errorf("%#v prints as %q, want %q", token, got, want)
 		}
