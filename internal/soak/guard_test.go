@@ -7,6 +7,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/draasd/draas/internal/lab"
 )
 
 // A guard that makes its fences anew at SIGHUP, again and again, holds no more
@@ -25,9 +27,9 @@ func TestGuardGivesBackDescriptors(t *testing.T) {
 	})
 	g := s.hosts[dr].guard
 	keep(t, g)
-	until(t, "it knows SIGHUP", func() bool { _, _, age := g.present(); return age > deafAge })
+	until(t, "it knows SIGHUP", func() bool { _, _, age := g.Present(); return age > lab.DeafAge })
 	held := func() int {
-		pid, run, _ := g.present()
+		pid, run, _ := g.Present()
 		files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 		if err != nil || run != 1 {
 			t.Fatalf("run %d: %v", run, err)
@@ -35,12 +37,12 @@ func TestGuardGivesBackDescriptors(t *testing.T) {
 		return len(files)
 	}
 	reload := func(file int) {
-		info, err := os.Stat(g.logPath)
+		info, err := os.Stat(g.LogPath)
 		if err != nil {
 			t.Fatal(err)
 		}
 		said := func() (map[string]string, error) {
-			text, err := readFrom(g.logPath, info.Size())
+			text, err := lab.ReadFrom(g.LogPath, info.Size())
 			return map[string]string{dr: text}, err
 		}
 		if err := s.reload(file); err != nil {

@@ -24,9 +24,9 @@ type host struct {
 	draasd string
 	router *lab.Machine
 
-	daemon   *process
-	guard    *process            // nil at the witness
-	services map[string]*process // none at the witness
+	daemon   *lab.Process
+	guard    *lab.Process            // nil at the witness
+	services map[string]*lab.Process // none at the witness
 
 	disk  sync.Mutex // held by the fault of the disk that there is
 	power sync.Mutex // held while the machine is switched on or off
@@ -55,20 +55,20 @@ touch /mnt/boot_id
 mount --bind /mnt/boot_id /proc/sys/kernel/random/boot_id
 `
 
-func newHost(name, dir, draasd string, router *lab.Machine, logs string, ended func(*host, *process, error, string)) (*host, error) {
+func newHost(name, dir, draasd string, router *lab.Machine, logs string, ended func(*host, *lab.Process, error, string)) (*host, error) {
 	m, err := lab.New(name)
 	if err != nil {
 		return nil, err
 	}
-	h := &host{Machine: m, dir: dir, draasd: draasd, router: router, services: make(map[string]*process)}
+	h := &host{Machine: m, dir: dir, draasd: draasd, router: router, services: make(map[string]*lab.Process)}
 	if err := h.furnish(); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
-	add := func(what string, argv ...string) *process {
+	add := func(what string, argv ...string) *lab.Process {
 		full := name + "-" + what
-		return newProcess(full, filepath.Join(logs, full+".log"),
+		return lab.NewProcess(full, filepath.Join(logs, full+".log"),
 			func() *exec.Cmd { return m.Command("/", append([]string{draasd}, argv...)...) },
-			func(p *process, err error, said string) { ended(h, p, err, said) })
+			func(p *lab.Process, err error, said string) { ended(h, p, err, said) })
 	}
 	file := filepath.Join(dir, "failover.toml")
 	h.daemon = add("daemon", "run", "-c", file)
@@ -113,8 +113,8 @@ func (h *host) newBoot() error {
 
 // processes are all of the machine, the guard first: its fences are to be
 // closed before anything serves.
-func (h *host) processes() []*process {
-	var all []*process
+func (h *host) processes() []*lab.Process {
+	var all []*lab.Process
 	if h.guard != nil {
 		all = append(all, h.guard)
 	}
@@ -128,9 +128,9 @@ func (h *host) processes() []*process {
 
 // hangUp tells who has read the member's file to read it again.
 func (h *host) hangUp() {
-	h.daemon.hangUp()
+	h.daemon.HangUp()
 	if h.guard != nil {
-		h.guard.hangUp()
+		h.guard.HangUp()
 	}
 }
 
@@ -163,7 +163,7 @@ func (h *host) powerOff() error {
 	}
 	var all sync.WaitGroup
 	for _, p := range h.processes() {
-		all.Go(func() { p.hold(syscall.SIGKILL, time.Minute) })
+		all.Go(func() { p.Hold(syscall.SIGKILL, time.Minute) })
 	}
 	all.Wait()
 	if first {
@@ -190,7 +190,7 @@ func (h *host) powerOn() error {
 		errs = append(errs, linkUp(h.router, h.Name, addressesOf(h.Name)))
 	}
 	for _, p := range h.processes() {
-		p.release()
+		p.Release()
 	}
 	return errors.Join(errs...)
 }
@@ -241,7 +241,7 @@ func (h *host) rotated() {
 // excused reports whether the process had to end: it started between the two
 // files of a rotation; the daemon was asked to leave the cluster; or its disk
 // did not work, without which it must not go on, and it said why.
-func (h *host) excused(p *process, err error, said string) bool {
+func (h *host) excused(p *lab.Process, err error, said string) bool {
 	h.mu.Lock()
 	sick, left, torn := h.sick > 0 || time.Since(h.well) < afterSickness, h.left, time.Since(h.torn) < afterRotation
 	h.mu.Unlock()

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/draasd/draas/internal/lab"
 )
 
 // fakeDaemon stands in for draasd: it appends to its log for as long as it can,
@@ -51,7 +53,7 @@ func testHost(t *testing.T, name string, ended func(excused bool, said string)) 
 		t.Fatal(err)
 	}
 	h, err := newHost(name, work, filepath.Join(work, "draasd"), testRouter(t), work,
-		func(h *host, p *process, err error, said string) { ended(h.excused(p, err, said), said) })
+		func(h *host, p *lab.Process, err error, said string) { ended(h.excused(p, err, said), said) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +119,7 @@ func TestCorruptLog(t *testing.T) {
 	// damage behind them is not.
 	file, good := h.Path(filepath.Join(h.data(), "log-0000000000000001")), []byte("begin\nxxxxxxxxxx")
 	for _, seen := range []bool{true, false} {
-		h.daemon.hold(syscall.SIGKILL, time.Minute)
+		h.daemon.Hold(syscall.SIGKILL, time.Minute)
 		if err := os.WriteFile(file, good, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +137,7 @@ func TestCorruptLog(t *testing.T) {
 		if data, err := os.ReadFile(file); err != nil || string(data) != "begin\n" {
 			t.Errorf("the member did not join anew: %q, %v", data, err)
 		}
-		h.daemon.release()
+		h.daemon.Release()
 	}
 }
 
@@ -145,11 +147,11 @@ func TestLoseDisk(t *testing.T) {
 	t.Parallel()
 	h := testHost(t, witness, func(_ bool, said string) { t.Errorf("it ended by itself: %s", said) })
 	keep(t, h.daemon)
-	_, before, _ := h.daemon.present()
+	_, before, _ := h.daemon.Present()
 	if err := h.loseDisk(context.Background(), time.Millisecond, "c0ffee"); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it runs again", func() bool { pid, run, _ := h.daemon.present(); return pid != 0 && run > before })
+	until(t, "it runs again", func() bool { pid, run, _ := h.daemon.Present(); return pid != 0 && run > before })
 }
 
 // Who was asked to leave may end so, and not otherwise.
@@ -197,7 +199,7 @@ func TestPower(t *testing.T) {
 		}
 		return strings.Contains(out, "UP")
 	}
-	runs := func() bool { pid, _, _ := h.daemon.present(); return pid != 0 }
+	runs := func() bool { pid, _, _ := h.daemon.Present(); return pid != 0 }
 	until(t, "it runs", runs)
 	first := boot()
 	if err := errors.Join(h.powerOff(), h.powerOff()); err != nil {

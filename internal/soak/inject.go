@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/draasd/draas/internal/lab"
 )
 
 // strike carries out the faults of a round, each when it is due, and returns
@@ -79,11 +81,11 @@ func (s *stage) carryOut(ctx context.Context, f Fault) error {
 	case Flush:
 		return s.flush(h)
 	case Maintenance:
-		if h.daemon.hold(syscall.SIGTERM, 10*time.Second) {
+		if h.daemon.Hold(syscall.SIGTERM, 10*time.Second) {
 			s.book.violate("%s did not end within 10 s of SIGTERM", h.daemon.name)
 		}
 		pause(ctx, f.For)
-		h.daemon.release()
+		h.daemon.Release()
 		return nil
 	case Switchover, Failover, Failback:
 		s.operators.wish(ctx, f)
@@ -140,20 +142,20 @@ func (s *stage) spread(text string) error {
 }
 
 // down kills processes and keeps them from starting.
-func down(ctx context.Context, d time.Duration, all ...*process) error {
+func down(ctx context.Context, d time.Duration, all ...*lab.Process) error {
 	for _, p := range all {
-		p.hold(syscall.SIGKILL, time.Minute)
-		defer p.release()
+		p.Hold(syscall.SIGKILL, time.Minute)
+		defer p.Release()
 	}
 	pause(ctx, d)
 	return nil
 }
 
 // still stops processes and lets them go on.
-func still(ctx context.Context, d time.Duration, all ...*process) error {
+func still(ctx context.Context, d time.Duration, all ...*lab.Process) error {
 	for _, p := range all {
-		p.stop()
-		defer p.resume()
+		p.Stop()
+		defer p.Resume()
 	}
 	pause(ctx, d)
 	return nil
@@ -197,8 +199,8 @@ func (h *host) freezeDisk(ctx context.Context, d time.Duration) error {
 	const provoke = `echo 1 >/sys/fs/ext4/$(basename $(findmnt -no SOURCE "$1"))/trigger_fs_error`
 	_, err := h.Run("/", "sh", "-euc", provoke, "sh", h.data())
 	pause(ctx, d)
-	h.daemon.hold(syscall.SIGKILL, time.Minute)
-	defer h.daemon.release()
+	h.daemon.Hold(syscall.SIGKILL, time.Minute)
+	defer h.daemon.Release()
 	// 1 says that errors were corrected, as they have to be.
 	const repair = `e2fsck -fy /mnt/disk >/dev/null || [ $? = 1 ]; mount -o loop,errors=remount-ro /mnt/disk "$1"`
 	if gone := h.unmount(); gone != nil {
@@ -217,8 +219,8 @@ const refusePatience = 10 * time.Second
 func (h *host) corruptLog(ctx context.Context, f Fault, patience time.Duration) error {
 	h.disk.Lock()
 	defer h.disk.Unlock()
-	h.daemon.hold(syscall.SIGKILL, time.Minute)
-	defer h.daemon.release()
+	h.daemon.Hold(syscall.SIGKILL, time.Minute)
+	defer h.daemon.Release()
 	file, err := newest(h.Path(h.data()))
 	if err != nil {
 		return err
@@ -244,8 +246,8 @@ func (h *host) corruptLog(ctx context.Context, f Fault, patience time.Duration) 
 func (h *host) loseDisk(ctx context.Context, d time.Duration, cluster string) error {
 	h.disk.Lock()
 	defer h.disk.Unlock()
-	h.daemon.hold(syscall.SIGKILL, time.Minute)
-	defer h.daemon.release()
+	h.daemon.Hold(syscall.SIGKILL, time.Minute)
+	defer h.daemon.Release()
 	if _, err := h.Run("/", "sh", "-euc", `rm -rf "$1"/*`, "sh", h.data()); err != nil {
 		return err
 	}
@@ -278,12 +280,12 @@ func (s *stage) leave(ctx context.Context, f Fault, h *host) error {
 // to be started again.
 func (s *stage) letGo(ctx context.Context, h *host) error {
 	h.expectLeave()
-	_, before, _ := h.daemon.present()
+	_, before, _ := h.daemon.Present()
 	if err := s.operators.leave(ctx, h.Name); err != nil {
 		return err
 	}
 	return await(ctx, leavePatience, func(context.Context) error {
-		if pid, run, _ := h.daemon.present(); pid != 0 && run == before {
+		if pid, run, _ := h.daemon.Present(); pid != 0 && run == before {
 			return fmt.Errorf("%s has not ended", h.daemon.name)
 		}
 		return nil

@@ -44,11 +44,11 @@ func until(t *testing.T, what string, ok func() bool) {
 }
 
 // run keeps a process running for as long as the test lasts.
-func keep(t *testing.T, p *process) {
+func keep(t *testing.T, p *lab.Process) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	errc := make(chan error, 1)
-	go func() { errc <- p.run(ctx) }()
+	go func() { errc <- p.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-errc; err != nil {

@@ -63,9 +63,9 @@ func (o *operators) look(ctx context.Context, name string) {
 	last := make(map[draas.ServiceID]draas.Epoch)
 	lastRun := 0
 	for n := 0; ctx.Err() == nil; n++ {
-		_, run, _ := o.hosts[name].daemon.present()
+		_, run, _ := o.hosts[name].daemon.Present()
 		s, err := o.status(ctx, name)
-		_, after, _ := o.hosts[name].daemon.present()
+		_, after, _ := o.hosts[name].daemon.Present()
 		if err == nil && run == after {
 			if run != lastRun {
 				clear(last)

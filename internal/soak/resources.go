@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/draasd/draas/internal/lab"
 )
 
 // usage is what one process held at one time.
@@ -56,8 +58,8 @@ type account struct {
 
 // sample reads what a process holds now; the zero value if there is none, or
 // it has only just started.
-func sample(p *process) (usage, bool) {
-	pid, run, age := p.present()
+func sample(p *lab.Process) (usage, bool) {
+	pid, run, age := p.Present()
 	if pid == 0 || age < settledAge {
 		return usage{}, false
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/internal/lab"
 )
 
 // Options say how to soak.
@@ -47,7 +48,7 @@ type soak struct {
 	ledger  *ledger
 	dual    map[string]int // stretches reported, by service
 	renewed int            // certificates issued in upkeep
-	calm    calm
+	calm    lab.Calm
 	known   instant // until when it is known what was decided
 }
 
@@ -95,7 +96,7 @@ func (r *soak) soak(ctx context.Context) error {
 	}
 	watchers.Go(func() { r.operators.read(ctx, rand.New(rand.NewPCG(r.Seed, 1))) })
 	watchers.Go(func() { r.watch(ctx) })
-	watchers.Go(func() { r.calm.watch(ctx) })
+	watchers.Go(func() { r.calm.Watch(ctx) })
 	if err := r.open(ctx); err != nil {
 		return r.interrupted(ctx, err)
 	}
@@ -309,7 +310,7 @@ func (r *soak) weigh(calm bool) {
 	for _, name := range members {
 		for _, p := range r.hosts[name].processes() {
 			if u, ok := sample(p); ok {
-				if wrong := r.ledger.add(p.name, u, calm); wrong != "" {
+				if wrong := r.ledger.add(p.Name, u, calm); wrong != "" {
 					r.book.violate("%s", wrong)
 				}
 			}

@@ -117,25 +117,25 @@ func replace(path string, data []byte) error {
 }
 
 // ended is told of a process that ended by itself.
-func (s *stage) ended(h *host, p *process, err error, said string) {
+func (s *stage) ended(h *host, p *lab.Process, err error, said string) {
 	if h.excused(p, err, said) {
-		s.book.note("%s ended, and had to: %v", p.name, err)
+		s.book.note("%s ended, and had to: %v", p.Name, err)
 		return
 	}
-	s.book.violate("%s ended by itself: %v: %s", p.name, err, lastLine(said))
+	s.book.violate("%s ended by itself: %v: %s", p.Name, err, lastLine(said))
 }
 
 // run starts all processes, to be kept running until close.
 func (s *stage) run() {
 	ctx, quit := context.WithCancel(context.Background())
 	s.quit = quit
-	var all []*process
+	var all []*lab.Process
 	for _, name := range members {
 		all = append(all, s.hosts[name].processes()...)
 	}
 	s.errs = make(chan error, len(all))
 	for _, p := range all {
-		s.keepers.Go(func() { s.errs <- p.run(ctx) })
+		s.keepers.Go(func() { s.errs <- p.Run(ctx) })
 	}
 }
 
@@ -189,5 +189,14 @@ func await(ctx context.Context, limit time.Duration, ok func(context.Context) er
 		}
 		last = err
 		pause(ctx, 100*time.Millisecond)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
 	}
 }

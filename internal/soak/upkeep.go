@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/internal/lab"
 )
 
 // chore is what operators do to a cluster that works. Nobody is to notice: no
@@ -88,9 +89,9 @@ const choreTries = 3
 // unnoticed does a chore that nobody may notice.
 func (r *soak) unnoticed(ctx context.Context, c chore) error {
 	for try := 1; ; try++ {
-		r.calm.mark()
+		r.calm.Mark()
 		noticed, err := r.attempt(ctx, c)
-		upset := r.calm.upset()
+		upset := r.calm.Upset()
 		switch {
 		case err != nil:
 			return err
@@ -216,8 +217,8 @@ func (s *stage) grown(ctx context.Context) error {
 	return await(ctx, settleLimit, func(context.Context) error {
 		for _, h := range s.hosts {
 			for _, p := range h.processes() {
-				if _, _, age := p.present(); age <= deafAge {
-					return fmt.Errorf("%s is %v old", p.name, age)
+				if _, _, age := p.Present(); age <= lab.DeafAge {
+					return fmt.Errorf("%s is %v old", p.Name, age)
 				}
 			}
 		}
@@ -229,7 +230,7 @@ func (s *stage) grown(ctx context.Context) error {
 func (s *stage) listen() (said func() (map[string]string, error), err error) {
 	from := make(map[string]int64)
 	for _, site := range sites {
-		info, err := os.Stat(s.hosts[site].guard.logPath)
+		info, err := os.Stat(s.hosts[site].guard.LogPath)
 		if err != nil {
 			return nil, fmt.Errorf("read log: %w", err)
 		}
@@ -238,7 +239,7 @@ func (s *stage) listen() (said func() (map[string]string, error), err error) {
 	return func() (map[string]string, error) {
 		words := make(map[string]string)
 		for _, site := range sites {
-			text, err := readFrom(s.hosts[site].guard.logPath, from[site])
+			text, err := lab.ReadFrom(s.hosts[site].guard.LogPath, from[site])
 			if err != nil {
 				return nil, err
 			}
@@ -364,8 +365,8 @@ func (r *soak) paused(ctx context.Context) (err error) {
 	}
 	for _, s := range fenced {
 		p := r.hosts[before[s].site].services[s]
-		p.hold(syscall.SIGKILL, time.Minute)
-		defer p.release()
+		p.Hold(syscall.SIGKILL, time.Minute)
+		defer p.Release()
 	}
 	moved := func(s string) error {
 		return await(ctx, settleLimit, func(ctx context.Context) error {

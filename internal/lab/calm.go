@@ -1,4 +1,4 @@
-package soak
+package lab
 
 import (
 	"context"
@@ -19,16 +19,16 @@ const (
 	calmPart = 0.4
 )
 
-// calm watches how well the machine lets processes run.
-type calm struct {
+// Calm watches how well the machine lets processes run.
+type Calm struct {
 	mu   sync.Mutex
 	late time.Duration // the latest that it was woken since the mark
 	at   time.Time     // of the mark
 	psi  time.Duration // what pressure said then
 }
 
-// watch watches until ctx ends.
-func (c *calm) watch(ctx context.Context) {
+// Watch watches until ctx ends.
+func (c *Calm) Watch(ctx context.Context) {
 	timer := time.NewTicker(calmTick)
 	defer timer.Stop()
 	for last := time.Now(); ; {
@@ -43,20 +43,20 @@ func (c *calm) watch(ctx context.Context) {
 	}
 }
 
-func (c *calm) woken(late time.Duration) {
+func (c *Calm) woken(late time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.late = max(c.late, late)
 }
 
-func (c *calm) mark() {
+func (c *Calm) Mark() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.late, c.at, c.psi = 0, time.Now(), pressure()
 }
 
-// upset says why what was timed since the mark proves nothing; empty: it does.
-func (c *calm) upset() string {
+// Upset says why what was timed since the mark proves nothing; empty: it does.
+func (c *Calm) Upset() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	waited, of := pressure()-c.psi, time.Since(c.at)

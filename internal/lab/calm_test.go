@@ -1,4 +1,4 @@
-package soak
+package lab
 
 import (
 	"strings"
@@ -10,28 +10,28 @@ import (
 // What is noticed on a machine that lets nobody run is no proof; on any other
 // it is.
 func TestCalm(t *testing.T) {
-	var c calm
-	c.mark()
+	var c Calm
+	c.Mark()
 	c.woken(calmLate)
 	c.at = time.Now().Add(-time.Hour) // whatever waits meanwhile is little of that
-	if why := c.upset(); why != "" {
+	if why := c.Upset(); why != "" {
 		t.Errorf("upset on a calm machine: %s", why)
 	}
 	c.woken(calmLate + time.Millisecond)
-	if why := c.upset(); !strings.Contains(why, "151ms") {
+	if why := c.Upset(); !strings.Contains(why, "151ms") {
 		t.Errorf("a stall is said to be %q", why)
 	}
-	c.mark()
+	c.Mark()
 	c.at, c.psi = time.Now().Add(-time.Second), pressure()-time.Second
-	if why := c.upset(); !strings.Contains(why, "waited for a processor") {
+	if why := c.Upset(); !strings.Contains(why, "waited for a processor") {
 		t.Errorf("processes that wait all the time are said to be %q", why)
 	}
 }
 
 func TestCalmWatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var c calm
-		go c.watch(t.Context())
+		var c Calm
+		go c.Watch(t.Context())
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if c.late != 0 {

@@ -1,4 +1,4 @@
-package soak
+package lab
 
 import (
 	"context"
@@ -12,14 +12,15 @@ import (
 	"time"
 )
 
-// process is a program that is kept running, as a service manager would, but
+// Process is a program that is kept running, as a service manager would, but
 // for faults: while any fault holds it down it does not run, while any stops
 // it it stands still. Faults overlap, so they are counted.
-type process struct {
-	name    string
+type Process struct {
+	Name    string
+	LogPath string
+
 	command func() *exec.Cmd
-	logPath string
-	ended   func(p *process, err error, said string) // by itself
+	ended   func(p *Process, err error, said string) // by itself
 
 	mu      sync.Mutex
 	held    int
@@ -33,15 +34,17 @@ type process struct {
 	gone    chan struct{} // closed when the present run is over
 }
 
-func newProcess(name, logPath string, command func() *exec.Cmd, ended func(*process, error, string)) *process {
-	return &process{name: name, command: command, logPath: logPath, ended: ended, changed: make(chan struct{})}
+// NewProcess is one that Run will start by the command. ended is told, from Run,
+// of each end that nobody here meant, with what that run had said.
+func NewProcess(name, logPath string, command func() *exec.Cmd, ended func(*Process, error, string)) *Process {
+	return &Process{Name: name, command: command, LogPath: logPath, ended: ended, changed: make(chan struct{})}
 }
 
 // restartPause is what RestartSec is to systemd.
 const restartPause = 500 * time.Millisecond
 
-// run keeps the process running until ctx ends, and kills it then.
-func (p *process) run(ctx context.Context) error {
+// Run keeps the process running until ctx ends, and kills it then.
+func (p *Process) Run(ctx context.Context) error {
 	for {
 		p.mu.Lock()
 		changed, wanted := p.changed, p.held == 0
@@ -61,14 +64,14 @@ func (p *process) run(ctx context.Context) error {
 }
 
 // once starts the process and waits for its end.
-func (p *process) once(ctx context.Context) error {
-	log, err := os.OpenFile(p.logPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+func (p *Process) once(ctx context.Context) error {
+	log, err := os.OpenFile(p.LogPath, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return fmt.Errorf("open log of %s: %w", p.name, err)
+		return fmt.Errorf("open log of %s: %w", p.Name, err)
 	}
 	from, err := log.Seek(0, io.SeekEnd)
 	if err != nil {
-		return errors.Join(fmt.Errorf("read log of %s: %w", p.name, err), log.Close())
+		return errors.Join(fmt.Errorf("read log of %s: %w", p.Name, err), log.Close())
 	}
 	p.mu.Lock()
 	if p.held > 0 {
@@ -79,7 +82,7 @@ func (p *process) once(ctx context.Context) error {
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		p.mu.Unlock()
-		return errors.Join(fmt.Errorf("start %s: %w", p.name, err), log.Close())
+		return errors.Join(fmt.Errorf("start %s: %w", p.Name, err), log.Close())
 	}
 	p.cmd, p.meant, p.started, p.gone = cmd, false, time.Now(), make(chan struct{})
 	p.runs++
@@ -96,12 +99,12 @@ func (p *process) once(ctx context.Context) error {
 	close(p.gone)
 	p.mu.Unlock()
 	if closed := log.Close(); closed != nil {
-		return fmt.Errorf("close log of %s: %w", p.name, closed)
+		return fmt.Errorf("close log of %s: %w", p.Name, closed)
 	}
 	if meant {
 		return nil
 	}
-	said, readErr := readFrom(p.logPath, from)
+	said, readErr := ReadFrom(p.LogPath, from)
 	p.ended(p, err, said)
 	pause(ctx, restartPause)
 	return readErr
@@ -109,15 +112,15 @@ func (p *process) once(ctx context.Context) error {
 
 // signal wants p.mu. It goes to the process and its children, whose group it
 // leads; they may have ended.
-func (p *process) signal(s syscall.Signal) {
+func (p *Process) signal(s syscall.Signal) {
 	if p.cmd != nil {
 		_ = syscall.Kill(-p.cmd.Process.Pid, s)
 	}
 }
 
-func (p *process) kill() { _ = p.end(syscall.SIGKILL) }
+func (p *Process) kill() { _ = p.end(syscall.SIGKILL) }
 
-func (p *process) end(s syscall.Signal) (gone <-chan struct{}) {
+func (p *Process) end(s syscall.Signal) (gone <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.meant = true
@@ -130,10 +133,10 @@ func (p *process) end(s syscall.Signal) (gone <-chan struct{}) {
 	return p.gone
 }
 
-// hold ends the process by the signal and keeps it from starting, until
-// release. One that takes longer than patience to end is killed, and late is
+// Hold ends the process by the signal and keeps it from starting, until
+// Release. One that takes longer than patience to end is killed, and late is
 // true.
-func (p *process) hold(s syscall.Signal, patience time.Duration) (late bool) {
+func (p *Process) Hold(s syscall.Signal, patience time.Duration) (late bool) {
 	p.mu.Lock()
 	p.held++
 	p.mu.Unlock()
@@ -149,8 +152,8 @@ func (p *process) hold(s syscall.Signal, patience time.Duration) (late bool) {
 	}
 }
 
-// release takes a hold back.
-func (p *process) release() {
+// Release takes a hold back.
+func (p *Process) Release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.held--; p.held == 0 {
@@ -159,17 +162,17 @@ func (p *process) release() {
 	}
 }
 
-// stop and resume are SIGSTOP and SIGCONT.
-func (p *process) stop() {
+// Stop and Resume are SIGSTOP and SIGCONT.
+func (p *Process) Stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped++; p.stopped == 1 {
-		p.young = time.Since(p.started) <= deafAge
+		p.young = time.Since(p.started) <= DeafAge
 		p.signal(syscall.SIGSTOP)
 	}
 }
 
-func (p *process) resume() {
+func (p *Process) Resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped--; p.stopped == 0 {
@@ -180,21 +183,21 @@ func (p *process) resume() {
 	}
 }
 
-// deafAge is how long a process may take to know SIGHUP, which would end it
+// DeafAge is how long a process may take to know SIGHUP, which would end it
 // before. It reads its file at its start anyway.
-const deafAge = 2 * time.Second
+const DeafAge = 2 * time.Second
 
-// hangUp sends SIGHUP, and not to the process's children.
-func (p *process) hangUp() {
+// HangUp sends SIGHUP, and not to the process's children.
+func (p *Process) HangUp() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.cmd != nil && !p.young && time.Since(p.started) > deafAge {
+	if p.cmd != nil && !p.young && time.Since(p.started) > DeafAge {
 		_ = syscall.Kill(p.cmd.Process.Pid, syscall.SIGHUP) // it may have ended
 	}
 }
 
-// present is the run that there is now; pid is 0 if there is none.
-func (p *process) present() (pid, run int, age time.Duration) {
+// Present is the run that there is now; pid is 0 if there is none.
+func (p *Process) Present() (pid, run int, age time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cmd == nil {
@@ -206,8 +209,8 @@ func (p *process) present() (pid, run int, age time.Duration) {
 // maxSaid bounds what is kept of a log.
 const maxSaid = 64 << 10
 
-// readFrom reads a file from an offset on, its end if that is long.
-func readFrom(path string, from int64) (string, error) {
+// ReadFrom reads a file from an offset on, its end if that is long.
+func ReadFrom(path string, from int64) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", fmt.Errorf("read log: %w", err)
