@@ -19,7 +19,7 @@ type Process struct {
 	Name    string
 	LogPath string
 
-	command func() *exec.Cmd
+	Command func() *exec.Cmd                         // makes what is started
 	ended   func(p *Process, err error, said string) // by itself
 
 	mu      sync.Mutex
@@ -37,7 +37,7 @@ type Process struct {
 // NewProcess is one that Run will start by the command. ended is told, from Run,
 // of each end that nobody here meant, with what that run had said.
 func NewProcess(name, logPath string, command func() *exec.Cmd, ended func(*Process, error, string)) *Process {
-	return &Process{Name: name, command: command, LogPath: logPath, ended: ended, changed: make(chan struct{})}
+	return &Process{Name: name, Command: command, LogPath: logPath, ended: ended, changed: make(chan struct{})}
 }
 
 // restartPause is what RestartSec is to systemd.
@@ -78,7 +78,7 @@ func (p *Process) once(ctx context.Context) error {
 		p.mu.Unlock()
 		return log.Close()
 	}
-	cmd := p.command()
+	cmd := p.Command()
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		p.mu.Unlock()

@@ -156,7 +156,7 @@ func TestLoseDisk(t *testing.T) {
 
 // Who was asked to leave may end so, and not otherwise.
 func TestLeaveIsAnExcuse(t *testing.T) {
-	h := &host{daemon: &process{}, guard: &process{}}
+	h := &host{daemon: &lab.Process{}, guard: &lab.Process{}}
 	err := exec.Command("sh", "-c", "exit 3").Run()
 	if h.excused(h.daemon, err, "") {
 		t.Error("nobody asked it to leave")
@@ -169,7 +169,7 @@ func TestLeaveIsAnExcuse(t *testing.T) {
 
 // Who starts between the two files of a rotation may end, and for that reason.
 func TestRotationIsAnExcuse(t *testing.T) {
-	h := &host{daemon: &process{}, guard: &process{}}
+	h := &host{daemon: &lab.Process{}, guard: &lab.Process{}}
 	const said = "load own certificate: tls: private key does not match public key"
 	if h.excused(h.daemon, nil, said) {
 		t.Error("nothing was rotated")

@@ -82,7 +82,7 @@ func (s *stage) carryOut(ctx context.Context, f Fault) error {
 		return s.flush(h)
 	case Maintenance:
 		if h.daemon.Hold(syscall.SIGTERM, 10*time.Second) {
-			s.book.violate("%s did not end within 10 s of SIGTERM", h.daemon.name)
+			s.book.violate("%s did not end within 10 s of SIGTERM", h.daemon.Name)
 		}
 		pause(ctx, f.For)
 		h.daemon.Release()
@@ -286,7 +286,7 @@ func (s *stage) letGo(ctx context.Context, h *host) error {
 	}
 	return await(ctx, leavePatience, func(context.Context) error {
 		if pid, run, _ := h.daemon.Present(); pid != 0 && run == before {
-			return fmt.Errorf("%s has not ended", h.daemon.name)
+			return fmt.Errorf("%s has not ended", h.daemon.Name)
 		}
 		return nil
 	})
@@ -306,7 +306,7 @@ func damage(good []byte, f Fault) (bad []byte, at int) {
 // refuses starts the daemon beside the one that is kept running: it has to end
 // by itself, and to say all the words.
 func (h *host) refuses(ctx context.Context, patience time.Duration, words ...string) error {
-	cmd := h.daemon.command()
+	cmd := h.daemon.Command()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
