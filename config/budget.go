@@ -50,7 +50,7 @@ type Term struct {
 // move; without automatic a person's time comes on top. Longer network delays
 // and what a runbook adds come on top too.
 type RTO struct {
-	Disaster string // "site lost" or "service dead"
+	Disaster string // "site lost" or "service dead"; of a hybrid also "cloud lost" and "frontend lost"
 	Terms    []Term
 }
 
@@ -96,7 +96,7 @@ func (r RTO) String() string {
 
 // RTO gives the budgets of a unit: for a lost site, whose permit has to run
 // out, and for a service that died while its site lives and can hand the
-// permit over. For a group they are those of the part that takes longest; the
+// permit over; for a hybrid also for what one of its halves masks alone. For a group they are those of the part that takes longest; the
 // service of a group can be asked for by itself. It is empty for what does not
 // exist.
 func (c *Config) RTO(id draas.ServiceID) []RTO {
@@ -114,12 +114,13 @@ func (c *Config) RTO(id draas.ServiceID) []RTO {
 
 // longer takes the longer budget for each disaster.
 func longer(a, b []RTO) []RTO {
-	if a == nil {
-		return b
-	}
-	for i := range a {
-		if b[i].Worst() > a[i].Worst() {
-			a[i] = b[i]
+	for _, r := range b {
+		i := slices.IndexFunc(a, func(x RTO) bool { return x.Disaster == r.Disaster })
+		switch {
+		case i < 0:
+			a = append(a, r)
+		case r.Worst() > a[i].Worst():
+			a[i] = r
 		}
 	}
 	return a
@@ -127,7 +128,6 @@ func longer(a, b []RTO) []RTO {
 
 func (c *Config) serviceRTO(s *Service) []RTO {
 	at, policy := join("service", string(s.ID)), s.policyPath()
-	led, quarantine := c.led(s)
 
 	lost := detectLost(s, at)
 	elect := Term{"elect", max(0, 2*c.Raft.Election-lost.Worst), 0, "profile"}
@@ -151,8 +151,7 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 	case c.TwoSite: // both are begun at the decision
 		device.Worst, device.Typical = max(0, off-lease.Worst), max(0, off/2-lease.Typical)
 	}
-	site := RTO{Disaster: "site lost", Terms: []Term{lost, elect, patience, lease, device, quarantine.behind(lease, device), c.act(s, 3)}}
-	site.Terms = append(site.Terms, led...)
+	site := []Term{lost, elect, patience, lease, device}
 
 	patience = s.Timing.patience(policy, true)
 	margin := l.Margin // in a group the slowest fence of all
@@ -164,17 +163,23 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 	if onlyDevices {
 		device.Worst, device.Typical = off, off/2 // it cannot stop serving by itself
 	}
-	dead := RTO{Disaster: "service dead", Terms: []Term{detectDead(s, at), patience, fence, device, quarantine.behind(fence, device), c.act(s, 4)}}
-	dead.Terms = append(dead.Terms, led...)
-	return []RTO{site, dead}
+	dead := []Term{detectDead(s, at), patience, fence, device}
+	if s.Scheme == SchemeHybrid {
+		return c.hybridRTO(s, site, dead)
+	}
+	led, quarantine := []Term{c.fronts(s)}, Term{Name: "quarantine"}
+	if s.Scheme != SchemeFrontend {
+		led, quarantine = c.answers(s)
+	}
+	return []RTO{
+		{Disaster: siteLost, Terms: slices.Concat(site, []Term{quarantine.behind(lease, find(site, "device")), c.act(s, 3)}, led)},
+		{Disaster: serviceDead, Terms: slices.Concat(dead, []Term{quarantine.behind(fence, device), c.act(s, 4)}, led)},
+	}
 }
 
-// led are the terms between the decision and the users, and how long a DNS
-// service that compares nothing is left alone before it is told.
-func (c *Config) led(s *Service) (terms []Term, quarantine Term) {
-	if s.Scheme == SchemeFrontend {
-		return []Term{c.fronts(s)}, Term{Name: "quarantine"}
-	}
+// answers are the terms between changed answers and the users, and how long a
+// DNS service that compares nothing is left alone before it is told.
+func (c *Config) answers(s *Service) (terms []Term, quarantine Term) {
 	at := join("service", string(s.ID))
 	follow, quarantine := c.followers(s)
 	ttl := Term{"ttl", s.DNS.TTL, s.DNS.TTL / 2, at + ".dns.ttl"}
@@ -267,19 +272,24 @@ func (t *Timing) patience(at string, alive bool) Term {
 }
 
 // act is the time for a number of log entries one after the other (verdict,
-// Revoke, Release if there is one, Activate), and for DNS answers to change. In
-// the worst case each entry is lost once and goes with the next heartbeat.
+// Revoke, Release if there is one, Activate), and for DNS answers to change.
 func (c *Config) act(s *Service, entries int) Term {
-	t := Term{
+	t := c.entries(entries)
+	if s.Scheme != SchemeFrontend {
+		t.Worst, t.Typical = t.Worst+answerChange, t.Typical+answerChange
+	}
+	return t
+}
+
+// entries is the time for a number of log entries. In the worst case each is
+// lost once and goes with the next heartbeat.
+func (c *Config) entries(entries int) Term {
+	return Term{
 		Name:    "act",
 		Worst:   time.Duration(entries) * c.Raft.Heartbeat,
 		Typical: time.Duration(entries) * typicalEntry,
 		Sets:    "profile",
 	}
-	if s.Scheme != SchemeFrontend {
-		t.Worst, t.Typical = t.Worst+answerChange, t.Typical+answerChange
-	}
-	return t
 }
 
 // worstSilent is the time from a disaster right after a good probe until the
@@ -425,10 +435,8 @@ func (d *decoder) promise(c *Config, u *Unit) {
 }
 
 func article(disaster string) string {
-	if disaster == "site lost" {
-		return "a lost site"
-	}
-	return "a dead service"
+	before, after, _ := strings.Cut(disaster, " ")
+	return "a " + after + " " + before
 }
 
 // roundUp rounds to what a person would write.

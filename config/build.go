@@ -203,10 +203,12 @@ func (d *decoder) service(c *Config, root map[string]any, name string) Service {
 		Addresses: byName[draas.SiteID, []netip.Addr](d, at+".address", names("address")),
 		CNAME:     byName[draas.SiteID, string](d, at+".cname", names("cname")),
 	}
-	if s.Scheme == SchemeFrontend {
+	if s.Fronted() {
 		s.Frontend = d.serviceFrontend(c, root, name)
-	} else {
-		s.DNS = d.serviceDNS(at)
+	}
+	if s.Scheme != SchemeFrontend {
+		s.DNS = d.serviceDNS(at, s.Scheme)
+		s.DNS.Enter = byName[draas.SiteID, []netip.Addr](d, at+".dns.enter", below(root, "service", name, "dns", "enter"))
 	}
 	for _, vantage := range names("probe_via") {
 		if s.ProbeVia == nil {
@@ -226,16 +228,16 @@ func (d *decoder) service(c *Config, root map[string]any, name string) Service {
 	for i := range checks {
 		s.Checks = append(s.Checks, d.buildCheck(elem(at+".check", i), c.Profile))
 	}
-	d.need(at+".scheme", `write scheme = "dns", or "frontend" for a proxy that follows the decision`)
+	d.need(at+".scheme", `write scheme = "dns", "frontend" for a proxy that follows the decision, or "hybrid" for both`)
 	d.need(at+".check", fmt.Sprintf("say how to see that it works: begin with a line [[%s.check]]", at))
 	return s
 }
 
 // serviceDNS reads under which name users find a service. Where the scheme is
 // wrong, a table frontend shows that none is meant to be here.
-func (d *decoder) serviceDNS(service string) ServiceDNS {
+func (d *decoder) serviceDNS(service, scheme string) ServiceDNS {
 	at := service + ".dns"
-	if !d.has(service + ".frontend") {
+	if scheme == SchemeHybrid || !d.has(service+".frontend") {
 		d.need(at+".use", `name the zone, such as use = "public" for [dns.public]`)
 		d.need(at+".name", `write the name that users look up, such as name = "shop.example.org."`)
 	}

@@ -31,6 +31,7 @@ func (d *decoder) frontends(c *Config, root map[string]any) []Frontend {
 			Kind:      get(d, at+".kind", FrontendEmbedded),
 			Member:    draas.MemberID(get(d, at+".member", "")),
 			Domain:    get(d, at+".domain", ""),
+			Site:      draas.SiteID(get(d, at+".site", "")),
 			Control:   get(d, at+".control", c.Data+"/frontend.sock"),
 			AccessLog: get(d, at+".access_log", ""),
 			Socket:    get(d, at+".socket", ""),
@@ -39,6 +40,9 @@ func (d *decoder) frontends(c *Config, root map[string]any) []Frontend {
 		}
 		if m, ok := c.Member(f.Member); ok {
 			f.Domain = m.Domain
+		}
+		if m, ok := c.Member(f.Site.Member()); ok && f.Domain == "" {
+			f.Domain = m.Domain // what stands at a site falls with it, unless somebody says otherwise
 		}
 		if f.Kind == FrontendNginx {
 			f.Test = get(d, at+".test", []string{"/usr/sbin/nginx", "-t"})

@@ -44,12 +44,21 @@ func (d *decoder) check(c *Config) {
 
 // moving checks how the users of a service are moved.
 func (d *decoder) moving(c *Config, s *Service) {
-	if s.Scheme == SchemeFrontend {
+	at := join("service", string(s.ID))
+	switch s.Scheme {
+	case SchemeFrontend:
 		d.fronted(c, s)
 		return
-	}
-	if path := join("service", string(s.ID)) + ".frontend"; s.Scheme == SchemeDNS && d.has(path) {
-		d.report(path, `the scheme "dns" has no frontend`, `write scheme = "frontend", or remove it; both together come with the scheme hybrid`)
+	case SchemeHybrid:
+		d.fronted(c, s)
+		d.hybrid(c, s)
+	case SchemeDNS:
+		if d.has(at + ".frontend") {
+			d.report(at+".frontend", `the scheme "dns" has no frontend`, `write scheme = "frontend", or "hybrid" for both, or remove it`)
+		}
+		if d.has(at + ".dns.enter") {
+			d.report(at+".dns.enter", `the scheme "dns" leads to the sites themselves, by address or cname`, `remove it, or write scheme = "hybrid"`)
+		}
 	}
 	d.users(c, s)
 }
@@ -182,8 +191,8 @@ func (d *decoder) places(c *Config, s *Service) {
 		d.report(at+table, "the service has one site only", "give an "+table[1:]+" at a second site, or there is nowhere to move")
 	}
 	d.sameAddress(s, at)
-	if s.Scheme != SchemeFrontend {
-		d.sameFamilies(s, at)
+	if !s.Fronted() {
+		d.sameFamilies(s.Addresses, at+".address")
 	}
 	for _, vantage := range sortedKeys(s.ProbeVia) {
 		via := join(at+".probe_via", string(vantage))
@@ -207,7 +216,7 @@ func (d *decoder) places(c *Config, s *Service) {
 func (d *decoder) sameAddress(s *Service, at string) {
 	owner := map[string]draas.SiteID{}
 	why := "DNS cannot move anybody"
-	if s.Scheme == SchemeFrontend {
+	if s.Fronted() {
 		why = "a probe of one looks at the other"
 	}
 	once := func(site draas.SiteID, what, path string) {
@@ -231,11 +240,11 @@ func (d *decoder) sameAddress(s *Service, at string) {
 
 // sameFamilies refuses a move after which users of IPv4 or of IPv6 would get
 // an empty answer (DESIGN.md, rule 4).
-func (d *decoder) sameFamilies(s *Service, at string) {
+func (d *decoder) sameFamilies(addresses map[draas.SiteID][]netip.Addr, table string) {
 	has := func(site draas.SiteID, v4 bool) bool {
-		return slices.ContainsFunc(s.Addresses[site], func(a netip.Addr) bool { return a.Is4() == v4 })
+		return slices.ContainsFunc(addresses[site], func(a netip.Addr) bool { return a.Is4() == v4 })
 	}
-	sites := sortedKeys(s.Addresses)
+	sites := sortedKeys(addresses)
 	for _, v4 := range []bool{true, false} {
 		family := map[bool]string{true: "IPv4", false: "IPv6"}[v4]
 		i := slices.IndexFunc(sites, func(site draas.SiteID) bool { return has(site, v4) })
@@ -243,7 +252,7 @@ func (d *decoder) sameFamilies(s *Service, at string) {
 			continue
 		}
 		for _, site := range sites {
-			if path := join(at+".address", string(site)); !has(site, v4) && d.clean(path) {
+			if path := join(table, string(site)); !has(site, v4) && d.clean(path) {
 				d.report(path, fmt.Sprintf("has no %s address, as %q does: users of %s would find nothing after a move", family, sites[i], family), "give all sites the same families")
 			}
 		}

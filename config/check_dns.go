@@ -213,6 +213,9 @@ func (d *decoder) users(c *Config, s *Service) {
 	if !within(s.DNS.Name, z.Name) {
 		d.report(at+".name", fmt.Sprintf("%s is not in the zone %s of [dns.%s]", s.DNS.Name, z.Name, z.ID), "write a name that ends in "+z.Name)
 	}
+	if s.Scheme == SchemeHybrid {
+		return // what members probe does not stand in the zone
+	}
 	if s.DNS.Name == z.Name && len(s.CNAME) > 0 {
 		d.report(at+".name", "the zone itself cannot be a CNAME", "give addresses, or a name below "+z.Name)
 	}
@@ -276,7 +279,7 @@ func (d *decoder) namesApart(c *Config) {
 		}
 		owner[s.DNS.Name] = path
 		for i, r := range c.DNS[s.DNS.Zone].Records {
-			if r.Name == s.DNS.Name && (r.Type != "TXT" || len(s.CNAME) > 0) {
+			if r.Name == s.DNS.Name && (r.Type != "TXT" || len(s.CNAME) > 0 && s.Scheme != SchemeHybrid) {
 				d.report(elem(join("dns", s.DNS.Zone)+".record", i)+".name", fmt.Sprintf("%s is the name of service %q", r.Name, s.ID), "what it answers follows the active site: remove the static record")
 			}
 		}

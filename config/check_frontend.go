@@ -20,6 +20,7 @@ func (d *decoder) checkFrontends(c *Config) {
 			d.report(at, "a member has this name", "give it a name of its own: a certificate tells who somebody is by the name")
 		}
 		d.checkPlace(c, f, runs)
+		d.checkSite(c, f)
 		if f.Control == c.Control || f.Control == c.Guard {
 			path := at + ".control"
 			d.report(path, "is a socket of draasd itself", "give the frontend one of its own")
@@ -95,9 +96,9 @@ func (d *decoder) followed(c *Config) {
 func (d *decoder) fronted(c *Config, s *Service) {
 	service := join("service", string(s.ID))
 	at, f := service+".frontend", &s.Frontend
-	if d.has(service + ".dns") {
+	if s.Scheme == SchemeFrontend && d.has(service+".dns") {
 		d.report(service+".dns", `the scheme "frontend" moves no name: it leads to the frontends, whose addresses stay`,
-			"remove it; a name that is moved between frontends comes with the scheme hybrid")
+			`remove it, or write scheme = "hybrid" for a name that is moved between frontends`)
 	}
 	if len(c.Frontends) == 0 && !d.has("frontend") {
 		d.report(service+".scheme", "there is no frontend", `begin with a line [frontend.NAME] for the host with the proxy`)

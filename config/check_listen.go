@@ -33,7 +33,7 @@ func (d *decoder) listensApart(c *Config) {
 	}
 	var services []*Service
 	for i := range c.Services {
-		if c.Services[i].Scheme == SchemeFrontend {
+		if c.Services[i].Fronted() {
 			services = append(services, &c.Services[i])
 		}
 	}

@@ -217,7 +217,9 @@ type ServiceDNS struct {
 	Zone string   // key of Config.DNS
 	Also []string // further keys: the same zone at other providers
 	Name string
-	TTL  time.Duration
+	// Enter is what the name answers while users enter at a site; hybrid.
+	Enter map[draas.SiteID][]netip.Addr
+	TTL   time.Duration
 	// Floor is the least time for which the users' resolvers or browsers keep
 	// an answer, whatever its TTL; 0: they obey it.
 	Floor time.Duration

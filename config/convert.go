@@ -253,9 +253,6 @@ func (c *conversion) choice(s string) (any, bool) {
 	if slices.Contains(c.key.oneOf, s) {
 		return s, true
 	}
-	if instead, ok := c.key.later[s]; ok {
-		return c.fail(show(s)+" comes later", instead)
-	}
 	if guess := nearest(s, c.key.oneOf); guess != "" {
 		return c.fail(show(s)+" is not known", fmt.Sprintf("did you mean %q?", guess))
 	}

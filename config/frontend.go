@@ -12,7 +12,23 @@ import (
 const (
 	SchemeDNS      = "dns"
 	SchemeFrontend = "frontend"
+	SchemeHybrid   = "hybrid" // frontends at all sites, and a name that leads to those of one
 )
+
+// Fronted reports whether frontends lead users to the service.
+func (s *Service) Fronted() bool { return s.Scheme == SchemeFrontend || s.Scheme == SchemeHybrid }
+
+// Named reports whether a move changes what the service's name answers.
+func (s *Service) Named() bool { return s.Scheme == SchemeDNS || s.Scheme == SchemeHybrid }
+
+// Answers is what the service's name answers while it leads to a site: the
+// site's own addresses, or those of the frontends there.
+func (s *Service) Answers(site draas.SiteID) (addresses []netip.Addr, cname string) {
+	if s.Scheme == SchemeHybrid {
+		return s.DNS.Enter[site], ""
+	}
+	return s.Addresses[site], s.CNAME[site]
+}
 
 // The kinds of frontend.
 const (
@@ -27,7 +43,8 @@ const (
 type Frontend struct {
 	ID     string
 	Kind   string
-	Domain string // failure domain in which it stands; empty: not known
+	Domain string       // failure domain in which it stands; empty: not known
+	Site   draas.SiteID // as the file gives it; see SiteOf
 	// Member is the member whose daemon runs it, with its certificate; empty:
 	// it is a process of its own.
 	Member  draas.MemberID
@@ -97,6 +114,17 @@ func (c *Config) Frontend(id string) (Frontend, bool) {
 		}
 	}
 	return Frontend{}, false
+}
+
+// SiteOf is the site at which a frontend stands: there users enter by it when a
+// hybrid's name leads there. It is its member's, unless the file says it; empty
+// when it stands elsewhere.
+func (c *Config) SiteOf(frontend string) draas.SiteID {
+	f, _ := c.Frontend(frontend)
+	if m, ok := c.Member(f.Member); ok && f.Site == "" && m.Role == draas.RoleSite {
+		return m.ID.Site()
+	}
+	return f.Site
 }
 
 // normalize sorts the lists whose order has no meaning: all of them.

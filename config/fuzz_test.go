@@ -58,6 +58,13 @@ func mustHold(t *testing.T, c *config.Config) {
 		case config.SchemeFrontend:
 			want(len(s.DNS.Zones()) == 0 && s.DNS.Name == "" && s.DNS.TTL == 0, "dns %+v", s.DNS)
 			holdFrontend(c, &s, want)
+		case config.SchemeHybrid:
+			z, ok := c.DNS[s.DNS.Zone]
+			want(ok && strings.HasSuffix("."+s.DNS.Name, "."+strings.TrimPrefix(z.Name, ".")), "%s is not in %q", s.DNS.Name, z.Name)
+			want(!names[s.DNS.Name], "name %s twice", s.DNS.Name)
+			names[s.DNS.Name] = true
+			holdFrontend(c, &s, want)
+			holdHybrid(c, &s, want)
 		default:
 			t.Errorf("scheme %q", s.Scheme)
 		}
@@ -144,7 +151,8 @@ func mustHoldUnits(c *config.Config, inDomain map[string]int, want wanted) {
 		want(u.MaxDataLoss == 0 || lag, "max_data_loss without a lag command")
 		want(devices == (len(u.Switchable()) == len(u.Sites)), "switchable at %v of %v", u.Switchable(), u.Sites)
 		rto := c.RTO(u.ID)
-		want(len(rto) == 2, "budgets %v", rto)
+		hybrid := slices.ContainsFunc(u.Parts, func(s config.Service) bool { return s.Scheme == config.SchemeHybrid })
+		want(len(rto) == 2 && !hybrid || len(rto) == 4 && hybrid, "budgets %v", rto)
 		for _, r := range rto {
 			want(r.Typical() <= r.Worst(), "%s: typically %s of %s", r.Disaster, r.Typical(), r.Worst())
 			want(!u.Automatic || u.MaxRTO == 0 || r.Worst() <= u.MaxRTO, "%s: %v", r.Disaster, r)

@@ -169,12 +169,17 @@ func (d *decoder) checkDomain(c *Config, z Zone, what, domain, at string) {
 // family for a name, and nothing else.
 func (d *decoder) fitsDynDNS2(s *Service) {
 	at := join("service", string(s.ID))
-	for _, site := range sortedKeys(s.CNAME) {
-		d.report(join(at+".cname", string(site)), "dyndns2 cannot set a CNAME", "give addresses, or use another provider")
+	table, answers := at+".address", s.Addresses
+	if s.Scheme == SchemeHybrid {
+		table, answers = at+".dns.enter", s.DNS.Enter
+	} else {
+		for _, site := range sortedKeys(s.CNAME) {
+			d.report(join(at+".cname", string(site)), "dyndns2 cannot set a CNAME", "give addresses, or use another provider")
+		}
 	}
-	for _, site := range sortedKeys(s.Addresses) {
+	for _, site := range sortedKeys(answers) {
 		var v4, v6 int
-		for _, a := range s.Addresses[site] {
+		for _, a := range answers[site] {
 			if a.Unmap().Is4() {
 				v4++
 			} else {
@@ -182,7 +187,7 @@ func (d *decoder) fitsDynDNS2(s *Service) {
 			}
 		}
 		if v4 > 1 || v6 > 1 {
-			d.report(join(at+".address", string(site)), "dyndns2 takes one address of each family", "keep one, or use another provider")
+			d.report(join(table, string(site)), "dyndns2 takes one address of each family", "keep one, or use another provider")
 		}
 	}
 }

@@ -93,8 +93,11 @@ func (c *Config) unitNotes(u *Unit) []string {
 	}
 	for i := range u.Parts {
 		s := &u.Parts[i]
-		if s.Scheme == SchemeFrontend {
+		if s.Fronted() {
 			notes = append(notes, c.frontedNotes(s)...)
+		}
+		if s.Scheme == SchemeHybrid {
+			notes = append(notes, c.hybridNotes(s)...)
 		}
 		switch s.Fence.Kind {
 		case draas.FenceNone:

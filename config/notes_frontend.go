@@ -19,8 +19,10 @@ func (c *Config) frontendNotes(f Frontend) []string {
 	if !served {
 		note("no service uses it")
 	}
+	// The users of a hybrid enter elsewhere when a site is lost.
+	alone := slices.ContainsFunc(c.Services, func(s Service) bool { return s.Scheme == SchemeFrontend && slices.Contains(s.Frontend.Use, f.ID) })
 	for _, m := range c.Members {
-		if m.Role == draas.RoleSite && m.Domain == f.Domain && f.Domain != "" && served {
+		if m.Role == draas.RoleSite && m.Domain == f.Domain && f.Domain != "" && alone {
 			note("it stands in the failure domain of %s: when that is lost, its users are too, whichever site is active. They need a frontend elsewhere, and a way to it", m.ID)
 		}
 	}
@@ -39,7 +41,7 @@ func (c *Config) frontedNotes(s *Service) []string {
 		notes = append(notes, fmt.Sprintf("%s: ", s.ID)+fmt.Sprintf(format, args...))
 	}
 	f := &s.Frontend
-	if len(f.Use) == 1 {
+	if len(f.Use) == 1 && s.Scheme == SchemeFrontend {
 		note("one frontend alone leads users to it: when %s is lost, nobody reaches it", f.Use[0])
 	}
 	for _, id := range f.Use {
@@ -56,7 +58,7 @@ func (c *Config) frontedNotes(s *Service) []string {
 		// A planned move waits for what is under way and for the fence, and
 		// goes through the log and to the frontends.
 		planned := f.Drain + s.Timing.Lease.Margin + c.act(s, 4).Worst + c.fronts(s).Worst
-		r := longest(c.RTO(s.ID))
+		r := longest(c.waited(s))
 		switch {
 		case s.Automatic && r.Worst() > f.Hold:
 			note("in the worst case (%s, %s) a move takes longer than users wait (hold %s): those that wait longer %s", r.Disaster, short(r.Worst()), short(f.Hold), what)

@@ -59,7 +59,6 @@ type key struct {
 	kind     kind
 	def      string // the default as docs/config.md prints it; "required", "-" for none
 	oneOf    []string
-	later    map[string]string // choices that come later, and what to take today
 	min, max time.Duration
 	low      int64
 	high     int64
@@ -161,8 +160,7 @@ func policyKeys(at string) []key {
 
 func serviceKeys() []key {
 	return []key{
-		{path: "service.*.scheme", kind: kindChoice, def: "required", oneOf: []string{SchemeDNS, SchemeFrontend}, later: map[string]string{
-			"hybrid": "dns and frontend work today"}},
+		{path: "service.*.scheme", kind: kindChoice, def: "required", oneOf: []string{SchemeDNS, SchemeFrontend, SchemeHybrid}},
 		{path: "service.*.address.*", kind: kindAddrs, def: "required, or cname"},
 		{path: "service.*.cname.*", kind: kindDomain, def: "-"},
 		{path: "service.*.probe_via.*.*", kind: kindTarget, def: "-"},
@@ -190,6 +188,7 @@ func serviceKeys() []key {
 		{path: "service.*.dns.use", kind: kindZone, def: "required"},
 		{path: "service.*.dns.also", kind: kindZones, def: "-"},
 		{path: "service.*.dns.name", kind: kindDomain, def: "required"},
+		{path: "service.*.dns.enter.*", kind: kindAddrs, def: "required for hybrid"},
 		{path: "service.*.dns.ttl", kind: kindTTL, def: "5s", min: time.Second, max: 24 * time.Hour},
 		dur("service.*.dns.resolver_floor", "0s", 0, 24*time.Hour),
 
@@ -235,7 +234,8 @@ func frontendKeys() []key {
 	return []key{
 		{path: "frontend.*.kind", kind: kindChoice, def: "embedded", oneOf: frontendKinds()},
 		{path: "frontend.*.member", kind: kindSite, def: "-"},
-		{path: "frontend.*.domain", kind: kindName, def: "its member's"},
+		{path: "frontend.*.domain", kind: kindName, def: "its member's or site's"},
+		{path: "frontend.*.site", kind: kindSite, def: "its member, if that is a site"},
 		{path: "frontend.*.control", kind: kindFile, def: "frontend.sock in data"},
 		{path: "frontend.*.access_log", kind: kindFile, def: "-"},
 		{path: "frontend.*.socket", kind: kindSocket, def: "required for haproxy"},
