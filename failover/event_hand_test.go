@@ -30,6 +30,9 @@ func TestWrittenAsJSON(t *testing.T) {
 		"another zone":    func(e *Event) { e.At = at.In(time.FixedZone("x", 3600)) },
 		"observed":        observe(seen),
 		"of a peer":       observe(Observation{Peer: "dr", Verdict: draas.Unknown}, seen, Observation{Verdict: draas.Failed}),
+		"of a frontend":   observe(Observation{Frontend: "east-1", Verdict: draas.Failed, Class: "silent"}, seen),
+		"escaped name":    observe(Observation{Frontend: "a<b", Verdict: draas.Failed}),
+		"found":           func(e *Event) { e.Finding = &Finding{Service: "shop"} },
 		"both":            func(e *Event) { e.Observed = []Observation{seen} },
 		"nothing seen":    observe(),
 		"no verdict":      observe(Observation{Verdict: draas.Unknown}),
@@ -51,7 +54,7 @@ func TestWrittenAsJSON(t *testing.T) {
 			t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
 		}
 	}
-	for _, change := range []func(*Event){func(*Event) {}, observe(seen, Observation{Peer: "dr"})} {
+	for _, change := range []func(*Event){func(*Event) {}, observe(seen, Observation{Peer: "dr"}, Observation{Frontend: "east-1"})} {
 		e := full
 		change(&e)
 		data, byHand := encodeHand(&e)
@@ -74,6 +77,7 @@ func FuzzDecodeHand(f *testing.F) {
 		`{"kind":"renew","by":"primary","inc":1,"id":9,"at":"2001-09-09t01:46:40Z","permits":{"shop":1,"shop":2}}`,
 		`{"kind":"observed","by":"primary","inc":1,"id":9,"at":"2001-09-09T01:46:40Z","observed":[{"service":"shop","site":"dr","epoch":7,"verdict":"failed","class":"refused","detail":"x"},{"peer":"dr","verdict":"healthy"}]}`,
 		`{"kind":"observed","by":"primary","inc":1,"id":9,"at":"2001-09-09T01:46:40Z","observed":[{"verdict":"unknown"},{}]}`,
+		`{"kind":"observed","by":"primary","inc":1,"id":9,"at":"2001-09-09T01:46:40Z","observed":[{"frontend":"east-1","verdict":"failed"}]}`,
 		`{"kind":"observed","by":"primary","inc":1,"id":9,"at":"2001-09-09T01:46:40Z","observed":[{"verdict":"unknown"}],"permits":{"a":1}}`,
 		`{"kind":"renew","by":"","inc":1,"id":9,"at":"0000-01-01T00:00:00Z","permits":{"":1}}`,
 	} {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/runbook"
 )
 
 func TestNobodyIsActiveBeforeActivate(t *testing.T) {
@@ -342,13 +343,15 @@ func TestStepIsPure(t *testing.T) {
 }
 
 // Whatever stands in the log, Step takes it, twice, on an empty state, on one of
-// version 1 and on one in the middle of a move, and the state can be written.
+// each version in the middle of a move, and on one between moves whose entry is
+// about to change; and the state can be written.
 func FuzzDecodeAndStep(f *testing.F) {
 	p := testPolicy()
 	shop(func(s *ServicePolicy) {
 		s.Flaps, s.Steady, s.MaxLoss, s.LeastOutage, s.Restart = 2, time.Second, time.Second, time.Second, time.Second
 		s.HoldMax, s.Devices = time.Hour, []draas.SiteID{"primary"}
 	})(&p)
+	hybrid(&p)
 	grouped := testPolicy()
 	grouped.Digest = "d2"
 	group(&grouped)
@@ -365,6 +368,10 @@ func FuzzDecodeAndStep(f *testing.F) {
 		{Kind: EventRequest, By: "dr", Incarnation: 7, Service: "shop", Site: "dr", Request: &Request{Move: MoveFailover, Vouch: true, AllowDataLoss: true}},
 		{Kind: EventRequest, By: "dr", Incarnation: 7, Service: "shop", Request: &Request{Ask: AskPause, For: 5, Reason: "x"}},
 		{Kind: EventObserved, By: "dr", Incarnation: 7, Observed: []Observation{{Service: "shop", Site: "dr", Verdict: draas.Failed}, {Peer: "primary", Verdict: draas.Failed}}},
+		{Kind: EventObserved, By: "dr", Incarnation: 7, Observed: []Observation{{Frontend: "east-1", Verdict: draas.Failed}, {Frontend: "west-1", Verdict: draas.Healthy}}},
+		{Kind: EventRequest, By: "dr", Incarnation: 7, Service: "shop", Site: "dr", Request: &Request{Ask: AskEnter, Reason: "x"}},
+		{Kind: EventFinding, By: "dr", Incarnation: 7, Finding: &Finding{Service: "shop", Epoch: 1, Step: "dns", Code: FoundChanged, Text: "x"}},
+		{Kind: EventDue, By: "dr", Incarnation: 7, Service: "shop", Timer: timerEntry + "shop", Mark: 9},
 		{Kind: EventDue, By: "dr", Incarnation: 7, Service: "shop", Timer: timerRetarget, Mark: 9},
 		{Kind: EventActivate, By: "dr", Incarnation: 7, Service: "shop", Epoch: 2},
 		{Kind: EventRenew, By: "primary", Incarnation: 7, ID: 1, Permits: map[draas.ServiceID]draas.Epoch{"shop": 1}},
@@ -380,11 +387,13 @@ func FuzzDecodeAndStep(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for _, before := range [][]Event{nil, fuzzStart(e, 1, p), fuzzStart(e, 2, p)} {
+		for _, before := range [][]Event{nil, fuzzStart(e, 1, p), fuzzStart(e, 2, p), fuzzStart(e, 3, p), fuzzEntered(e, p)} {
 			var s State
 			for i, x := range append(before, e, e) {
 				x.Index = uint64(i + 1)
+				was := s
 				s, _ = Step(s, x)
+				neverBack(t, &was, &s, x)
 			}
 			if _, err := json.Marshal(s); err != nil {
 				t.Fatalf("the state cannot be written: %v", err)
@@ -417,5 +426,24 @@ func fuzzStart(e Event, version int, p Policy) []Event {
 	add(Event{Kind: EventRequest, By: "dr", Service: "shop", Site: "primary", Request: &Request{Move: MoveActivate}})
 	add(Event{Kind: EventActivate, By: "primary", Service: "shop", Epoch: 1})
 	add(Event{Kind: EventRequest, By: "dr", Service: "shop", Site: "dr", Request: &Request{Move: MoveFailover, AllowDataLoss: true}})
+	return log
+}
+
+// fuzzEntered is a log up to where the frontends of a settled service have
+// failed at one site and are heard at the other.
+func fuzzEntered(e Event, p Policy) []Event {
+	log := fuzzStart(e, 3, p)
+	log = log[:len(log)-1]
+	add := func(x Event) {
+		x.Incarnation = e.Incarnation
+		log = append(log, x)
+	}
+	add(Event{Kind: EventDone, By: "primary", Service: "shop", Epoch: 1, Done: &runbook.Record{Service: "shop",
+		Move: runbook.Token{Epoch: 1}, Step: "dns", Member: "primary", Outcome: runbook.OutcomeDone}})
+	for _, m := range []draas.MemberID{"dr", "witness"} {
+		add(Event{Kind: EventObserved, By: m, Observed: []Observation{{Service: "shop", Site: "primary", Epoch: 1, Verdict: draas.Healthy},
+			{Peer: "primary", Verdict: draas.Healthy}, {Peer: "dr", Verdict: draas.Healthy},
+			{Frontend: "east-1", Verdict: draas.Failed}, {Frontend: "east-2", Verdict: draas.Failed}, {Frontend: "west-1", Verdict: draas.Healthy}}})
+	}
 	return log
 }

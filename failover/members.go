@@ -138,8 +138,10 @@ func (s *step) adopt(p *Policy) {
 				Text: fmt.Sprintf("%s is not in the file any more: nobody holds it", id)})
 		case has:
 			s.conform(sv, now)
+			s.conformEntries(id, sv)
 		}
 	}
+	s.forgetFrontends()
 }
 
 // conform drops what the state holds of sites and parts that the rules do not

@@ -168,7 +168,9 @@ func (s *step) activate() {
 			}
 		}
 	}
+	sv.Findings = nil
 	s.enter(id, PhaseRedirecting, "%s is active under epoch %s: %s", m.To, m.Epoch, s.e.Evidence)
+	s.enterAnew(id)
 }
 
 // moved watches over a move whose new site is active: are the users moved,

@@ -50,8 +50,28 @@ func (p *Policy) Validate() error {
 		if err := m.Plan.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("plan of %s: %w", id, err))
 		}
+		for _, part := range slices.Sorted(maps.Keys(s.Ways)) {
+			if err := s.validateWays(p.PartsOf(id), part); err != nil {
+				errs = append(errs, fmt.Errorf("ways of %s: %w", part, err))
+			}
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// validateWays reports ways by which users of a part cannot enter.
+func (p ServicePolicy) validateWays(parts []draas.ServiceID, part draas.ServiceID) error {
+	if !slices.Contains(parts, part) || len(p.Ways[part]) == 0 {
+		return errors.New("it is no part of the unit, or has none")
+	}
+	seen := make(map[draas.SiteID]bool)
+	for _, w := range p.Ways[part] {
+		if !p.has(w.Site) || seen[w.Site] || len(w.Frontends) == 0 {
+			return fmt.Errorf("site %q: want one of the unit's sites, once, and a frontend there", w.Site)
+		}
+		seen[w.Site] = true
+	}
+	return nil
 }
 
 // done journals how a step of a move ended.

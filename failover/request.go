@@ -84,9 +84,14 @@ func (s *step) risks(id draas.ServiceID, to draas.SiteID, r *Request) []Reason {
 // ask answers what moves nothing.
 func (s *step) ask(id draas.ServiceID, r *Request, reasons []Reason) {
 	sv := s.service(id)
+	var enter []draas.ServiceID
 	switch {
 	case r.Move != "":
 		reasons = append(reasons, no(ReasonPhase, "a request is for a move or for %s, not for both", r.Ask))
+	case r.Ask == AskEnter && s.s.Version >= 3:
+		var why []Reason
+		enter, why = s.mayEnter(id, s.e.Site)
+		reasons = append(reasons, why...)
 	case r.Ask == AskPause && (r.For <= 0 || r.For > MaxPause):
 		reasons = append(reasons, no(ReasonPause, "a pause lasts more than nothing and at most %v, not %v", MaxPause, r.For))
 	case r.Ask == AskPause && r.Reason == "":
@@ -111,10 +116,12 @@ func (s *step) ask(id draas.ServiceID, r *Request, reasons []Reason) {
 		s.unpause(id, sv, fmt.Sprintf("%s ended the pause of %s", operator(r), id))
 	case AskAcknowledge:
 		s.acknowledge(id, sv, r)
+	case AskEnter:
+		s.enterAsAsked(id, r, enter, reasons)
 	}
 }
 
-// acknowledge: somebody knows of the last moves and failures; they hold
+// acknowledge: somebody knows of the last moves, failures and findings; they hold
 // nothing off any more, and the next hold is the shortest again.
 func (s *step) acknowledge(id draas.ServiceID, sv *ServiceState, r *Request) {
 	moves := sv.Unacked
@@ -123,7 +130,7 @@ func (s *step) acknowledge(id draas.ServiceID, sv *ServiceState, r *Request) {
 	for site := range sv.Flaps {
 		delete(sv.Timers, timerSteady+string(site))
 	}
-	sv.Flaps = nil
+	sv.Flaps, sv.Findings = nil, nil
 	text := fmt.Sprintf("%s acknowledged the state of %s", operator(r), id)
 	if moves > 0 {
 		text += fmt.Sprintf(" and %d automatic moves", moves)

@@ -274,7 +274,7 @@ func TestRollingUpgrade(t *testing.T) {
 	c.see("dr", Observation{Peer: "primary", Verdict: draas.Healthy})
 	c.see("dr", Observation{Peer: "witness", Verdict: draas.Healthy})
 	c.run(5 * time.Second)
-	if v := c.state().Version; v != 2 {
+	if v := c.state().Version; v != Version {
 		t.Fatalf("version %d after the upgrade\n%s", v, c.story())
 	}
 	c.seeAll("primary", draas.Healthy, "primary")

@@ -194,6 +194,7 @@ const (
 	timerRestart  = "restart"  // a restart would be cheaper
 	timerPause    = "pause"    // a pause ends
 	timerSteady   = "steady "  // and a site: one failure there is forgotten
+	timerEntry    = "entry "   // and a part: its entry's frontends must have failed this long
 )
 
 func (s State) clone() State {
@@ -258,6 +259,11 @@ func (s *State) Validate() error {
 		}
 		if _, set := sv.Timers[timerPause]; set && sv.Pause == nil {
 			errs = append(errs, fmt.Errorf("service %q measures a pause that is none", id))
+		}
+		for part, e := range sv.Entries {
+			if e.Site == "" {
+				errs = append(errs, fmt.Errorf("service %q enters at no site", part))
+			}
 		}
 	}
 	return errors.Join(errs...)

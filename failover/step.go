@@ -44,6 +44,7 @@ func apply(s State, e Event) (State, []Action, map[draas.ServiceID]draas.Epoch) 
 		}
 		for _, id := range ids {
 			st.settle(id)
+			st.entries(id)
 		}
 	}
 	for _, id := range ids {

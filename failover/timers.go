@@ -33,6 +33,9 @@ func (s *step) due() {
 	if site, ok := strings.CutPrefix(s.e.Timer, timerSteady); ok {
 		s.steady(s.e.Service, sv, draas.SiteID(site))
 	}
+	if part, ok := strings.CutPrefix(s.e.Timer, timerEntry); ok {
+		s.lost(s.e.Service, draas.ServiceID(part))
+	}
 }
 
 func (s *step) timer(sv *ServiceState, name string, after time.Duration) {

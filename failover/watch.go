@@ -90,6 +90,20 @@ func fenceReason(k draas.FenceKind) Reason {
 
 // refuse records why something wanted is not done, once for the same reasons.
 func (s *step) refuse(id draas.ServiceID, what string, reasons []Reason) {
+	sv := s.service(id)
+	if s.e.Kind != EventRequest {
+		said := outcome(what, reasons)
+		if sv.Refused == said {
+			return
+		}
+		sv.Refused = said
+	}
+	s.record(Record{Kind: RecordRefusal, Service: id, Phase: sv.Phase, Epoch: sv.Epoch, Text: what + " refused", Reasons: reasons})
+}
+
+// outcome is what was refused and by which clauses, so that the same is told
+// once.
+func outcome(what string, reasons []Reason) string {
 	var sum strings.Builder
 	sum.WriteString(what)
 	for _, r := range reasons {
@@ -97,14 +111,7 @@ func (s *step) refuse(id draas.ServiceID, what string, reasons []Reason) {
 			fmt.Fprintf(&sum, " %s:%s", r.Code, r.Text)
 		}
 	}
-	sv := s.service(id)
-	if s.e.Kind != EventRequest {
-		if sv.Refused == sum.String() {
-			return
-		}
-		sv.Refused = sum.String()
-	}
-	s.record(Record{Kind: RecordRefusal, Service: id, Phase: sv.Phase, Epoch: sv.Epoch, Text: what + " refused", Reasons: reasons})
+	return sum.String()
 }
 
 // Explain holds every clause that an automatic move would have to pass against

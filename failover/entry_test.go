@@ -1,0 +1,456 @@
+package failover
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/runbook"
+)
+
+// hybrid gives shop frontends at both sites: east-1 and east-2 at the primary,
+// west-1 at the DR site.
+func hybrid(p *Policy) {
+	shop(func(s *ServicePolicy) {
+		s.Confirm = time.Second
+		s.Ways = map[draas.ServiceID][]Way{"shop": {
+			{Site: "primary", Frontends: []string{"east-1", "east-2"}}, {Site: "dr", Frontends: []string{"west-1"}},
+		}}
+	})(p)
+}
+
+var eastern, western = []string{"east-1", "east-2"}, []string{"west-1"}
+
+// hears lets members hear frontends, or not.
+func (c *cluster) hears(v draas.Verdict, frontends []string, by ...draas.MemberID) {
+	for _, m := range by {
+		for _, name := range frontends {
+			c.see(m, Observation{Frontend: name, Verdict: v, Class: "silent"})
+		}
+	}
+}
+
+var everybody = []draas.MemberID{"primary", "dr", "witness"}
+
+// entered is active, with all frontends heard by all.
+func entered(t *testing.T, change func(*Policy)) *cluster {
+	t.Helper()
+	c := active(t, func(p *Policy) {
+		hybrid(p)
+		if change != nil {
+			change(p)
+		}
+	})
+	c.hears(draas.Healthy, slices.Concat(eastern, western), everybody...)
+	c.run(100 * ms)
+	c.enters("primary", 1, 0)
+	return c
+}
+
+func (c *cluster) enters(site draas.SiteID, epoch draas.Epoch, turn uint64) {
+	c.t.Helper()
+	at, token, has := c.state().Leads("shop")
+	if want := (runbook.Token{Epoch: epoch, Turn: turn}); !has || at != site || token != want {
+		c.t.Fatalf("shop is entered at %s by %v, want %s by %v\n%s", at, token, site, want, c.story())
+	}
+}
+
+func (c *cluster) count(k RecordKind, text string) int {
+	n := 0
+	for _, r := range c.history() {
+		if r.Kind == k && strings.Contains(r.Text, text) {
+			n++
+		}
+	}
+	return n
+}
+
+// Users enter elsewhere when all frontends where they do have failed for long
+// enough, as two failure domains see it, and they never go back by themselves.
+func TestEntryFollowsTheFrontends(t *testing.T) {
+	c := entered(t, nil)
+	c.hears(draas.Failed, eastern[:1], everybody...)
+	c.run(5 * time.Second)
+	c.enters("primary", 1, 0) // one of two is left
+	c.hears(draas.Failed, eastern[1:], "dr")
+	c.run(5 * time.Second)
+	c.enters("primary", 1, 0) // one vantage
+	c.hears(draas.Failed, eastern[1:], "witness")
+	c.run(900 * ms)
+	c.enters("primary", 1, 0) // not long enough
+	c.run(400 * ms)
+	c.enters("dr", 1, 1)
+	r := c.last(RecordEntry)
+	if text := fmt.Sprint(r.Reasons); !strings.Contains(text, "witness sees frontend east-2 failed (silent)") ||
+		!strings.Contains(text, "users can enter at dr") || !allOK(r.Reasons) {
+		t.Errorf("the reasons do not say who says what: %s", text)
+	}
+	c.hears(draas.Healthy, eastern, everybody...)
+	c.run(time.Minute)
+	c.enters("dr", 1, 1)
+	c.hears(draas.Failed, western, everybody...)
+	c.run(1300 * ms)
+	c.enters("primary", 1, 2)
+	if sv := c.service("shop"); sv.Epoch != 1 || sv.Active != "primary" || len(sv.Timers) != 0 {
+		t.Errorf("the service itself is %+v", sv)
+	}
+}
+
+// Frontends that come back in time, again and again, throw nobody to and fro.
+func TestFlappingFrontendMovesNoEntry(t *testing.T) {
+	c := entered(t, nil)
+	for range 20 {
+		c.hears(draas.Failed, eastern, everybody...)
+		c.run(800 * ms)
+		c.hears(draas.Healthy, eastern[:1], "witness", "dr")
+		c.run(400 * ms)
+	}
+	c.enters("primary", 1, 0)
+	if n := c.count(RecordEntry, ""); n != 0 {
+		t.Errorf("%d entries\n%s", n, c.story())
+	}
+}
+
+// Rule 7: when users can enter nowhere else, nothing is changed, and it is said
+// once; it is made up for as soon as they can.
+func TestEntryWhenNobodyHearsAFrontend(t *testing.T) {
+	c := entered(t, nil)
+	c.hears(draas.Failed, western, everybody...)
+	c.run(100 * ms)
+	c.hears(draas.Failed, eastern, everybody...)
+	c.run(10 * time.Second)
+	c.enters("primary", 1, 0)
+	c.mustRefuse(ReasonStatic)
+	n := len(c.log)
+	c.run(10 * time.Second)
+	for _, e := range c.log[n:] {
+		if e.Kind != EventRenew {
+			t.Errorf("it goes on writing: %s %s", e.Kind, e.Timer)
+		}
+	}
+	if n := c.count(RecordRefusal, "another entry"); n != 1 {
+		t.Errorf("told %d times\n%s", n, c.story())
+	}
+	c.hears(draas.Healthy, western, "witness")
+	c.run(100 * ms)
+	c.enters("primary", 1, 0) // two others still say that it failed
+	c.hears(draas.Healthy, western, "dr")
+	c.run(100 * ms)
+	c.enters("dr", 1, 1)
+}
+
+// Who may be blind, or is out of reach himself, says nothing of a frontend.
+func TestEntryWithoutBlindVantages(t *testing.T) {
+	c := entered(t, nil)
+	c.see("dr", Observation{Peer: "primary", Verdict: draas.Failed})
+	c.see("dr", Observation{Peer: "witness", Verdict: draas.Failed})
+	c.hears(draas.Failed, eastern, "dr", "witness")
+	c.run(5 * time.Second)
+	c.enters("primary", 1, 0)
+	c.see("dr", Observation{Peer: "witness", Verdict: draas.Healthy})
+	c.run(1300 * ms)
+	c.enters("dr", 1, 1)
+}
+
+// A pause holds an entry too, and what it held back follows at its end.
+func TestPauseHoldsTheEntry(t *testing.T) {
+	c := entered(t, nil)
+	c.request("dr", "", Request{Ask: AskPause, Operator: "ann", Reason: "works", For: time.Hour})
+	c.run(100 * ms)
+	c.hears(draas.Failed, eastern, everybody...)
+	c.run(5 * time.Second)
+	c.enters("primary", 1, 0)
+	c.mustRefuse(ReasonPause)
+	c.request("dr", "", Request{Ask: AskResume, Operator: "ann"})
+	c.run(100 * ms)
+	c.enters("dr", 1, 1)
+}
+
+// A move leads users to the frontends of the site that becomes active, unless
+// those are known to have failed and others are not.
+func TestEntryAfterAMove(t *testing.T) {
+	for name, tc := range map[string]struct {
+		east, west draas.Verdict
+		want       draas.SiteID
+	}{
+		"all well":         {draas.Healthy, draas.Healthy, "dr"},
+		"none known":       {draas.Unknown, draas.Unknown, "dr"},
+		"there failed":     {draas.Healthy, draas.Failed, "primary"},
+		"all failed":       {draas.Failed, draas.Failed, "dr"},
+		"elsewhere unsure": {draas.Unknown, draas.Failed, "dr"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := entered(t, nil)
+			c.hears(tc.east, eastern, everybody...)
+			c.hears(tc.west, western, everybody...)
+			c.run(100 * ms)
+			c.seeAll("primary", draas.Failed, everybody...)
+			c.until(PhaseVerifying, 3*time.Second)
+			c.enters(tc.want, 2, 0)
+			if n := c.count(RecordEntry, "no frontend leads them at dr"); n != map[draas.SiteID]int{"primary": 1}[tc.want] {
+				t.Errorf("%d entries are recorded\n%s", n, c.story())
+			}
+			if _, measured := c.service("shop").Timers[timerEntry+"shop"]; measured {
+				t.Error("a timer of the old epoch runs on")
+			}
+		})
+	}
+}
+
+// The whole site dies: users enter at the other one under the new epoch, and no
+// turn of the old one is lost or taken along.
+func TestEntryWhenTheSiteDies(t *testing.T) {
+	c := entered(t, nil)
+	c.dead["primary"] = true
+	for _, m := range []draas.MemberID{"witness", "dr"} {
+		c.see(m, Observation{Peer: "primary", Verdict: draas.Failed})
+	}
+	c.seeAll("primary", draas.Failed, "witness", "dr")
+	c.hears(draas.Failed, eastern, "witness", "dr")
+	c.until(PhaseVerifying, 5*time.Second)
+	c.enters("dr", 2, 0)
+}
+
+// An operator lets users enter elsewhere, where a frontend may be.
+func TestOperatorEnters(t *testing.T) {
+	c := entered(t, nil)
+	ask := func(site draas.SiteID, r Request) {
+		r.Ask = AskEnter
+		c.request("witness", site, r)
+		c.run(100 * ms)
+	}
+	ask("primary", Request{})
+	c.mustRefuse(ReasonWay)
+	ask("north", Request{})
+	c.mustRefuse(ReasonWay)
+	ask("", Request{})
+	c.mustRefuse(ReasonWay)
+	ask("dr", Request{Expect: 7})
+	c.mustRefuse(ReasonEpoch)
+	c.hears(draas.Failed, western, everybody...)
+	c.run(100 * ms)
+	ask("dr", Request{})
+	c.mustRefuse(ReasonWay)
+	c.enters("primary", 1, 0)
+	c.hears(draas.Unknown, western, everybody...)
+	c.run(100 * ms)
+	ask("dr", Request{Operator: "ann", Reason: "works on the east side"})
+	c.enters("dr", 1, 1)
+	if r := c.last(RecordEntry); r.Text != "users of shop enter at dr, epoch 1 turn 1: ann asked for it: works on the east side" || r.By != "witness" || r.ID == 0 {
+		t.Errorf("%+v", r)
+	}
+	c.request("witness", "dr", Request{Move: MoveSwitchover})
+	c.until(PhaseVerifying, time.Second)
+	ask("primary", Request{})
+	c.mustRefuse(ReasonPhase)
+	c.enters("dr", 2, 0)
+}
+
+// A service without ways has no entry, and a request for one is refused.
+func TestNoEntryWithoutWays(t *testing.T) {
+	c := active(t, nil)
+	c.enters("primary", 1, 0)
+	c.request("dr", "dr", Request{Ask: AskEnter})
+	c.run(100 * ms)
+	c.mustRefuse(ReasonWay)
+	c.hears(draas.Failed, eastern, everybody...)
+	c.run(5 * time.Second)
+	if m := c.state().Members["dr"]; m.Frontends != nil || c.service("shop").Entries != nil {
+		t.Errorf("%+v", m)
+	}
+	if site, _, has := newCluster(t, testPolicy()).state().Leads("shop"); has {
+		t.Errorf("a service that was never active leads to %s", site)
+	}
+}
+
+// Each part of a group has an entry of its own.
+func TestEntriesOfAGroup(t *testing.T) {
+	c := newCluster(t, func() Policy {
+		p := testPolicy()
+		group(&p)
+		unit := p.Services["shop"]
+		unit.Ways = make(map[draas.ServiceID][]Way)
+		for _, part := range unit.Parts {
+			unit.Ways[part] = []Way{{"primary", []string{"east-" + string(part)}}, {"dr", []string{"west-" + string(part)}}}
+		}
+		p.Services["shop"] = unit
+		return p
+	}())
+	parts := c.agents["dr"].cfg.Policy.Services["shop"].Parts
+	for _, part := range parts {
+		for _, site := range []draas.SiteID{"primary", "dr"} {
+			c.seePart(part, site, draas.Healthy, everybody...)
+		}
+		c.hears(draas.Healthy, []string{"east-" + string(part), "west-" + string(part)}, everybody...)
+	}
+	c.run(100 * ms)
+	c.request("primary", "primary", Request{Move: MoveActivate})
+	c.until(PhaseVerifying, 2*time.Second)
+	for _, part := range parts {
+		c.seePart(part, "primary", draas.Healthy, "dr", "witness")
+	}
+	c.until(PhaseNormal, time.Second)
+	c.hears(draas.Failed, []string{"east-" + string(parts[0])}, everybody...)
+	c.run(1500 * ms)
+	for i, part := range parts {
+		want := []draas.SiteID{"dr", "primary"}[min(i, 1)]
+		if at, token, _ := c.state().Leads(part); at != want || token.Turn != uint64(1-min(i, 1)) {
+			t.Errorf("%s is entered at %s by %v", part, at, token)
+		}
+	}
+}
+
+// Rules that come or go between moves never take a name back to an older turn,
+// nor leave it where no way is.
+func TestEntryUnderOtherRules(t *testing.T) {
+	c := entered(t, nil)
+	c.hears(draas.Failed, eastern, everybody...)
+	c.run(1500 * ms)
+	c.enters("dr", 1, 1)
+	c.offer(otherPolicy("d2", nil), everybody...) // the DNS scheme now
+	c.inForce("d2")
+	c.enters("primary", 1, 2)
+	if m := c.state().Members["dr"]; len(m.Frontends) != 0 {
+		t.Errorf("still known: %v", m.Frontends)
+	}
+	c.offer(otherPolicy("d3", hybrid), everybody...)
+	c.inForce("d3")
+	c.hears(draas.Healthy, slices.Concat(eastern, western), everybody...)
+	c.run(2 * time.Second)
+	c.enters("primary", 1, 2)
+	c.offer(otherPolicy("d4", func(p *Policy) {
+		hybrid(p)
+		shop(func(s *ServicePolicy) { s.Ways["shop"] = s.Ways["shop"][1:] })(p)
+	}), everybody...)
+	c.inForce("d4")
+	c.enters("dr", 1, 3)
+	c.offer(otherPolicy("d5", nil), everybody...)
+	c.inForce("d5")
+	c.enters("primary", 1, 4)
+	c.request("witness", "dr", Request{Move: MoveSwitchover})
+	c.until(PhaseVerifying, time.Second)
+	c.enters("dr", 2, 0)
+	if c.service("shop").Entries != nil {
+		t.Errorf("%+v", c.service("shop").Entries)
+	}
+}
+
+// A service that gets ways while it is active elsewhere enters there by the
+// token that its name has; one whose site has none, by a later one.
+func TestEntryOfNewWays(t *testing.T) {
+	c := active(t, nil)
+	c.offer(otherPolicy("d2", hybrid), everybody...)
+	c.inForce("d2")
+	c.enters("primary", 1, 0)
+	c = active(t, nil)
+	c.offer(otherPolicy("d2", func(p *Policy) {
+		hybrid(p)
+		shop(func(s *ServicePolicy) { s.Ways["shop"] = s.Ways["shop"][1:] })(p)
+	}), everybody...)
+	c.inForce("d2")
+	c.enters("dr", 1, 1)
+}
+
+// While one member steps by version 2, nobody hears frontends, enters anywhere
+// or tells of findings; when all step by version 3, users enter where they are.
+func TestEntryWaitsForVersion3(t *testing.T) {
+	p := testPolicy()
+	hybrid(&p)
+	c := newCluster(t, p)
+	older := func(version int) {
+		cfg := c.agents["dr"].cfg
+		cfg.Version, cfg.Incarnation = version, cfg.Incarnation+1
+		c.agents["dr"], c.applied["dr"] = NewAgent(cfg, c.reading()), 0
+		for _, m := range []draas.MemberID{"primary", "witness"} {
+			c.see("dr", Observation{Peer: m, Verdict: draas.Healthy})
+		}
+		c.seeAll("dr", draas.Healthy, "dr")
+	}
+	older(2)
+	c.seeAll("primary", draas.Healthy, "primary")
+	c.hears(draas.Healthy, western, everybody...)
+	c.hears(draas.Failed, eastern, everybody...)
+	c.run(100 * ms)
+	c.request("primary", "primary", Request{Move: MoveActivate})
+	c.until(PhaseVerifying, 2*time.Second)
+	c.seeAll("primary", draas.Healthy, "dr", "witness")
+	c.until(PhaseNormal, time.Second)
+	c.agents["primary"].Find(Finding{Service: "shop", Epoch: 1, Step: "dns", Code: FoundChanged})
+	e := c.agents["witness"].event(EventFinding, c.reading())
+	e.Finding = &Finding{Service: "shop", Epoch: 1, Step: "dns", Code: FoundChanged}
+	c.append(e)
+	e = c.agents["witness"].event(EventObserved, c.reading())
+	e.Observed = []Observation{{Frontend: "west-1", Verdict: draas.Healthy}}
+	c.append(e)
+	c.request("witness", "dr", Request{Ask: AskEnter})
+	c.run(3 * time.Second)
+	c.mustRefuse(ReasonPhase)
+	c.enters("primary", 1, 0)
+	sv := c.service("shop")
+	if v := c.state().Version; v != 2 || sv.Entries != nil || sv.Findings != nil || c.count(RecordFinding, "") != 0 || c.state().Members["witness"].Frontends != nil {
+		t.Fatalf("version %d, %+v\n%s", v, sv, c.story())
+	}
+	older(3)
+	c.hears(draas.Healthy, western, "dr")
+	c.hears(draas.Failed, eastern, "dr")
+	c.run(2 * time.Second)
+	if v := c.state().Version; v != 3 {
+		t.Fatalf("version %d\n%s", v, c.story())
+	}
+	c.enters("dr", 1, 1)
+	if c.count(RecordFinding, "users are not led as decided (dns)") != 1 {
+		t.Errorf("the finding did not come\n%s", c.story())
+	}
+}
+
+// Whatever is heard of frontends, asked for and decided: an entry stands where
+// a way is, its token never goes back, and two moves of it within an epoch lie
+// a confirmation apart unless a person asked.
+func TestEntryAtRandom(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		c := entered(t, nil)
+		c.hears(draas.Healthy, slices.Concat(eastern, western), everybody...)
+		var last runbook.Token
+		var at draas.SiteID
+		since, asked := c.now, false
+		c.extra = func() {
+			site, token, has := c.state().Leads("shop")
+			if !has {
+				rt.Fatal("it leads nowhere")
+			}
+			if d := token.Compare(last); d < 0 || d == 0 && site != at && at != "" {
+				rt.Fatalf("%v led to %s, now %v to %s\n%s", last, at, token, site, c.story())
+			}
+			if token.Epoch == last.Epoch && token.Turn > last.Turn && !asked {
+				if c.now-since < time.Second {
+					rt.Fatalf("moved on after %v\n%s", c.now-since, c.story())
+				}
+			}
+			if token != last {
+				since, asked = c.now, false
+			}
+			last, at = token, site
+		}
+		for range rapid.IntRange(5, 25).Draw(rt, "events") {
+			v := rapid.SampledFrom([]draas.Verdict{draas.Healthy, draas.Failed, draas.Unknown}).Draw(rt, "verdict")
+			m := rapid.SampledFrom(everybody).Draw(rt, "member")
+			names := rapid.SampledFrom([][]string{eastern, western, eastern[:1]}).Draw(rt, "frontends")
+			switch rapid.IntRange(0, 9).Draw(rt, "what") {
+			case 0:
+				asked = true
+				c.request(m, rapid.SampledFrom([]draas.SiteID{"primary", "dr"}).Draw(rt, "site"), Request{Ask: AskEnter})
+			case 1:
+				c.request(m, "", Request{Move: MoveFailover})
+			default:
+				c.hears(v, names, m)
+			}
+			c.run(rapid.SampledFrom([]time.Duration{20 * ms, 300 * ms, 1500 * ms}).Draw(rt, "wait"))
+			asked = false
+		}
+	})
+}
