@@ -66,6 +66,7 @@ func (d *decoder) build(root map[string]any) *Config {
 		c.DNS[name] = d.zone(root, name)
 	}
 	c.Frontends = d.frontends(c, root)
+	c.VIPs = d.vips(c, root)
 	for _, name := range below(root, "service") {
 		c.Services = append(c.Services, d.service(c, root, name))
 	}

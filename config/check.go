@@ -40,6 +40,7 @@ func (d *decoder) check(c *Config) {
 	d.namesApart(c)
 	d.listeners(c)
 	d.listensApart(c)
+	d.checkVIPs(c)
 }
 
 // moving checks how the users of a service are moved.

@@ -41,6 +41,7 @@ type Config struct {
 
 	Members   []Member
 	Frontends []Frontend
+	VIPs      []VIP
 	DNS       map[string]Zone
 	Groups    []Group
 	Services  []Service
@@ -360,6 +361,10 @@ func (c *Config) At(dir string) *Config {
 	for i := range r.Frontends {
 		f := &r.Frontends[i]
 		f.Control, f.AccessLog, f.Include = abs(f.Control), abs(f.AccessLog), abs(f.Include)
+	}
+	r.VIPs = slices.Clone(c.VIPs)
+	for i := range r.VIPs {
+		r.VIPs[i].TrackFile = abs(r.VIPs[i].TrackFile)
 	}
 	r.Services = slices.Clone(c.Services)
 	for i := range r.Services {

@@ -86,6 +86,7 @@ var wants = map[kind]string{
 	kindSocket:      `write an absolute path or an IP address and a port, such as "/run/haproxy/admin.sock"`,
 	kindServerNames: `write a list of names, such as ["shop.example.org", "*.shop.example.org"]`,
 	kindRoutes:      `write a list of PUT or DELETE and a path, or all below one, such as ["PUT /carts/"]`,
+	kindHeld:        `write a list of addresses, each with the length of its network and its interface, such as ["192.0.2.80/24 dev eth0"]`,
 }
 
 // want says what the key's value looks like, with an example.
@@ -126,7 +127,7 @@ func (c *conversion) convert(v any) (any, bool) {
 			return c.fraction(n)
 		}
 	case kindAddrs, kindNets, kindDials, kindStatus, kindPorts, kindTexts, kindCommand, kindNames, kindZones, kindLinks,
-		kindListens, kindFrontends, kindServerNames, kindRoutes:
+		kindListens, kindFrontends, kindServerNames, kindRoutes, kindHeld:
 		if list, ok := v.([]any); ok {
 			return c.list(list)
 		}

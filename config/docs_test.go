@@ -70,8 +70,8 @@ func TestProfilesAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range Profiles() {
-		row := fmt.Sprintf("| %s | %s | %s | %d | %d | %s | %s | %s | %s | %s | %s | %s | %d | %s |", p.Name, short(p.Interval), short(p.Timeout),
-			p.Rise, p.Fall, short(p.SecondLook), short(p.Confirm), short(p.Lease), short(p.Renew), short(p.Heartbeat), short(p.Election), short(p.Hold), p.Flaps, short(p.Steady))
+		row := fmt.Sprintf("| %s | %s | %s | %d | %d | %s | %s | %s | %s | %s | %s | %s | %d | %s | %s |", p.Name, short(p.Interval), short(p.Timeout),
+			p.Rise, p.Fall, short(p.SecondLook), short(p.Confirm), short(p.Lease), short(p.Renew), short(p.Heartbeat), short(p.Election), short(p.Hold), p.Flaps, short(p.Steady), short(p.VIPLease))
 		if !strings.Contains(string(doc), row) {
 			t.Errorf("docs/config.md lacks the row\n%s", row)
 		}

@@ -41,6 +41,8 @@ func (c *conversion) list(list []any) (any, bool) {
 		return each(c, list, (*conversion).serverName)
 	case kindRoutes:
 		return each(c, list, (*conversion).route)
+	case kindHeld:
+		return each(c, list, (*conversion).held)
 	case kindLinks:
 		return each(c, list, (*conversion).link)
 	case kindCommand:
@@ -140,12 +142,17 @@ func (c *conversion) named(v any) (string, string) {
 // with IFNAMSIZ for the length.
 func (c *conversion) link(v any) (string, string) {
 	s, why := c.argument(v)
-	if why == "" && (len(s) > 15 || s == "." || s == ".." || strings.ContainsFunc(s, func(r rune) bool {
-		return r <= ' ' || r == '/' || r == ':' || r == 0x7f
-	})) {
+	if why == "" && badLink(s) {
 		why = show(s) + " is not an interface"
 	}
 	return s, why
+}
+
+// badLink reports a name that no interface has (Linux: dev_valid_name).
+func badLink(s string) bool {
+	return s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r == '/' || r == ':' || r == 0x7f
+	})
 }
 
 // network accepts an address prefix.

@@ -23,6 +23,9 @@ func (c *Config) Notes() []string {
 	for _, f := range c.Frontends {
 		notes = append(notes, c.frontendNotes(f)...)
 	}
+	for i := range c.VIPs {
+		notes = append(notes, c.vipNotes(&c.VIPs[i])...)
+	}
 	units := c.Units()
 	for i := range units {
 		notes = append(notes, c.unitNotes(&units[i])...)

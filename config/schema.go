@@ -50,6 +50,7 @@ const (
 	kindFrontends   kind = "list of frontends"         // the names of [frontend.*] tables
 	kindServerNames kind = "list of host names"        // exact, or "*." and a name
 	kindRoutes      kind = "list of routes"            // a method and a path
+	kindHeld        kind = "list of held addresses"    // "192.0.2.80/24 dev eth0"
 )
 
 // key describes one key of the file. A path's component * stands for a name
@@ -134,7 +135,7 @@ func schema() []key {
 		{path: "dns.*.record[].value", kind: kindTexts, def: "required"},
 		{path: "dns.*.record[].ttl", kind: kindTTL, def: "60s", min: time.Second, max: 7 * 24 * time.Hour},
 		{path: "group.*.services", kind: kindNames, def: "required"},
-	}, policyKeys("group.*."), policyKeys("service.*."), serviceKeys(), fenceKeys(), frontendKeys())
+	}, policyKeys("group.*."), policyKeys("service.*."), serviceKeys(), fenceKeys(), frontendKeys(), vipKeys())
 }
 
 // policyKeys are those of a move: of a group, or of a service in none.
