@@ -84,7 +84,7 @@ func TestSampleShowsEveryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	word := regexp.MustCompile(`(?m)^#?([a-z_]+)(\.[a-z_.]+)? *=`)
+	word := regexp.MustCompile(`(?m)^#?([a-z_]+)(\.[a-z0-9_.]+)? *=`)
 	var shown []string
 	for _, m := range word.FindAllStringSubmatch(string(sample), -1) {
 		shown = append(shown, m[1])
