@@ -59,6 +59,7 @@ type Daemon struct {
 	users      *overseer // nil at a witness
 	answers    *answers  // nil at a witness
 	frontends  *frontends
+	grants     *grants
 	acts       *acting
 	files      files
 	leaving    bool    // of the main loop: this member has asked to be let go
@@ -78,7 +79,7 @@ func New(o Options) (*Daemon, error) {
 		o.Notify = SystemdNotifier{}
 	}
 	d := &Daemon{path: o.ConfigPath, log: o.Log, clock: o.Clock, notify: o.Notify, hangup: o.Hangup, acts: newActing(),
-		frontends: newFrontends(o.Clock.Now)}
+		frontends: newFrontends(o.Clock.Now), grants: newGrants(o.Clock.Now)}
 	w, err := d.load()
 	if err != nil {
 		return nil, err
@@ -170,6 +171,7 @@ func (d *Daemon) run(ctx context.Context, stop <-chan struct{}) (err error) {
 	monitor := health.NewMonitor(health.Config{OnChange: func(_ context.Context, c health.Change) { d.verdictChanged(c) }})
 	d.lookout = &lookout{w: w, monitor: monitor}
 	d.frontends.use(w)
+	d.grants.use(w.cfg)
 	d.frontends.restart(monitor.Burst, func() { d.loop.post(func(*loop) {}) })
 	if err := d.openAnswers(ctx, &undo); err != nil {
 		return err
@@ -279,7 +281,10 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
 			d.users.follow(ctx, s)
 		}
 	}
-	d.loop.touch = d.touched
+	d.loop.touch = func(s quorum.CoreStatus, now draas.Reading) {
+		d.touched(s, now)
+		d.grants.stand(s, s.Applied >= s.Commit && d.loop.replica.Greeted(), now)
+	}
 	d.loop.leased = func(now draas.Reading) { d.leased(d.loop, now) }
 	d.loop.alive = d.watchdog()
 	// The state replayed from disk has to be followed at once.

@@ -249,11 +249,8 @@ func (d *Daemon) serveFollow(ctx context.Context, r *http.Request) (any, error) 
 	if err := readBody(r, &ask, api.MaxFollow); err != nil {
 		return nil, err
 	}
-	if r.TLS != nil {
-		name := r.TLS.PeerCertificates[0].Subject.CommonName
-		if x, has := d.now().cfg.Frontend(ask.Frontend); name != ask.Frontend && (!has || string(x.Member) != name) {
-			return nil, badRequest{fmt.Errorf("the certificate is %s's: it cannot speak for frontend %q", name, ask.Frontend)}
-		}
+	if err := d.speaksFor(r, ask.Frontend); err != nil {
+		return nil, err
 	}
 	return d.frontends.follow(ctx, d.self, ask)
 }
@@ -262,7 +259,7 @@ func (d *Daemon) serveFollow(ctx context.Context, r *http.Request) (any, error) 
 // from commanding anything.
 func (d *Daemon) onlyFollow(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.TLS != nil && r.URL.Path != api.PathFollow {
+		if r.TLS != nil && r.URL.Path != api.PathFollow && r.URL.Path != api.PathHold {
 			subject := r.TLS.PeerCertificates[0].Subject
 			name := subject.CommonName
 			_, member := d.now().cfg.Member(draas.MemberID(name))

@@ -164,6 +164,7 @@ func (d *Daemon) adopt(w *wiring) {
 		d.link.use(w)
 	}
 	d.frontends.use(w)
+	d.grants.use(w.cfg)
 	d.frontends.publish(d.loop.replica.State())
 	d.steps.use(w.effects)
 	if d.users != nil {

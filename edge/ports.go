@@ -38,7 +38,7 @@ func specsOf(c *config.Config, name string) []frontend.Spec {
 func servicesOf(c *config.Config, name string) []*config.Service {
 	var out []*config.Service
 	for i := range c.Services {
-		if s := &c.Services[i]; s.Scheme == config.SchemeFrontend && slices.Contains(s.Frontend.Use, name) {
+		if s := &c.Services[i]; s.Fronted() && slices.Contains(s.Frontend.Use, name) {
 			out = append(out, s)
 		}
 	}

@@ -29,6 +29,10 @@ type CoreStatus struct {
 	// touch with a quorum: as a follower when it heard the leader, as a leader
 	// when a majority had answered. Zero: never since the start.
 	Contact time.Duration
+	// Voters are those of the configuration that this member goes by, by raft
+	// id, and VotersOutgoing those of before while it changes. They are not to
+	// be changed.
+	Voters, VotersOutgoing []uint64
 	// Torn tells of a torn last record that was dropped at the start.
 	Torn     string
 	Rejected uint64 // messages that were not understood
@@ -62,6 +66,7 @@ func (c *Core) Status() CoreStatus {
 		Self: c.cfg.Self, ID: c.self, Role: c.role(), Leader: c.leader(), Generation: c.meta.Generation, Refused: c.refused,
 		Term: c.current.Term, Commit: c.current.Commit, Applied: c.applied, Last: c.last(), Snapshot: c.snapIndex,
 		Torn: c.torn, Rejected: c.rejected, Contact: c.touch, Err: c.failed,
+		Voters: c.conf.GetVoters(), VotersOutgoing: c.conf.GetVotersOutgoing(),
 	}
 	if s.Role != RoleJoining {
 		s.Refused = ""

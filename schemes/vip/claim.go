@@ -13,6 +13,7 @@ type Claim struct {
 	vip, frontend string
 	session       uint64
 	margin        time.Duration
+	drift         float64
 	patience      time.Duration
 
 	seq   uint64
@@ -34,7 +35,8 @@ type other struct {
 // ClaimConfig says who claims what.
 type ClaimConfig struct {
 	VIP, Frontend string
-	Session       uint64 // drawn at random at each start
+	Session       uint64  // drawn at random at each start
+	Drift         float64 // what two clocks may be apart in rate
 	// Margin is what the local fence needs to close.
 	Margin time.Duration
 	// Patience is how long some grants may be kept that are no majority, in the
@@ -44,7 +46,7 @@ type ClaimConfig struct {
 
 // NewClaim begins a claim without any grant.
 func NewClaim(c ClaimConfig) *Claim {
-	return &Claim{vip: c.VIP, frontend: c.Frontend, session: c.Session, margin: c.Margin, patience: c.Patience,
+	return &Claim{vip: c.VIP, frontend: c.Frontend, session: c.Session, margin: c.Margin, drift: c.Drift, patience: c.Patience,
 		stakes: make(map[uint64]draas.Deadline), others: make(map[uint64]other)}
 }
 
@@ -68,7 +70,7 @@ func (c *Claim) Took(a Ask, asked draas.Reading, answer Answer, now draas.Readin
 	delete(c.others, answer.Member)
 	switch {
 	case answer.Granted && answer.Lease <= MaxLease:
-		hold := draas.Lease{Length: answer.Lease, Drift: drift, Margin: c.margin}.Hold()
+		hold := draas.Lease{Length: answer.Lease, Drift: c.drift, Margin: c.margin}.Hold()
 		deadline := draas.DeadlineAt(asked, hold)
 		if deadline.Passed(now) {
 			return

@@ -33,6 +33,7 @@ type Grants struct {
 	terms    map[string]Terms
 	standing Standing
 	tag      string
+	drift    float64 // what two clocks may be apart in rate
 	// quiet is, on the boot clock, until when nothing is granted but what is
 	// granted already: there may be grants that this member does not know of.
 	quiet  time.Duration
@@ -53,13 +54,10 @@ type asker struct{ vip, frontend string }
 type question struct{ session, seq uint64 }
 
 // NewGrants begins a member's half at its start.
-func NewGrants(born draas.Reading) *Grants {
-	return &Grants{quiet: born.Boot + draas.Lease{Length: MaxLease, Drift: drift}.Wait(), grants: make(map[string]*grant),
+func NewGrants(born draas.Reading, drift float64) *Grants {
+	return &Grants{drift: drift, quiet: born.Boot + draas.Lease{Length: MaxLease, Drift: drift}.Wait(), grants: make(map[string]*grant),
 		seen: make(map[asker]question), news: make(chan struct{})}
 }
-
-// drift is what two clocks may be apart in rate (config.Drift).
-const drift = 0.1
 
 // Use takes over the terms of a file. What is granted stays granted.
 func (g *Grants) Use(terms map[string]Terms) {
@@ -77,7 +75,7 @@ func (g *Grants) Stand(s Standing, now draas.Reading) {
 		return
 	}
 	if g.tag != "" {
-		g.quiet = max(g.quiet, now.Boot+draas.Lease{Length: contactMax + MaxLease, Drift: drift}.Wait())
+		g.quiet = max(g.quiet, now.Boot+draas.Lease{Length: contactMax + MaxLease, Drift: g.drift}.Wait())
 	}
 	g.tag = tag
 	g.wake()
@@ -91,7 +89,8 @@ func (g *Grants) wake() {
 	g.news = make(chan struct{})
 }
 
-// Ask answers a frontend.
+// Ask answers a frontend. The same question may be asked again, until it has been
+// overtaken: the address may have become free.
 func (g *Grants) Ask(a Ask, now draas.Reading) Answer {
 	out := Answer{Member: g.standing.Self, Electorate: g.standing.Electorate, Applied: g.standing.Applied}
 	terms, known := g.terms[a.VIP]
@@ -100,7 +99,7 @@ func (g *Grants) Ask(a Ask, now draas.Reading) Answer {
 		return out
 	}
 	from := asker{a.VIP, a.Frontend}
-	if last := g.seen[from]; last.session == a.Session && a.Seq <= last.seq {
+	if last := g.seen[from]; last.session == a.Session && a.Seq < last.seq {
 		out.Reason = "a later question has overtaken this one"
 		return out
 	}

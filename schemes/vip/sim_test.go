@@ -14,7 +14,10 @@ import (
 // and doubles, with clocks that are as wrong as they may be, and looks at every
 // instant at which a fence opens whether another one is open.
 
-const simLease = 300 * time.Millisecond
+const (
+	simLease = 300 * time.Millisecond
+	drift    = 0.1
+)
 
 var simTerms = map[string]Terms{"web": {Lease: draas.Lease{Length: simLease, Drift: drift, Margin: 20 * time.Millisecond}, Holders: []string{"a", "b", "c"}}}
 
@@ -135,7 +138,7 @@ func newVIPSim(seed uint64, members, frontends int) *vipSim {
 
 // start forgets what a member has granted.
 func (s *vipSim) start(m *simMember) {
-	m.grants = NewGrants(m.read(s.now))
+	m.grants = NewGrants(m.read(s.now), drift)
 	m.grants.Use(simTerms)
 	s.stand(m)
 }
@@ -156,7 +159,7 @@ func (s *vipSim) beat(m *simMember) {
 // begin starts a frontend anew: its fence starts shut.
 func (s *vipSim) begin(f *simFrontend) {
 	f.open = 0
-	f.claim = NewClaim(ClaimConfig{VIP: "web", Frontend: f.name, Session: s.rand.Uint64(), Margin: 20 * time.Millisecond, Patience: simLease})
+	f.claim = NewClaim(ClaimConfig{VIP: "web", Frontend: f.name, Session: s.rand.Uint64(), Drift: drift, Margin: 20 * time.Millisecond, Patience: simLease})
 }
 
 // turn is what a frontend does again and again.

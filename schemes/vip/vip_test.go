@@ -13,7 +13,7 @@ func reading(boot time.Duration) draas.Reading {
 
 // voter is the half of one of three members, long after its start.
 func voter(id uint64) *Grants {
-	g := NewGrants(reading(0))
+	g := NewGrants(reading(0), drift)
 	g.Use(simTerms)
 	g.Stand(Standing{Self: id, Electorate: Electorate{Voters: []uint64{1, 2, 3}}, Applied: 9, Contact: time.Minute}, reading(time.Minute))
 	return g
@@ -36,7 +36,8 @@ func TestGrantsOne(t *testing.T) {
 		grant  bool
 		holder string
 	}{
-		{"overtaken", want("a", 1, 1), 0, false, ""},
+		{"the same question", want("a", 1, 1), 0, true, ""},
+		{"overtaken", want("a", 1, 0), 0, false, ""},
 		{"another", want("b", 2, 1), 0, false, "a"},
 		{"the same name, started anew", want("a", 3, 1), 0, false, "a"},
 		{"again", want("a", 1, 2), 100 * time.Millisecond, true, ""},
@@ -98,14 +99,14 @@ func TestGrantsNothing(t *testing.T) {
 		"never heard":  {Self: 1, Electorate: voters},
 		"cut off":      {Self: 1, Electorate: voters, Contact: at.Boot - contactMax - 1},
 	} {
-		g := NewGrants(reading(0))
+		g := NewGrants(reading(0), drift)
 		g.Use(simTerms)
 		g.Stand(s, at)
 		if got := g.Ask(want("a", 1, 1), at); got.Granted || got.Reason == "" {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	g := NewGrants(reading(0))
+	g := NewGrants(reading(0), drift)
 	g.Use(simTerms)
 	s := Standing{Self: 1, Electorate: voters, Contact: time.Second}
 	g.Stand(s, reading(time.Second))
@@ -139,7 +140,7 @@ func answer(member uint64, granted bool, holder string) Answer {
 }
 
 func newClaim() *Claim {
-	return NewClaim(ClaimConfig{VIP: "web", Frontend: "a", Session: 1, Margin: 20 * time.Millisecond, Patience: 200 * time.Millisecond})
+	return NewClaim(ClaimConfig{VIP: "web", Frontend: "a", Session: 1, Drift: drift, Margin: 20 * time.Millisecond, Patience: 200 * time.Millisecond})
 }
 
 func TestClaimCountsMajority(t *testing.T) {
