@@ -17,6 +17,8 @@ type Entry struct {
 	// Turn grows with every change within an epoch.
 	Turn  uint64    `json:"turn,omitempty"`
 	Since time.Time `json:"since,omitzero"` // the proposer's stamp, for people
+	// Operator asked for it; empty when nobody did.
+	Operator string `json:"operator,omitempty"`
 	// Lost: the frontends there have failed for long enough, and it stands
 	// nevertheless; Refused is why, so that it is recorded once.
 	Lost    bool   `json:"lost,omitempty"`
@@ -71,11 +73,13 @@ func (s *step) enterAt(id, part draas.ServiceID, e Entry) {
 	sv.Entries[part] = e
 }
 
-// turn lets users of a part enter at another site, within the epoch.
-func (s *step) turn(id, part draas.ServiceID, to draas.SiteID, why string, reasons []Reason) {
+// turn lets users of a part enter at another site, within the epoch. by is the
+// operator who asked for it, if one has.
+func (s *step) turn(id, part draas.ServiceID, to draas.SiteID, by, why string, reasons []Reason) {
 	sv := s.service(id)
 	delete(sv.Timers, timerEntry+string(part))
-	s.enterAt(id, part, Entry{Site: to, Turn: sv.Entries[part].Turn + 1, Since: s.e.At})
+	sv.Turns++
+	s.enterAt(id, part, Entry{Site: to, Turn: sv.Entries[part].Turn + 1, Since: s.e.At, Operator: by})
 	s.recordEntry(id, part, why, reasons)
 }
 
@@ -125,7 +129,7 @@ func (s *step) enterElsewhere(id, part draas.ServiceID, from Way) {
 	reasons := append(against(s.s.hear(id, from, true).reasons), s.s.paused(id))
 	reasons = append(reasons, why...)
 	if allOK(reasons) {
-		s.turn(id, part, to, fmt.Sprintf("no frontend at %s is heard", from.Site), reasons)
+		s.turn(id, part, to, "", fmt.Sprintf("no frontend at %s is heard", from.Site), reasons)
 		return
 	}
 	sv, what := s.s.Services[id], fmt.Sprintf("another entry than %s for users of %s", from.Site, part)
@@ -188,7 +192,7 @@ func (s *step) enterAsAsked(id draas.ServiceID, r *Request, parts []draas.Servic
 		why += ": " + r.Reason
 	}
 	for _, part := range parts {
-		s.turn(id, part, s.e.Site, why, reasons)
+		s.turn(id, part, s.e.Site, operator(r), why, reasons)
 	}
 }
 
@@ -210,7 +214,7 @@ func (s *step) conformEntries(id draas.ServiceID, sv *ServiceState) {
 		case !slices.Contains(s.s.parts(id), part), len(ways) == 0 && e.Site == sv.Active && e.Turn == 0:
 			delete(sv.Entries, part)
 		case len(ways) > 0 || e.Site != sv.Active:
-			s.turn(id, part, policy.firstWay(part, sv.Active), "the file has changed", nil)
+			s.turn(id, part, policy.firstWay(part, sv.Active), "", "the file has changed", nil)
 		}
 	}
 	for _, part := range slices.Sorted(maps.Keys(policy.Ways)) {
@@ -220,6 +224,7 @@ func (s *step) conformEntries(id draas.ServiceID, sv *ServiceState) {
 		e := Entry{Site: policy.firstWay(part, sv.Active), Since: s.e.At}
 		if e.Site != sv.Active {
 			e.Turn = 1 // under this epoch the name has led to the active site
+			sv.Turns++
 		}
 		s.enterAt(id, part, e)
 	}

@@ -108,9 +108,13 @@ func (s *step) adopt(p *Policy) {
 	for _, was := range old.Services {
 		linger = max(linger, was.Lease.Wait())
 	}
+	turns := uint64(0)
+	for _, sv := range s.s.Services {
+		turns = max(turns, sv.Turns)
+	}
 	for id := range p.Services {
 		if s.s.Services[id] == nil {
-			s.s.Services[id] = &ServiceState{Phase: PhaseInactive}
+			s.s.Services[id] = &ServiceState{Phase: PhaseInactive, Turns: turns}
 			if s.s.Version >= 2 {
 				s.s.Services[id].Linger = linger
 			}
@@ -133,7 +137,7 @@ func (s *step) adopt(p *Policy) {
 		case !has && sv.Phase != PhaseInactive:
 			// The file has it no more: nobody holds it. Its epochs go on from
 			// here if it comes back.
-			*sv = ServiceState{Phase: PhaseInactive, Epoch: sv.Epoch, Linger: sv.Linger}
+			*sv = ServiceState{Phase: PhaseInactive, Epoch: sv.Epoch, Linger: sv.Linger, Turns: sv.Turns}
 			s.record(Record{Kind: RecordPhase, Service: id, Phase: PhaseInactive, Epoch: sv.Epoch,
 				Text: fmt.Sprintf("%s is not in the file any more: nobody holds it", id)})
 		case has:

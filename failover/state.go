@@ -123,6 +123,8 @@ type ServiceState struct {
 	// Entries are, of each part that has ways, where its name leads. Parts
 	// without one lead to the active site.
 	Entries map[draas.ServiceID]Entry `json:"entries,omitempty"`
+	// Turns counts the changes of entries in all epochs. It only grows.
+	Turns uint64 `json:"turns,omitempty"`
 	// Findings is what was found last of each step's work in this epoch, so
 	// that the same finding is recorded once.
 	Findings map[string]FindingCode `json:"findings,omitempty"`

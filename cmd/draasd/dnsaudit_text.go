@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/draasd/draas/runbook"
 	"github.com/draasd/draas/schemes/dns/audit"
 )
 
@@ -94,7 +95,7 @@ func nothingFrom(err, rcode string) string {
 func writeName(w io.Writer, n audit.NameReport) {
 	head := fmt.Sprintf("%s (%s), TTL %d s", n.Name, n.Service, n.TTL)
 	if n.Epoch != 0 {
-		head += fmt.Sprintf(": epoch %v, %s", n.Epoch, n.Site)
+		head += fmt.Sprintf(": %v, %s", runbook.Token{Epoch: n.Epoch, Turn: n.Turn}, n.Site)
 	}
 	fmt.Fprintln(w)
 	writeText(w, "  ", head)
@@ -106,7 +107,7 @@ func writeName(w io.Writer, n audit.NameReport) {
 		}
 		epoch := "-"
 		if a.Epoch != 0 {
-			epoch = fmt.Sprintf("%v %s", a.Epoch, a.AtSite)
+			epoch = fmt.Sprintf("%s %s", strings.TrimPrefix(a.Token().String(), "epoch "), a.AtSite)
 		}
 		said := nothingFrom(a.Error, a.Rcode)
 		switch {

@@ -23,6 +23,8 @@ var checks = []check{
 	{name: "an older epoch is refused", fenced: true, run: staleRefused},
 	{name: "one epoch has one site", fenced: true, run: oneSite},
 	{name: "an older generation is refused", fenced: true, run: staleGeneration},
+	{name: "a later turn of an epoch replaces", turns: true, run: laterTurn},
+	{name: "an older turn is refused", turns: true, fenced: true, run: staleTurn},
 	{name: "an ended context is an unknown", run: endedContext},
 	{name: "release is terminal", run: releaseTerminal},
 	{name: "release before Do", run: releaseFirst},
@@ -162,6 +164,42 @@ func staleGeneration(b *bench) error {
 	b.mustDo(b.Effect, newer)
 	b.refused(b.Second, b.Op(9, 0), draas.ErrStaleEpoch)
 	b.expect(b.Second, newer, runbook.Yes)
+	return b.err
+}
+
+// turned is the operation at a turn of its epoch.
+func turned(op runbook.Op, turn uint64) runbook.Op {
+	op.Token.Turn = turn
+	return op
+}
+
+func laterTurn(b *bench) error {
+	b.mustDo(b.Effect, b.Op(6, 1))
+	b.mustDo(b.Effect, turned(b.Op(6, 0), 1))
+	b.expectNotYes(b.Effect, b.Op(6, 1))
+	before := b.Snapshot()
+	b.mustDo(b.Effect, turned(b.Op(6, 0), 1))
+	b.mustDo(b.Second, turned(b.Op(6, 0), 1))
+	b.unchanged(before, "the same turn again")
+	b.mustDo(b.Effect, turned(b.Op(6, 1), 3)) // turns may be skipped
+	b.expectNotYes(b.Effect, turned(b.Op(6, 1), 2))
+	b.mustDo(b.Second, b.Op(7, 0))
+	b.expectNotYes(b.Second, turned(b.Op(6, 1), 3))
+	return b.err
+}
+
+func staleTurn(b *bench) error {
+	b.mustDo(b.Effect, turned(b.Op(6, 1), 2))
+	for _, op := range []runbook.Op{b.Op(6, 1), b.Op(6, 0), turned(b.Op(6, 0), 1), turned(b.Op(5, 0), 9)} {
+		b.refused(b.Effect, op, draas.ErrStaleEpoch)
+		b.refused(b.Second, op, draas.ErrStaleEpoch)
+	}
+	before := b.Snapshot()
+	if err := b.do(b.Second, turned(b.Op(6, 0), 2), b.Short); err == nil {
+		b.broken("one turn was given to two sites")
+	}
+	b.unchanged(before, "a second site at one turn")
+	b.expect(b.Effect, turned(b.Op(6, 1), 2), runbook.Yes)
 	return b.err
 }
 

@@ -50,6 +50,8 @@ type Harness struct {
 	// called. Faults that are not in the list are not asked for.
 	Inject func(Fault) (heal func())
 	Faults []Fault
+	// Turns tells that the receivers know turns, not only epochs.
+	Turns bool
 	// Patience bounds a call that should succeed, Short one that meets a
 	// fault. Defaults: 5 s and 200 ms.
 	Patience, Short time.Duration
@@ -96,11 +98,15 @@ type check struct {
 	name   string
 	fault  Fault // needed, or empty
 	fenced bool  // only where the promise compares epochs
+	turns  bool  // only where the receivers know turns
 	run    func(*bench) error
 }
 
 func (c check) wanted(h Harness) bool {
 	if c.fenced && h.Effect.Promise().CompareAndSet == runbook.None {
+		return false
+	}
+	if c.turns && !h.Turns {
 		return false
 	}
 	if c.fault == "" {

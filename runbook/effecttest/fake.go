@@ -168,7 +168,7 @@ func FakeHarness(testing.TB) Harness {
 	r := NewReceiver()
 	f := NewFake(r)
 	return Harness{
-		Effect: f, Second: NewFake(r), Op: SampleOp,
+		Effect: f, Second: NewFake(r), Op: SampleOp, Turns: true,
 		Snapshot: func() string { return r.Snapshot("shop") },
 		Inject:   f.Inject,
 		Faults:   []Fault{LoseRequest, LoseAnswer, ApplyLate, Refuse, Blind},

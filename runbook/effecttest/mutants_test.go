@@ -210,6 +210,23 @@ func TestMutantsFail(t *testing.T) {
 				return m.Fake.Do(ctx, op)
 			}
 		}, "an older generation is refused"},
+		{"knows no turns", func(m *mutant) {
+			m.do = func(ctx context.Context, op runbook.Op) error {
+				if _, token := m.receiver.Active(op.Service); op.Token.Epoch == token.Epoch {
+					return nil
+				}
+				return m.Fake.Do(ctx, op)
+			}
+		}, "a later turn of an epoch replaces"},
+		{"takes older turns", func(m *mutant) {
+			m.do = func(ctx context.Context, op runbook.Op) error {
+				if _, token := m.receiver.Active(op.Service); op.Token.Epoch == token.Epoch && op.Token.Turn < token.Turn {
+					m.receiver.force(op)
+					return nil
+				}
+				return m.Fake.Do(ctx, op)
+			}
+		}, "an older turn is refused"},
 		{"takes an error for a no", done(func(m *mutant) doneFunc {
 			return func(ctx context.Context, op runbook.Op) (runbook.Answer, string, error) {
 				if _, _, err := m.Fake.Done(ctx, op); err != nil {
@@ -391,7 +408,7 @@ func mutantHarness(breaks func(*mutant)) Harness {
 	breaks(first)
 	breaks(second)
 	return Harness{
-		Effect: first, Second: second, Op: SampleOp,
+		Effect: first, Second: second, Op: SampleOp, Turns: true,
 		Snapshot: func() string { return r.Snapshot("shop") },
 		Inject:   first.Inject,
 		Faults:   []Fault{LoseRequest, LoseAnswer, ApplyLate, Refuse, Blind},

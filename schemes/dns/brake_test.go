@@ -43,6 +43,12 @@ func TestBrake(t *testing.T) {
 			t.Errorf("step %d, epoch %d: %v, want %q", i, step.epoch, err, step.held)
 		}
 	}
+	for turn := range uint64(4) { // where users enter is a move like any other
+		err := b.Move("crm", runbook.Token{Epoch: 9, Turn: turn}, false, 3, at(4*time.Hour))
+		if errors.Is(err, ErrHeld) != (turn == 3) {
+			t.Errorf("turn %d: %v", turn, err)
+		}
+	}
 	b.Forget("shop")
 	b.Forget("nobody")
 	for i, held := range []bool{false, false, false, true} {

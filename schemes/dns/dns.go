@@ -178,21 +178,30 @@ func ValidTTL(d time.Duration) error {
 	return nil
 }
 
-// Decision is the latest activation of a service. While a move is under way
-// it stays what it was.
+// Decision is where a service's name leads: to the site of its latest
+// activation, or to where users enter since. While a move is under way it stays
+// what it was.
 type Decision struct {
 	Token runbook.Token
 	Site  draas.SiteID
+	// Turns is how often, in all its epochs, users of the service were led
+	// elsewhere without an activation: a zone's serial grows with it.
+	Turns uint64
 }
 
 // EpochName is the name whose TXT record tells the epoch at which a name is
 // answered.
 func EpochName(name string) string { return "_draas." + name }
 
-// EpochText is the text of that record: "epoch=7 site=dr". The epoch is one
-// number, whose upper 32 bits are the generation.
+// EpochText is the text of that record: "epoch=7 site=dr", and with a turn
+// "epoch=7 site=dr turn=2". The epoch is one number, whose upper 32 bits are the
+// generation. Members of before turns pass a turn over.
 func EpochText(d Decision) string {
-	return fmt.Sprintf("epoch=%d site=%s", uint64(d.Token.Epoch), d.Site)
+	text := fmt.Sprintf("epoch=%d site=%s", uint64(d.Token.Epoch), d.Site)
+	if d.Token.Turn > 0 {
+		text += fmt.Sprintf(" turn=%d", d.Token.Turn)
+	}
+	return text
 }
 
 // ParseEpochText reads what EpochText wrote. Keys it does not know are
@@ -202,12 +211,16 @@ func ParseEpochText(s string) (Decision, error) {
 	for field := range strings.FieldsSeq(s) {
 		key, value, _ := strings.Cut(field, "=")
 		switch key {
-		case "epoch":
+		case "epoch", "turn":
 			n, err := strconv.ParseUint(value, 10, 64)
 			if err != nil {
 				return Decision{}, fmt.Errorf("parse epoch text %q: %w", s, err)
 			}
-			d.Token.Epoch = draas.Epoch(n)
+			if key == "turn" {
+				d.Token.Turn = n
+			} else {
+				d.Token.Epoch = draas.Epoch(n)
+			}
 		case "site":
 			d.Site = draas.SiteID(value)
 		}

@@ -100,6 +100,7 @@ func TestEpochText(t *testing.T) {
 	for text, d := range map[string]Decision{
 		"epoch=7 site=dr":          {Token: runbook.Token{Epoch: 7}, Site: "dr"},
 		"epoch=8589934599 site=dr": {Token: runbook.Token{Epoch: draas.EpochOf(2, 7)}, Site: "dr"},
+		"epoch=7 site=dr turn=2":   {Token: runbook.Token{Epoch: 7, Turn: 2}, Site: "dr"},
 	} {
 		if got := EpochText(d); got != text {
 			t.Errorf("EpochText = %q, want %q", got, text)
@@ -108,7 +109,7 @@ func TestEpochText(t *testing.T) {
 			t.Errorf("ParseEpochText(%q) = %v, %v", text, got, err)
 		}
 	}
-	for _, bad := range []string{"", "epoch=7", "site=dr", "epoch=0 site=dr", "epoch=-1 site=dr", "epoch=99999999999999999999 site=dr", "epoch=7 site=", "epoch= site=dr", "epoch=x site=dr"} {
+	for _, bad := range []string{"", "epoch=7", "site=dr", "epoch=0 site=dr", "epoch=-1 site=dr", "epoch=99999999999999999999 site=dr", "epoch=7 site=", "epoch= site=dr", "epoch=x site=dr", "epoch=7 site=dr turn=", "turn=1 site=dr"} {
 		if d, err := ParseEpochText(bad); err == nil {
 			t.Errorf("ParseEpochText(%q) = %v", bad, d)
 		}
@@ -118,9 +119,26 @@ func TestEpochText(t *testing.T) {
 	}
 }
 
+// A turn is another text than the epoch's before it, and one that only has its
+// addresses set right counts revisions.
+func TestNextEpochTextOfATurn(t *testing.T) {
+	turned := Decision{Token: runbook.Token{Epoch: 7, Turn: 2}, Site: "dr"}
+	for was, want := range map[string]string{
+		"epoch=7 site=dr":              "epoch=7 site=dr turn=2",
+		"epoch=7 site=dr rev=4":        "epoch=7 site=dr turn=2",
+		"epoch=7 site=dr turn=2":       "epoch=7 site=dr turn=2 rev=1",
+		"epoch=7 site=dr turn=2 rev=1": "epoch=7 site=dr turn=2 rev=2",
+	} {
+		if got := NextEpochText(was, turned); got != want {
+			t.Errorf("after %q comes %q, want %q", was, got, want)
+		}
+	}
+}
+
 func FuzzParseEpochText(f *testing.F) {
 	f.Add("epoch=7 site=dr later=1")
 	f.Add("epoch=18446744073709551616 site=a=b")
+	f.Add("turn=3 epoch=7 site=dr rev=2")
 	f.Fuzz(func(t *testing.T, s string) {
 		d, err := ParseEpochText(s)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	mdns "github.com/miekg/dns"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/runbook"
 	"github.com/draasd/draas/schemes/dns"
 )
 
@@ -52,11 +53,15 @@ type Answer struct {
 	Negative uint32       `json:"negative_ttl_s,omitempty"`
 	Texts    []string     `json:"epoch_texts,omitempty"` // as they are
 	Epoch    draas.Epoch  `json:"epoch,omitempty"`
+	Turn     uint64       `json:"epoch_turn,omitempty"`
 	AtSite   draas.SiteID `json:"epoch_site,omitempty"`
 	EpochTTL uint32       `json:"epoch_ttl_s,omitempty"`
 	// EpochRcode is set when the epoch could not be asked for.
 	EpochRcode string `json:"epoch_rcode,omitempty"`
 }
+
+// Token is what the epoch's record tells; zero if there is none.
+func (a Answer) Token() runbook.Token { return runbook.Token{Epoch: a.Epoch, Turn: a.Turn} }
 
 // Record is one record of a name.
 type Record struct {
@@ -197,7 +202,7 @@ func readEpoch(a Answer, n Name, m *mdns.Msg) Answer {
 	}
 	if len(a.Texts) == 1 {
 		if d, err := dns.ParseEpochText(a.Texts[0]); err == nil {
-			a.Epoch, a.AtSite = d.Token.Epoch, d.Site
+			a.Epoch, a.Turn, a.AtSite = d.Token.Epoch, d.Token.Turn, d.Site
 		}
 	}
 	return a

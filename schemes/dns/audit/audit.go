@@ -153,8 +153,9 @@ type NameReport struct {
 	Service draas.ServiceID `json:"service"`
 	Name    string          `json:"name"`
 	TTL     uint32          `json:"ttl_s"` // as configured
-	// Epoch and Site are the highest that an authority tells.
+	// Epoch, Turn and Site are the highest that an authority tells.
 	Epoch   draas.Epoch  `json:"epoch,omitempty"`
+	Turn    uint64       `json:"turn,omitempty"`
 	Site    draas.SiteID `json:"site,omitempty"`
 	Answers []Answer     `json:"answers"`
 }

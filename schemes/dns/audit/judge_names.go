@@ -9,6 +9,7 @@ import (
 	mdns "github.com/miekg/dns"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/runbook"
 	"github.com/draasd/draas/schemes/dns"
 )
 
@@ -89,7 +90,7 @@ func (a Answer) usable() bool {
 // view is what is in force for a name by its authorities.
 type view struct {
 	n       Name
-	epoch   draas.Epoch
+	token   runbook.Token
 	site    draas.SiteID
 	target  dns.Target
 	settled bool   // all that answer agree
@@ -99,7 +100,7 @@ type view struct {
 // name judges what all say of a name.
 func (j *judge) name(z Zone, n Name, r *NameReport, apexes []Apex, m memory, at time.Time) {
 	v := inForce(n, r.Answers)
-	r.Epoch, r.Site = v.epoch, v.site
+	r.Epoch, r.Turn, r.Site = v.token.Epoch, v.token.Turn, v.site
 	since := len(j.findings)
 	heard := 0
 	for i, a := range r.Answers {
@@ -119,8 +120,8 @@ func (j *judge) name(z Zone, n Name, r *NameReport, apexes []Apex, m memory, at 
 		j.authority(v, a, base)
 	}
 	if heard > 0 && j.worse(since) == 0 {
-		text := fmt.Sprintf("all %d authorities lead to %s at epoch %v", heard, v.site, v.epoch)
-		if v.epoch == 0 {
+		text := fmt.Sprintf("all %d authorities lead to %s at %v", heard, v.site, v.token)
+		if v.token.Epoch == 0 {
 			text = fmt.Sprintf("all %d authorities lead to %s; they keep no epoch", heard, v.site)
 		}
 		j.add(Finding{Severity: OK, Code: CodeInForce, Zone: z.Name, Name: n.Name.Name, Text: text})
@@ -144,8 +145,8 @@ func inForce(n Name, answers []Answer) view {
 		}
 		heard++
 		v.ttl = max(v.ttl, a.Longest)
-		if a.Epoch > v.epoch {
-			v.epoch, v.site = a.Epoch, a.AtSite
+		if a.Token().Compare(v.token) > 0 {
+			v.token, v.site = a.Token(), a.AtSite
 		}
 		for _, site := range sites(n) {
 			if whole(a, n.Targets[site]) {
@@ -154,7 +155,7 @@ func inForce(n Name, answers []Answer) view {
 			}
 		}
 	}
-	if v.epoch == 0 {
+	if v.token.Epoch == 0 {
 		for _, site := range sites(n) {
 			if leads[site] > leads[v.site] {
 				v.site = site
@@ -164,7 +165,7 @@ func inForce(n Name, answers []Answer) view {
 	v.target = n.Targets[v.site]
 	v.settled = heard > 0 && leads[v.site] == heard
 	for _, a := range answers {
-		v.settled = v.settled && (a.Kind != Authority || !a.usable() || a.NoEpoch || a.Epoch == v.epoch)
+		v.settled = v.settled && (a.Kind != Authority || !a.usable() || a.NoEpoch || a.Token() == v.token)
 	}
 	return v
 }
@@ -226,13 +227,13 @@ func (j *judge) epoch(v view, a Answer, f Finding) bool {
 	case a.Epoch == 0:
 		f.Text = fmt.Sprintf("%d epoch records, the first %q", len(a.Texts), short(a.Texts[0]))
 		f.Do = "leave one, that with the highest epoch"
-	case a.Epoch < v.epoch:
+	case a.Token().Compare(v.token) < 0:
 		f.Code = CodeBehind
-		f.Text = fmt.Sprintf("is behind: epoch %v (%s), and others have %v (%s)", a.Epoch, a.AtSite, v.epoch, v.site)
+		f.Text = fmt.Sprintf("is behind: %v (%s), and others have %v (%s)", a.Token(), a.AtSite, v.token, v.site)
 		f.Do = "in order for a moment after a move; else see the transfer, or that the member hears the quorum (draasd status)"
 	case a.AtSite != v.site:
 		f.Code = CodeDisagree
-		f.Text = fmt.Sprintf("gives epoch %v to %s, and another to %s", a.Epoch, a.AtSite, v.site)
+		f.Text = fmt.Sprintf("gives %v to %s, and another to %s", a.Token(), a.AtSite, v.site)
 		f.Do = "one of the records was not written by draas: compare with draasd status, and set it right"
 	default:
 		return true

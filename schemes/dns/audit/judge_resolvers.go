@@ -134,7 +134,7 @@ func leadsTo(n Name, a Answer) (draas.SiteID, bool) {
 func (j *judge) behind(v view, a Answer, site draas.SiteID, f Finding, m memory, at time.Time) (stale bool) {
 	key := sightKey{a.From, v.n.Name.Name}
 	past, seen := m[key]
-	version := fmt.Sprintf("%s %d", site, a.Epoch)
+	version := fmt.Sprintf("%s %v", site, a.Token())
 	if a.Epoch == 0 {
 		version = string(site)
 	}

@@ -426,3 +426,17 @@ func TestPlanIsValidated(t *testing.T) {
 		}
 	}
 }
+
+// Within an epoch the later turn is in force: an authority that still tells the
+// one before is behind, not at odds.
+func TestTurnsAreCompared(t *testing.T) {
+	turned := at(two, Authority, 7, "dr", 5)
+	turned.Turn = 2
+	r := ZoneReport{Servers: well(), Names: []NameReport{{Answers: []Answer{at(one, Authority, 7, "primary", 5), turned}}}}
+	if got := judged(sample(), r, memory{}, time.Time{}); got != "error behind "+one {
+		t.Errorf("judged %q", got)
+	}
+	if n := r.Names[0]; n.Epoch != 7 || n.Turn != 2 || n.Site != "dr" {
+		t.Errorf("in force is %+v", n)
+	}
+}

@@ -143,6 +143,7 @@ func TestEmbeddedKeepsTheContract(t *testing.T) {
 			Effect: logged{p.effect(t, p.primary), p, true},
 			Second: logged{p.effect(t, p.dr), p, false},
 			Op:     effecttest.SampleOp,
+			Turns:  true,
 			Snapshot: func() string {
 				var out []string
 				for _, f := range []*fixture{p.primary, p.dr} {

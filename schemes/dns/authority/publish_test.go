@@ -209,6 +209,30 @@ func TestSerial(t *testing.T) {
 		}
 		last = serials[0]
 	}
+	// Turns count over all epochs: a new epoch begins at turn 0, and the serial
+	// must not shrink.
+	for _, d := range []dns.Decision{
+		{Token: runbook.Token{Epoch: 4, Turn: 1}, Site: "dr", Turns: 1},
+		{Token: runbook.Token{Epoch: 4, Turn: 2}, Site: "primary", Turns: 2},
+		{Token: runbook.Token{Epoch: 5}, Site: "dr", Turns: 2},
+		{Token: runbook.Token{Epoch: 5, Turn: 1}, Site: "primary", Turns: 3},
+	} {
+		if err := one.Publish(View{Services: map[draas.ServiceID]dns.Decision{"shop": d}, InTouch: true, At: one.clock.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		serial := one.ask(t, question("example.org.", mdns.TypeSOA)).Answer[0].(*mdns.SOA).Serial
+		if serial <= last {
+			t.Errorf("%v: serial %d after %d", d, serial, last)
+		}
+		last = serial
+		if text := brief(one.ask(t, question("_draas.shop.example.org.", mdns.TypeTXT))); !strings.Contains(text, dns.EpochText(d)) {
+			t.Errorf("%v: %s", d, text)
+		}
+	}
+	late := dns.Decision{Token: runbook.Token{Epoch: 5}, Site: "dr", Turns: 2}
+	if err := one.Publish(View{Services: map[draas.ServiceID]dns.Decision{"shop": late}}); !errors.Is(err, draas.ErrStaleEpoch) {
+		t.Errorf("an older turn: %v", err)
+	}
 }
 
 func TestWaitFor(t *testing.T) {

@@ -165,13 +165,13 @@ func missingTypes(n dns.Name, site draas.SiteID) map[uint16]string {
 
 // serial is the zone's SOA serial. It is the same at every member that has
 // applied the same decisions, since it follows from them, and grows with each:
-// the sum of the services' epochs, a generation counting for as many as its
-// predecessor can have had, and the zone's revision for as many.
+// the sum of the services' epochs and turns, a generation counting for as many
+// as its predecessor can have had, and the zone's revision for as many.
 func serial(z *zone, decided map[draas.ServiceID]dns.Decision) uint32 {
 	sum := 1 + uint32(z.revision)*revisionWeight
 	for _, n := range z.services {
-		epoch := decided[n.Service].Token.Epoch
-		sum += uint32(epoch) + uint32(epoch.Generation())*revisionWeight
+		d := decided[n.Service]
+		sum += uint32(d.Token.Epoch) + uint32(d.Token.Epoch.Generation())*revisionWeight + uint32(d.Turns)
 	}
 	return sum
 }

@@ -152,7 +152,7 @@ func TestRealContract(t *testing.T) {
 		name := fmt.Sprintf("shop%d.%s", n.Add(1), r.zone.Name)
 		front, first := r.executor(t, named(name))
 		_, second := r.executor(t, named(name))
-		return effecttest.Harness{Effect: first, Second: second, Op: effecttest.SampleOp, Patience: 40 * time.Second, Short: 4 * time.Second,
+		return effecttest.Harness{Effect: first, Second: second, Op: effecttest.SampleOp, Turns: true, Patience: 40 * time.Second, Short: 4 * time.Second,
 			Snapshot: func() string { return r.dump(t, name) },
 			Inject:   func(f effecttest.Fault) func() { return front.Inject(f, service.Requests) },
 			Faults:   []effecttest.Fault{effecttest.LoseRequest, effecttest.LoseAnswer, effecttest.ApplyLate, effecttest.Refuse, effecttest.Blind}}

@@ -215,7 +215,7 @@ func (s Service) harness(t testing.TB) effecttest.Harness {
 	r := s.rig(t)
 	front, first := r.executor()
 	_, second := r.executor()
-	return effecttest.Harness{Effect: first, Second: second, Op: effecttest.SampleOp,
+	return effecttest.Harness{Effect: first, Second: second, Op: effecttest.SampleOp, Turns: true,
 		Snapshot: r.fake.Dump,
 		Inject:   func(f effecttest.Fault) func() { return front.Inject(f, max(s.Requests, 1)) }, Patience: 20 * time.Second, Short: 1500 * time.Millisecond,
 		Faults: []effecttest.Fault{effecttest.LoseRequest, effecttest.LoseAnswer, effecttest.ApplyLate, effecttest.Refuse, effecttest.Blind},

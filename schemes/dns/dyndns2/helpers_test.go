@@ -204,7 +204,7 @@ func TestContract(t *testing.T) {
 		b.Effect = b.executor()
 		second := &bench{t: t, clock: b.clock, ca: authority, login: b.login, front: newFront(t, b.service, b.ca)}
 		return effecttest.Harness{
-			Effect: b.Effect, Second: second.executor(), Op: effecttest.SampleOp, Snapshot: b.stands, Short: 600 * time.Millisecond,
+			Effect: b.Effect, Second: second.executor(), Op: effecttest.SampleOp, Turns: true, Snapshot: b.stands, Short: 600 * time.Millisecond,
 			Inject: func(f effecttest.Fault) func() {
 				b.front.set(func() {
 					if f == effecttest.LoseRequest || f == effecttest.Blind {

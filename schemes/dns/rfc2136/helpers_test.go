@@ -169,6 +169,7 @@ func contract(t *testing.T, kind nameserver.Kind, algorithm string, changes ...f
 		return effecttest.Harness{
 			Effect: effect(t, s, r.Address, changes...), Second: effect(t, s, s.Address, changes...),
 			Op:       effecttest.SampleOp,
+			Turns:    true,
 			Snapshot: func() string { return stands(s, name) },
 			Inject: func(f effecttest.Fault) func() {
 				r.SetRule(map[effecttest.Fault]func(*mdns.Msg) nameserver.Fate{
