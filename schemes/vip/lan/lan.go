@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/draasd/draas"
@@ -136,7 +137,7 @@ func (c Config) check() error {
 	for _, a := range c.Addresses {
 		addr := a.Prefix.Addr()
 		switch {
-		case a.Interface == "" || len(a.Interface) >= 16: // IFNAMSIZ
+		case a.Interface == "" || len(a.Interface) >= 16 || strings.ContainsAny(a.Interface, "/ \t\n"): // IFNAMSIZ, dev_valid_name
 			return fmt.Errorf("%q is no name of an interface", a.Interface)
 		case !a.Prefix.IsValid() || addr.Is4In6() || addr.Zone() != "":
 			return fmt.Errorf("%q is no address with its prefix length", a.Prefix)

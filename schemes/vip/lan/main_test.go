@@ -1,0 +1,47 @@
+package lan
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// envNet is set in the network namespace that the tests run in: the machine's
+// own interfaces and tables are not touched. It is gone with the process.
+const envNet = "DRAAS_LAN_NET"
+
+// envHost makes this program a host that is told what to do: see remote.
+const envHost = "DRAAS_LAN_HOST"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(envHost) != "" {
+		os.Exit(serveHost(os.Stdin, os.Stdout))
+	}
+	if os.Getenv(envNet) == "" {
+		if err := again(); err != nil {
+			fmt.Fprintln(os.Stderr, "addresses are tested in network namespaces, as root (in a container will do), with util-linux, iproute2 and nftables:", err)
+			os.Exit(1)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// again runs this program anew in a namespace of its own. It does not return if
+// that succeeds.
+func again() error {
+	for _, tool := range []string{"ip", "nft", "setpriv"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return err
+		}
+	}
+	unshare, err := exec.LookPath("unshare")
+	if err != nil {
+		return err
+	}
+	argv := append([]string{"unshare", "--net", "--", "sh", "-ec", `ip link set lo up; exec "$@"`, "sh"}, os.Args...)
+	return syscall.Exec(unshare, argv, append(os.Environ(), envNet+"=1"))
+}
