@@ -123,7 +123,8 @@ func secondariesOf(z config.Zone) ([]authority.Secondary, error) {
 func nameOf(c *config.Config, s config.Service) dns.Name {
 	n := dns.Name{Name: s.DNS.Name, Service: s.ID, TTL: s.DNS.TTL, Targets: make(map[draas.SiteID]dns.Target)}
 	for _, site := range c.Sites() {
-		n.Targets[site] = dns.Target{Addresses: s.Addresses[site], CNAME: s.CNAME[site]}
+		addresses, cname := s.Answers(site)
+		n.Targets[site] = dns.Target{Addresses: addresses, CNAME: cname}
 	}
 	return n
 }

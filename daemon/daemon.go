@@ -61,6 +61,7 @@ type Daemon struct {
 	frontends  *frontends
 	grants     *grants
 	acts       *acting
+	entrances  *entrances
 	files      files
 	leaving    bool    // of the main loop: this member has asked to be let go
 	startedBy  *wiring // what this run was started with
@@ -78,7 +79,7 @@ func New(o Options) (*Daemon, error) {
 	if o.Notify == nil {
 		o.Notify = SystemdNotifier{}
 	}
-	d := &Daemon{path: o.ConfigPath, log: o.Log, clock: o.Clock, notify: o.Notify, hangup: o.Hangup, acts: newActing(),
+	d := &Daemon{path: o.ConfigPath, log: o.Log, clock: o.Clock, notify: o.Notify, hangup: o.Hangup, acts: newActing(), entrances: &entrances{},
 		frontends: newFrontends(o.Clock.Now), grants: newGrants(o.Clock.Now)}
 	w, err := d.load()
 	if err != nil {
@@ -149,6 +150,7 @@ func (d *Daemon) run(ctx context.Context, stop <-chan struct{}) (err error) {
 	d.leaving = false
 	d.stopping = make(chan struct{})
 	d.acts.restart()
+	d.entrances.restart()
 	var undo cleanups
 	defer func() { err = errors.Join(err, undo.run()) }()
 
@@ -290,6 +292,7 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
 	// The state replayed from disk has to be followed at once.
 	d.loop.post(func(l *loop) {
 		d.acts.decided(l.replica.State(), d.clock.Now())
+		d.entrances.decided(l.replica.State())
 		l.changed(l.replica.State())
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/draasd/draas/schemes/dns/rfc2136"
 	"github.com/draasd/draas/schemes/dns/route53"
 	"github.com/draasd/draas/schemes/frontend"
+	"github.com/draasd/draas/schemes/hybrid"
 )
 
 // means is what effects need of the daemon.
@@ -28,6 +29,8 @@ type means struct {
 	now  func() draas.Reading
 	// applied waits until this member's authority has a decision.
 	applied func(context.Context, draas.ServiceID, runbook.Token) (dns.Decision, error)
+	// leads is where a service's name leads, as this member has applied it.
+	leads func(draas.ServiceID) (draas.SiteID, runbook.Token, bool)
 	// followers is what the frontends of a service last said of it.
 	followers func(draas.ServiceID) ([]frontend.Follower, <-chan struct{})
 }
@@ -35,21 +38,38 @@ type means struct {
 // effectsOf are what moves the users of each unit, by the names that its
 // plan's steps have.
 func effectsOf(w *wiring, m means) (map[draas.ServiceID]map[string]runbook.Effect, error) {
+	zones, err := zoneEffects(w, m)
+	if err != nil {
+		return nil, err
+	}
 	out := make(map[draas.ServiceID]map[string]runbook.Effect)
-	unitOf := make(map[draas.ServiceID]draas.ServiceID)
+	led := frontend.NewEffect(frontend.EffectConfig{Followers: m.followers})
 	for unit, parts := range w.units {
 		out[unit] = make(map[string]runbook.Effect)
 		for _, id := range parts {
-			unitOf[id] = unit
+			svc, _ := w.cfg.Service(id)
+			switch svc.Scheme {
+			case config.SchemeFrontend:
+				out[unit][stepName(stepFrontend, unit, &svc)] = &partEffect{part: id, Effect: led}
+			case config.SchemeHybrid:
+				effect, err := hybridOf(&svc, zones, led, m)
+				if err != nil {
+					return nil, fmt.Errorf("service.%s: %w", id, err)
+				}
+				out[unit][stepName(stepHybrid, unit, &svc)] = effect
+			default:
+				for _, key := range svc.DNS.Zones() {
+					out[unit][stepName(stepDNS, unit, &svc)+zoneName(&svc, key)] = &partEffect{part: id, Effect: zones[key]}
+				}
+			}
 		}
 	}
-	led := frontend.NewEffect(frontend.EffectConfig{Followers: m.followers})
-	for i := range w.cfg.Services {
-		if svc := &w.cfg.Services[i]; svc.Scheme == config.SchemeFrontend {
-			unit := unitOf[svc.ID]
-			out[unit][frontendStep(unit, svc)] = &partEffect{part: svc.ID, Effect: led}
-		}
-	}
+	return out, nil
+}
+
+// zoneEffects are what moves the names of each zone, by its key in the file.
+func zoneEffects(w *wiring, m means) (map[string]runbook.Effect, error) {
+	out := make(map[string]runbook.Effect)
 	for _, key := range slices.Sorted(maps.Keys(w.cfg.DNS)) {
 		z, names := w.cfg.DNS[key], namesIn(w.cfg, key)
 		if len(names) == 0 {
@@ -62,11 +82,7 @@ func effectsOf(w *wiring, m means) (map[draas.ServiceID]map[string]runbook.Effec
 		if z.Provider != config.ProviderEmbedded { // our authority asks the brake by itself
 			effect = &braked{Effect: effect, acts: m.acts, zone: z, now: m.now}
 		}
-		for _, n := range names {
-			svc, _ := w.cfg.Service(n.Service)
-			unit := unitOf[n.Service]
-			out[unit][stepName(unit, &svc, key)] = &partEffect{part: n.Service, Effect: effect}
-		}
+		out[key] = effect
 	}
 	return out, nil
 }
@@ -75,7 +91,7 @@ func effectsOf(w *wiring, m means) (map[draas.ServiceID]map[string]runbook.Effec
 func namesIn(c *config.Config, zone string) []dns.Name {
 	var names []dns.Name
 	for _, s := range c.Services {
-		if s.Scheme == config.SchemeDNS && slices.Contains(s.DNS.Zones(), zone) {
+		if s.Named() && slices.Contains(s.DNS.Zones(), zone) {
 			names = append(names, nameOf(c, s))
 		}
 	}
@@ -86,19 +102,27 @@ func namesIn(c *config.Config, zone string) []dns.Name {
 // so by themselves.
 const observeFrontends = 5 * time.Second
 
-// observeOf is how often what each step has made is looked at.
+// observeOf is how often what each step has made is looked at; of a hybrid's,
+// what each of its halves has.
 func observeOf(c *config.Config, units map[draas.ServiceID][]draas.ServiceID) map[draas.ServiceID]map[string]time.Duration {
 	out := make(map[draas.ServiceID]map[string]time.Duration)
 	for unit, parts := range units {
 		out[unit] = make(map[string]time.Duration)
 		for _, id := range parts {
 			svc, _ := c.Service(id)
-			if svc.Scheme == config.SchemeFrontend {
-				out[unit][frontendStep(unit, &svc)] = observeFrontends
-				continue
+			hybridStep := stepName(stepHybrid, unit, &svc)
+			switch svc.Scheme {
+			case config.SchemeFrontend:
+				out[unit][stepName(stepFrontend, unit, &svc)] = observeFrontends
+			case config.SchemeHybrid:
+				out[unit][hybrid.StepOf(hybridStep, stepFrontend)] = observeFrontends
 			}
 			for _, key := range svc.DNS.Zones() {
-				out[unit][stepName(unit, &svc, key)] = c.DNS[key].Every()
+				step := stepName(stepDNS, unit, &svc) + zoneName(&svc, key)
+				if svc.Scheme == config.SchemeHybrid {
+					step = hybrid.StepOf(hybridStep, stepDNS+zoneName(&svc, key))
+				}
+				out[unit][step] = c.DNS[key].Every()
 			}
 		}
 	}

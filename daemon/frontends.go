@@ -93,7 +93,7 @@ func (f *frontends) publish(s failover.State) {
 	for i := range f.w.cfg.Services {
 		svc := &f.w.cfg.Services[i]
 		sv := s.Services[f.units[svc.ID]]
-		if svc.Scheme != config.SchemeFrontend || sv == nil {
+		if !svc.Fronted() || sv == nil {
 			continue
 		}
 		led = append(led, api.LedService{Service: svc.ID, Epoch: sv.Epoch, Active: sv.Active, Moving: sv.Revoked, Released: sv.Released})

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"slices"
 	"time"
 
 	"github.com/draasd/draas"
@@ -9,14 +10,14 @@ import (
 	"github.com/draasd/draas/runbook"
 )
 
-// stepDNS and stepFrontend are the effects that move the users of the schemes
-// of these names, stepTimeout what
-// one attempt at it may take, updateTimeout that of one on another name server,
+// stepDNS, stepFrontend and stepHybrid are the effects that move the users of
+// the schemes of these names, stepTimeout what one attempt at it may take, updateTimeout that of one on another name server,
 // on top of what its secondaries take, and serviceTimeout that of one at a DNS
 // service, on top of its lag and quarantine: each provider promises less.
 const (
 	stepDNS        = "dns"
 	stepFrontend   = "frontend"
+	stepHybrid     = "hybrid"
 	stepTimeout    = 5 * time.Second
 	updateTimeout  = 20 * time.Second
 	serviceTimeout = time.Minute
@@ -82,6 +83,7 @@ func unitPolicy(c *config.Config, u *config.Unit) failover.ServicePolicy {
 			p.Sites = append(p.Sites, site)
 		}
 	}
+	p.Ways = waysOf(c, u, p.Sites)
 	for i := range u.Parts {
 		if !warm(&u.Parts[i]) {
 			p.Warm, p.Start = false, max(p.Start, startCold)
@@ -118,49 +120,82 @@ func guarded(s *config.Service) bool {
 func steps(c *config.Config, u *config.Unit) []runbook.Step {
 	var out []runbook.Step
 	for i := range u.Parts {
-		if u.Parts[i].Scheme == config.SchemeFrontend {
-			name := frontendStep(u.ID, &u.Parts[i])
+		part := &u.Parts[i]
+		switch part.Scheme {
+		case config.SchemeFrontend:
+			name := stepName(stepFrontend, u.ID, part)
 			out = append(out, runbook.Step{Name: name, Effect: name, Timeout: stepTimeout})
-			continue
-		}
-		for _, key := range u.Parts[i].DNS.Zones() {
-			z, name, timeout := c.DNS[key], stepName(u.ID, &u.Parts[i], key), stepTimeout
-			switch {
-			case z.Provider == config.ProviderRFC2136:
-				timeout = updateTimeout + z.Update.Lag
-			case z.IsHosted():
-				timeout = serviceTimeout + z.Hosted.Lag + c.Quarantine(z)
-				if !z.Compares() { // one request at a time, for all the zone's names
-					timeout += time.Duration(len(namesIn(c, key))) * 4 * config.RequestLimit
-				}
-				timeout = min(timeout, runbook.MaxTimeout)
+		case config.SchemeHybrid:
+			name, longest := stepName(stepHybrid, u.ID, part), stepTimeout
+			for _, key := range part.DNS.Zones() {
+				longest = max(longest, zoneTimeout(c, c.DNS[key]))
 			}
-			out = append(out, runbook.Step{Name: name, Effect: name, Timeout: timeout})
+			// A half that hangs may take that to be looked at, to be done, and to
+			// be looked at again, before the other counts.
+			out = append(out, runbook.Step{Name: name, Effect: name, Timeout: min(3*longest, runbook.MaxTimeout)})
+		default:
+			for _, key := range part.DNS.Zones() {
+				name := stepName(stepDNS, u.ID, part) + zoneName(part, key)
+				out = append(out, runbook.Step{Name: name, Effect: name, Timeout: zoneTimeout(c, c.DNS[key])})
+			}
 		}
 	}
 	return out
 }
 
-// frontendStep is frontend for a service that is decided on by itself, and
-// tells the parts of a group apart.
-func frontendStep(unit draas.ServiceID, part *config.Service) string {
-	if unit == part.ID {
-		return stepFrontend
+// zoneTimeout is what one attempt at moving a name in a zone may take.
+func zoneTimeout(c *config.Config, z config.Zone) time.Duration {
+	switch {
+	case z.Provider == config.ProviderRFC2136:
+		return updateTimeout + z.Update.Lag
+	case !z.IsHosted():
+		return stepTimeout
 	}
-	return stepFrontend + ":" + string(part.ID)
+	timeout := serviceTimeout + z.Hosted.Lag + c.Quarantine(z)
+	if !z.Compares() { // one request at a time, for all the zone's names
+		timeout += time.Duration(len(namesIn(c, z.ID))) * 4 * config.RequestLimit
+	}
+	return min(timeout, runbook.MaxTimeout)
 }
 
-// stepName is dns for a service that is decided on by itself, and tells the
-// parts of a group apart, and the zones of a name that has several.
-func stepName(unit draas.ServiceID, part *config.Service, zone string) string {
-	name := stepDNS
-	if unit != part.ID {
-		name += ":" + string(part.ID)
+// stepName is that of the scheme for a service that is decided on by itself,
+// and tells the parts of a group apart.
+func stepName(scheme string, unit draas.ServiceID, part *config.Service) string {
+	if unit == part.ID {
+		return scheme
 	}
-	if zone != part.DNS.Zone {
-		name += "@" + zone
+	return scheme + ":" + string(part.ID)
+}
+
+// zoneName tells the zones of a name apart that has several.
+func zoneName(part *config.Service, zone string) string {
+	if zone == part.DNS.Zone {
+		return ""
 	}
-	return name
+	return "@" + zone
+}
+
+// waysOf are where users of each hybrid of a unit can enter, the preferred site
+// first.
+func waysOf(c *config.Config, u *config.Unit, sites []draas.SiteID) map[draas.ServiceID][]failover.Way {
+	var out map[draas.ServiceID][]failover.Way
+	for i := range u.Parts {
+		part := &u.Parts[i]
+		ways := c.Ways(part)
+		if len(ways) == 0 {
+			continue
+		}
+		var preferred []failover.Way // where the unit can be
+		for _, site := range sites {
+			i := slices.IndexFunc(ways, func(w config.Way) bool { return w.Site == site })
+			preferred = append(preferred, failover.Way{Site: site, Frontends: ways[i].Frontends})
+		}
+		if out == nil {
+			out = make(map[draas.ServiceID][]failover.Way)
+		}
+		out[part.ID] = preferred
+	}
+	return out
 }
 
 // warm reports whether the service runs at a standby site too, behind its

@@ -142,6 +142,7 @@ func homeless(s failover.State, w *wiring) error {
 // else follows from the new state. It is called by the main loop.
 func (d *Daemon) decided(s failover.State) {
 	d.acts.decided(s, d.clock.Now())
+	d.entrances.decided(s)
 	if s.Policy.Digest == d.now().policy.Digest {
 		return
 	}

@@ -54,7 +54,7 @@ func (d *Daemon) newWiring(c *config.Config) (*wiring, error) {
 		if w.packed, err = authority.Compile(w.zones); err != nil {
 			return nil, err
 		}
-		if w.effects, err = effectsOf(w, means{d.acts, d.clock.Now, d.waitFor, d.frontends.followers}); err != nil {
+		if w.effects, err = effectsOf(w, means{d.acts, d.clock.Now, d.waitFor, d.entrances.leads, d.frontends.followers}); err != nil {
 			return nil, err
 		}
 		w.observe = observeOf(c, w.units)
