@@ -95,3 +95,25 @@ func (c *Client) Frontend(ctx context.Context) (*FrontendStatus, error) {
 	}
 	return &s, nil
 }
+
+// FrontendVIP is how a frontend stands to a virtual IP that it may have.
+type FrontendVIP struct {
+	VIP   string    `json:"vip"`
+	Has   bool      `json:"has"`
+	Since time.Time `json:"since"`
+	SetBy string    `json:"set_by"` // draas or keepalived
+	// Holder is who has it as a majority of the members say; empty: not known.
+	Holder      string            `json:"holder,omitempty"`
+	LeaseLeftMS int64             `json:"lease_left_ms"`
+	Trouble     string            `json:"trouble,omitempty"`
+	Addresses   []FrontendAddress `json:"addresses,omitempty"`
+}
+
+// FrontendAddress is one of its addresses as it was seen last on this host.
+type FrontendAddress struct {
+	Address   string `json:"address"`
+	Interface string `json:"interface"`
+	Present   bool   `json:"present"`
+	// Conflict is the hardware address of another host that has it too.
+	Conflict string `json:"conflict,omitempty"`
+}

@@ -99,7 +99,7 @@ func (g *grants) hold(ctx context.Context, h api.Hold) (*api.Granted, error) {
 		others := g.others(h)
 		g.mu.Unlock()
 		waited := now.Sub(start)
-		if a.Granted || a.Left <= 0 || waited >= until {
+		if a.Granted || !h.Want || a.Left <= 0 || waited >= until {
 			return &api.Granted{Member: a.Member, Granted: a.Granted, Lease: a.Lease, Holder: a.Holder, Left: a.Left, Reason: a.Reason,
 				Voters: a.Electorate.Voters, Outgoing: a.Electorate.Outgoing, Applied: a.Applied, Waited: waited, Stations: others}, nil
 		}

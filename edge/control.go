@@ -88,7 +88,7 @@ func warning(r frontend.Report) string {
 		return fmt.Sprintf("%s: no member has said yet where to lead: users get 503", r.Service)
 	case r.Reason == frontend.ReasonNobody:
 		return fmt.Sprintf("%s: no site is active: draasd activate %s SITE", r.Service, r.Service)
-	case r.Reason == reasonDriving:
+	case r.Reason == frontend.ReasonDriving:
 		return fmt.Sprintf("%s: the proxy was not seen to lead to %s yet", r.Service, r.Site)
 	case r.Reason == frontend.ReasonLapsed:
 		return fmt.Sprintf("%s: no member was heard for so long that the permit of %s has ended, and its fence needs the frontend to keep it: users get 503", r.Service, r.Site)

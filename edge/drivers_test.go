@@ -82,7 +82,7 @@ func TestDrivenProxyIsAway(t *testing.T) {
 	// Nor do the members take it for one that follows.
 	c.await("the members are told", func() bool {
 		for _, ask := range c.members[0].take() {
-			if r := ask.Services[0]; r.Epoch == 1 && r.State == "wait" && r.Reason == reasonDriving {
+			if r := ask.Services[0]; r.Epoch == 1 && r.State == "wait" && r.Reason == frontend.ReasonDriving {
 				return true
 			}
 		}

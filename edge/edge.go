@@ -196,10 +196,6 @@ func (e *Edge) drivenNow(d frontend.Driven) {
 	e.table.Nudge()
 }
 
-// reasonDriving is that of a service whose proxy is not where it is to lead yet,
-// or was not seen there.
-const reasonDriving = "driving"
-
 // reports is how this frontend stands to its services. A proxy of others leads
 // to a site only when it was seen to.
 func (e *Edge) reports() []frontend.Report {
@@ -212,7 +208,7 @@ func (e *Edge) reports() []frontend.Report {
 	for i, r := range all {
 		d := e.driven[r.Service]
 		if r.State == frontend.Open && (!d.Done || d.Epoch != r.Epoch || d.Want.Site != r.Site) {
-			all[i].State, all[i].Reason = frontend.Wait, reasonDriving
+			all[i].State, all[i].Reason = frontend.Wait, frontend.ReasonDriving
 		}
 	}
 	return all
@@ -233,19 +229,9 @@ func (e *Edge) members(c *config.Config) []*api.Client {
 		}
 		client := api.TLS(c.APIAddress(e.name, m.ID), conf)
 		clients = append(clients, client)
-		e.follow.add(m.ID, client, waitOf(c))
+		e.follow.add(m.ID, client, c.FollowWait())
 	}
 	return clients
-}
-
-// waitOf is how long a request waits at a member for news: permits are renewed
-// in the meantime, and are to be heard of.
-func waitOf(c *config.Config) time.Duration {
-	wait := time.Second
-	for _, u := range c.Units() {
-		wait = min(wait, u.Timing.Renew)
-	}
-	return max(wait, 50*time.Millisecond)
 }
 
 // nextFile waits for a file that this frontend can go by; nil when ctx ends.

@@ -29,8 +29,13 @@ type Claim struct {
 // other is that a member has granted the address to somebody else.
 type other struct {
 	frontend string
-	until    time.Duration // boot clock, about
+	until    time.Duration // boot clock: it may be over then
+	known    time.Duration // boot clock: so long this is relied on unless something else is heard
 }
+
+// remember is for how long a member that says nothing else is taken to have
+// granted the address to whom it said: questions wait there for about a second.
+const remember = 1500 * time.Millisecond
 
 // ClaimConfig says who claims what.
 type ClaimConfig struct {
@@ -64,12 +69,12 @@ func (c *Claim) Took(a Ask, asked draas.Reading, answer Answer, now draas.Readin
 	if len(answer.Electorate.Voters) > 0 && answer.Applied >= c.asOf {
 		c.votes, c.asOf = answer.Electorate, answer.Applied
 	}
-	if !a.Want || answer.Member == 0 || a.Seq <= c.void {
+	if answer.Member == 0 || a.Seq <= c.void {
 		return
 	}
 	delete(c.others, answer.Member)
 	switch {
-	case answer.Granted && answer.Lease <= MaxLease:
+	case answer.Granted && a.Want && answer.Lease <= MaxLease:
 		hold := draas.Lease{Length: answer.Lease, Drift: c.drift, Margin: c.margin}.Hold()
 		deadline := draas.DeadlineAt(asked, hold)
 		if deadline.Passed(now) {
@@ -81,7 +86,7 @@ func (c *Claim) Took(a Ask, asked draas.Reading, answer Answer, now draas.Readin
 		was := c.stakes[answer.Member]
 		c.stakes[answer.Member] = draas.Deadline{Boot: max(was.Boot, deadline.Boot), Wall: max(was.Wall, deadline.Wall)}
 	case answer.Holder != "":
-		c.others[answer.Member] = other{answer.Holder, now.Boot + answer.Left}
+		c.others[answer.Member] = other{answer.Holder, now.Boot + answer.Left, now.Boot + max(answer.Left, remember)}
 	}
 }
 
@@ -146,7 +151,7 @@ func (c *Claim) can(voters []uint64, now draas.Reading) bool {
 func (c *Claim) Holder(now draas.Reading) string {
 	count := make(map[string]int)
 	for _, v := range c.votes.Voters {
-		if o, known := c.others[v]; known && now.Boot < o.until {
+		if o, known := c.others[v]; known && now.Boot < o.known {
 			count[o.frontend]++
 			if count[o.frontend] > len(c.votes.Voters)/2 {
 				return o.frontend
@@ -154,6 +159,13 @@ func (c *Claim) Holder(now draas.Reading) string {
 		}
 	}
 	return ""
+}
+
+// Leave reports whether a member's grant is to be left alone: a majority of the
+// others have granted the address to somebody else, who may need this one.
+func (c *Claim) Leave(member uint64, now draas.Reading) bool {
+	o, known := c.others[member]
+	return c.Holder(now) != "" && (!known || now.Boot >= o.known)
 }
 
 // Drop gives up all grants: nothing that was granted up to now is counted any

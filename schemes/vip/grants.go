@@ -112,6 +112,9 @@ func (g *Grants) Ask(a Ask, now draas.Reading) Answer {
 			delete(g.grants, a.VIP)
 			g.wake()
 		}
+		if cur != nil && !mine {
+			out.Holder, out.Left = cur.frontend, cur.until-now.Boot
+		}
 		return out
 	}
 	if out.Reason = g.unable(now); out.Reason != "" {

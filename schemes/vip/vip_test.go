@@ -227,3 +227,22 @@ func TestClaimStuck(t *testing.T) {
 		}
 	}
 }
+
+func TestClaimLeavesAlone(t *testing.T) {
+	c, now := newClaim(), reading(time.Minute)
+	c.Took(c.Ask(true), now, answer(1, false, "b"), now)
+	if c.Leave(3, now) {
+		t.Error("one of three is no majority")
+	}
+	c.Took(c.Ask(false), now, answer(2, false, "b"), now)
+	if !c.Leave(3, now) || c.Leave(1, now) || c.Leave(2, now) {
+		t.Error("b has a majority: the third grant is b's to take, and the two are to be waited for")
+	}
+	later := now.Add(time.Second)
+	if !c.Leave(3, later) || !c.can([]uint64{1, 2, 3}, later) {
+		t.Error("what a member said is relied on while a question waits there, and is no hindrance when it may be over")
+	}
+	if c.Leave(3, now.Add(2*time.Second)) {
+		t.Error("relied on for ever")
+	}
+}

@@ -1,0 +1,346 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/config"
+	"github.com/draasd/draas/schemes/vip"
+	"github.com/draasd/draas/schemes/vip/lan"
+)
+
+// addresses is what sets the addresses of a virtual IP on this host: lan.Host,
+// or what tells keepalived.
+type addresses interface {
+	Fit() error
+	Take(ctx context.Context, until draas.Deadline) error
+	Extend(until draas.Deadline) error
+	Drop() error
+	Events() <-chan lan.Event
+	Status() lan.Status
+	Close() error
+}
+
+// granter is a member that is asked for its grant, as api.Client asks it.
+type granter interface {
+	Hold(context.Context, api.Hold) (*api.Granted, error)
+}
+
+const (
+	// fitEvery is how often it is looked at whether this host could have the
+	// addresses, beside what the host tells by itself.
+	fitEvery = 500 * time.Millisecond
+	// troublePause is how long a host that could not take the addresses leaves
+	// them to others.
+	troublePause = 2 * time.Second
+	// handOver is how long somebody else is given to take what this one gives
+	// up.
+	handOver = 3 * time.Second
+	// waitForIt is how long a question waits at a member for the address.
+	waitForIt = time.Second
+	// giveBackLimit bounds telling the members that grants are given back.
+	giveBackLimit = 300 * time.Millisecond
+)
+
+// keeper is this frontend's side of one virtual IP: it asks the members for it,
+// and has the addresses while a majority has granted them.
+type keeper struct {
+	v        config.VIP
+	frontend string
+	session  uint64
+	clock    func() draas.Reading
+	log      *slog.Logger
+	host     addresses
+	members  map[draas.MemberID]granter
+	news     chan struct{} // a token when something has changed
+	asks     sync.WaitGroup
+
+	mu       sync.Mutex
+	claim    *vip.Claim
+	has      bool
+	until    draas.Deadline // as the host knows it
+	since    time.Time      // of has
+	back     time.Duration  // boot clock: it does not want before
+	trouble  string
+	warning  string // of what happened on the network
+	stations map[string][]string
+	own      []string
+	moved    chan struct{} // closed when has, back or trouble changes
+}
+
+func newKeeper(v config.VIP, frontend string, clock func() draas.Reading, log *slog.Logger, members map[draas.MemberID]granter) *keeper {
+	k := &keeper{v: v, frontend: frontend, session: rand.Uint64(), clock: clock, log: log.With("vip", v.ID), members: members,
+		news: make(chan struct{}, 1), since: time.Now(), moved: make(chan struct{}), stations: make(map[string][]string)}
+	k.claim = vip.NewClaim(vip.ClaimConfig{VIP: v.ID, Frontend: frontend, Session: k.session, Drift: config.Drift,
+		Margin: v.Lease.Margin, Patience: v.Lease.Length})
+	return k
+}
+
+// run keeps the virtual IP until ctx ends, and has given it up then.
+func (k *keeper) run(ctx context.Context) {
+	k.fit()
+	asking, stop := context.WithCancel(ctx)
+	for id, m := range k.members {
+		k.asks.Go(func() { k.ask(asking, id, m) })
+	}
+	defer func() {
+		stop()
+		k.asks.Wait()
+		// Nobody asks any more: what is given back now stays given back.
+		k.giveUp(0)
+		k.asks.Wait()
+	}()
+	look := time.NewTicker(fitEvery)
+	defer look.Stop()
+	over := time.NewTimer(time.Hour)
+	defer over.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.news:
+		case <-over.C:
+		case <-look.C:
+			k.fit()
+		case e := <-k.host.Events():
+			k.happened(e)
+		}
+		over.Reset(k.turn(ctx))
+	}
+}
+
+func (k *keeper) nudge() {
+	select {
+	case k.news <- struct{}{}:
+	default:
+	}
+}
+
+// turn does what follows from what has been granted by now, and tells when there
+// is more to do if nothing happens.
+func (k *keeper) turn(ctx context.Context) time.Duration {
+	k.mu.Lock()
+	now, until := k.clock(), k.claim.Until()
+	stuck, has, fit, was := k.claim.Stuck(now), k.has, k.trouble == "", k.until
+	k.mu.Unlock()
+	held := !until.Passed(now)
+	switch {
+	case has && !held:
+		k.lapsed()
+	case has && !fit:
+		k.giveUp(troublePause)
+	case has:
+		// Each answer moves the end on a little: not every one is worth a change
+		// of the fence.
+		if until.Left(now)-was.Left(now) >= k.v.Renew()/2 {
+			k.extend(until)
+		}
+	case held && fit:
+		k.take(ctx, until)
+	case held, stuck:
+		// In nobody's way: the others, or it later, may have more luck.
+		k.giveUp(time.Duration(float64(k.v.Renew()) * (0.5 + 3*rand.Float64())))
+	}
+	if held {
+		return min(until.Left(now), fitEvery)
+	}
+	return k.v.Renew()
+}
+
+// take sets the addresses.
+func (k *keeper) take(ctx context.Context, until draas.Deadline) {
+	err := k.host.Take(ctx, until)
+	if err != nil {
+		k.giveUp(troublePause)
+		k.note(fmt.Sprintf("it was granted and could not be taken: %v", err))
+		return
+	}
+	k.mu.Lock()
+	k.has, k.until, k.since = true, until, time.Now()
+	k.tell()
+	k.mu.Unlock()
+	k.log.Info("has the virtual IP", "addresses", k.v.At(k.frontend))
+}
+
+func (k *keeper) extend(until draas.Deadline) {
+	err := k.host.Extend(until)
+	switch {
+	case errors.Is(err, lan.ErrNotHeld):
+		k.lapsed() // the fence was quicker
+	case err != nil:
+		k.giveUp(troublePause)
+		k.note(fmt.Sprintf("it could not be kept: %v", err))
+	default:
+		k.mu.Lock()
+		k.until = until
+		k.mu.Unlock()
+	}
+}
+
+// lapsed ends what was not renewed in time. Its grants may come back.
+func (k *keeper) lapsed() {
+	k.drop()
+	k.log.Warn("no majority of the members was heard for a lease: the virtual IP is given up")
+}
+
+// drop takes the addresses away.
+func (k *keeper) drop() {
+	if err := k.host.Drop(); err != nil {
+		// The fence has shut, or will when the lease is over.
+		k.note(fmt.Sprintf("its addresses could not be taken away: %v", err))
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.has {
+		k.has, k.since = false, time.Now()
+		k.tell()
+	}
+	k.until = draas.Deadline{}
+}
+
+// giveUp takes the addresses away, then gives the grants back, and leaves them to
+// others for a while.
+func (k *keeper) giveUp(pause time.Duration) {
+	k.mu.Lock()
+	had := k.has
+	k.mu.Unlock()
+	if had {
+		k.drop()
+	}
+	k.mu.Lock()
+	k.claim.Drop()
+	k.back = k.clock().Boot + pause
+	k.tell()
+	for id, m := range k.members {
+		ask := k.hold(false, 0)
+		k.asks.Go(func() {
+			// Not bounded by what ends this frontend: who waits for the address
+			// would wait for a whole lease.
+			ctx, cancel := context.WithTimeout(context.Background(), giveBackLimit)
+			defer cancel()
+			if _, err := m.Hold(ctx, ask); err != nil {
+				k.log.Debug("a member did not hear that the virtual IP is given up", "member", id, "err", err)
+			}
+		})
+	}
+	k.mu.Unlock()
+	if had {
+		k.log.Info("has given up the virtual IP")
+	}
+}
+
+// yield gives the virtual IP up for somebody else to take, and waits until
+// somebody has, or nobody did.
+func (k *keeper) yield(ctx context.Context) (string, error) {
+	k.mu.Lock()
+	had := k.has
+	k.mu.Unlock()
+	if !had {
+		return "", fmt.Errorf("this frontend does not have vip %s", k.v.ID)
+	}
+	k.log.Info("gives up the virtual IP because somebody asked for it")
+	k.giveUp(handOver)
+	limit, cancel := context.WithTimeout(ctx, handOver+time.Second)
+	defer cancel()
+	for {
+		k.mu.Lock()
+		now, moved := k.clock(), k.moved
+		holder, has := k.claim.Holder(now), k.has
+		k.mu.Unlock()
+		if holder != "" || has {
+			return holder, nil
+		}
+		select {
+		case <-moved:
+		case <-limit.Done():
+			return "", fmt.Errorf("nobody was seen to take vip %s: draasd status shows who can", k.v.ID)
+		}
+	}
+}
+
+// fit looks at whether this host could have the addresses.
+func (k *keeper) fit() {
+	err := k.host.Fit()
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	k.mu.Lock()
+	was := k.trouble
+	k.trouble = text
+	if was != text {
+		k.tell()
+	}
+	k.mu.Unlock()
+	switch {
+	case text == was:
+	case text != "":
+		k.log.Warn("this host cannot have the virtual IP", "err", text)
+	default:
+		k.log.Info("this host can have the virtual IP again")
+	}
+	if text != was {
+		k.nudge()
+	}
+}
+
+// happened takes what the host tells of the network.
+func (k *keeper) happened(e lan.Event) {
+	k.log.Warn("virtual IP", "kind", e.Kind, "interface", e.Interface, "what", e.Text)
+	switch e.Kind {
+	case lan.LinkUp:
+		k.note("")
+	case lan.Expired:
+		k.lapsed()
+	default:
+		k.note(e.Text)
+	}
+	k.fit()
+}
+
+// note keeps a sentence for status.
+func (k *keeper) note(text string) {
+	if text != "" {
+		k.log.Warn("virtual IP", "what", text)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.warning = text
+	k.tell()
+}
+
+// tell wakes who waits for a change. k.mu is held.
+func (k *keeper) tell() {
+	close(k.moved)
+	k.moved = make(chan struct{})
+}
+
+// status is how this frontend stands to the virtual IP.
+func (k *keeper) status() api.FrontendVIP {
+	h := k.host.Status()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.clock()
+	s := api.FrontendVIP{VIP: k.v.ID, Has: k.has, Since: k.since.UTC(), SetBy: k.v.SetBy, Holder: k.claim.Holder(now), Trouble: k.trouble}
+	if s.Trouble == "" {
+		s.Trouble = k.warning
+	}
+	if k.has {
+		s.Holder, s.LeaseLeftMS = k.frontend, k.until.Left(now).Milliseconds()
+	}
+	for _, a := range h.Addresses {
+		x := api.FrontendAddress{Address: a.Prefix.String(), Interface: a.Interface, Present: a.Present}
+		if a.Conflict != nil {
+			x.Conflict = a.Conflict.String()
+		}
+		s.Addresses = append(s.Addresses, x)
+	}
+	return s
+}
