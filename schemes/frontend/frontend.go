@@ -97,6 +97,7 @@ const (
 	ReasonNobody  = "nobody"  // no site is active
 	ReasonMoving  = "moving"  // a move is under way
 	ReasonLapsed  = "lapsed"  // the permit ended: no member was heard for too long
+	ReasonDriving = "driving" // a proxy of others is not where it is to lead yet, or was not seen there
 )
 
 // Evidence is what a frontend saw of a back end. It asks for probes and is
