@@ -8,6 +8,7 @@ import (
 
 	"github.com/draasd/draas/config"
 	"github.com/draasd/draas/fence"
+	"github.com/draasd/draas/schemes/frontend"
 )
 
 // Each kind of proxy of others has something that drives it, and says at once
