@@ -36,6 +36,7 @@ type vipMember struct {
 	g    *vip.Grants
 	down bool
 	cut  map[string]bool // frontends that do not reach it
+	gave map[string]int  // grants, by frontend
 }
 
 const testLease = 300 * time.Millisecond
@@ -43,7 +44,7 @@ const testLease = 300 * time.Millisecond
 func newLANTest(t *testing.T) *lanTest {
 	l := &lanTest{t: t, start: time.Now(), hosts: make(map[string]*fakeHost)}
 	for id := range uint64(3) {
-		m := &vipMember{l: l, id: id + 1, cut: make(map[string]bool)}
+		m := &vipMember{l: l, id: id + 1, cut: make(map[string]bool), gave: make(map[string]int)}
 		m.restart()
 		l.members = append(l.members, m)
 	}
@@ -72,6 +73,9 @@ func (m *vipMember) ask(h api.Hold) (*api.Granted, <-chan struct{}, error) {
 		return nil, nil, errors.New("connection refused")
 	}
 	a := m.g.Ask(vip.Ask{VIP: h.VIP, Frontend: h.Frontend, Session: h.Session, Seq: h.Seq, Want: h.Want}, m.l.clock())
+	if a.Granted {
+		m.gave[h.Frontend]++
+	}
 	return &api.Granted{Member: a.Member, Granted: a.Granted, Lease: a.Lease, Holder: a.Holder, Left: a.Left, Voters: a.Electorate.Voters, Applied: a.Applied,
 		Stations: map[string][]string{"c": {"02:00:00:00:00:0c"}}}, m.g.News(), nil
 }
@@ -277,6 +281,11 @@ func TestKeeperMembersRestart(t *testing.T) {
 		for _, m := range l.members {
 			m.restart()
 			time.Sleep(5 * time.Second)
+			m.set(func(m *vipMember) {
+				if m.gave["b"] > 0 {
+					t.Errorf("member %d, just started, gave b its grant %d times, while a has those of the others", m.id, m.gave["b"])
+				}
+			})
 		}
 		if !slices.Equal(a.calls, []string{"take"}) || len(b.calls) > 0 {
 			t.Errorf("it moved: a %v, b %v", a.calls, b.calls)

@@ -132,7 +132,9 @@ func (c *Claim) Stuck(now draas.Reading) bool {
 	if len(c.stakes) == 0 || !c.Until().Passed(now) {
 		return false
 	}
-	return now.Sub(c.first) >= c.patience || !c.can(c.votes.Voters, now) || !c.can(c.votes.Outgoing, now)
+	// Answers on their way may be of before what made the first grant possible.
+	age := now.Sub(c.first)
+	return age >= c.patience || age >= c.patience/6 && !(c.can(c.votes.Voters, now) && c.can(c.votes.Outgoing, now))
 }
 
 // can reports whether a majority might grant it, as far as is known.
