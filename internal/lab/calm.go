@@ -55,6 +55,13 @@ func (c *Calm) Mark() {
 	c.late, c.at, c.psi = 0, time.Now(), pressure()
 }
 
+// Late is the longest that the machine let nobody run since the mark.
+func (c *Calm) Late() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.late
+}
+
 // Upset says why what was timed since the mark proves nothing; empty: it does.
 func (c *Calm) Upset() string {
 	c.mu.Lock()

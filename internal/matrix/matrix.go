@@ -1,0 +1,200 @@
+// Package matrix makes disasters, one after the other, to clusters of real
+// processes on machines made of namespaces, one cluster for each scheme, and
+// sets beside each other what users saw. docs/matrix.md says what each
+// disaster is, and what is measured how.
+package matrix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The roles in which the program starts itself in machines.
+const (
+	roleWAN     = "wan"
+	roleCounter = "counter"
+	roleClients = "clients"
+)
+
+// Options say what to do.
+type Options struct {
+	Draasd string // the program
+	Self   string // this one, for the roles
+	// Results is the file that the results are appended to, and in which those
+	// stand that need not be made again. Empty: none.
+	Results string
+	Columns *regexp.Regexp // only columns whose names match; nil: all
+	Cells   *regexp.Regexp // only cells whose names match; nil: all
+	Runs    int            // of each headline cell
+	Others  int            // of each other cell; zero: only headline cells
+	Way     time.Duration  // of a packet from one place to another
+	Lag     time.Duration  // of the copies
+	Down    time.Duration  // how long the seed's network is down
+	// Headline leaves out the columns with another lease.
+	Headline bool
+	Bare     bool      // no fence: the check has to fail
+	Dir      string    // in which the run makes its directory; empty: that for temporary files
+	Out      io.Writer // progress
+}
+
+// Run makes what is still to be made, and returns all results, also those that
+// were made before. The error says that it could not be done, or that it was
+// interrupted. Nothing is left behind but, when something was wrong, the logs,
+// whose directory is named.
+func Run(ctx context.Context, o Options) ([]Result, error) {
+	had, err := readResults(o.Results)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(o.Dir, "draas-matrix-")
+	if err != nil {
+		return had, fmt.Errorf("make directory: %w", err)
+	}
+	m := &matrix{Options: o, dir: dir, results: had}
+	for _, c := range columns() {
+		if o.Columns != nil && !o.Columns.MatchString(c.Name) || o.Headline && c.Metro {
+			continue
+		}
+		if err = m.column(ctx, c); err != nil {
+			err = fmt.Errorf("%s: %w", c.Name, err)
+			break
+		}
+	}
+	if err == nil && !m.faulty {
+		return m.results, os.RemoveAll(dir)
+	}
+	if ctx.Err() != nil {
+		return m.results, errors.Join(ctx.Err(), os.RemoveAll(dir))
+	}
+	fmt.Fprintf(o.Out, "logs and files are in %s\n", dir)
+	return m.results, err
+}
+
+// matrix is one run.
+type matrix struct {
+	Options
+	dir     string
+	results []Result
+	faulty  bool
+}
+
+// wanted are the cells of a column that are not made yet, with how often.
+type wanted struct {
+	cell
+	runs int
+}
+
+func (m *matrix) wanted(c column) []wanted {
+	var all []wanted
+	for _, x := range cells(m.Down) {
+		if m.Cells != nil && !m.Cells.MatchString(x.Name) || !c.meets(x) {
+			continue
+		}
+		n := m.Others
+		if x.Headline {
+			n = m.Runs
+		}
+		for _, r := range m.results {
+			if r.Column == c.Name && r.Cell == x.Name && r.Void == "" {
+				n--
+			}
+		}
+		if n > 0 {
+			all = append(all, wanted{x, n})
+		}
+	}
+	return all
+}
+
+// voidLimit is how many runs of a cell may prove nothing before that is an
+// error.
+const voidLimit = 3
+
+// column makes what is to be made of one column, in one world: round by round,
+// so that each cell sees what the machine is like at different times.
+func (m *matrix) column(ctx context.Context, c column) (err error) {
+	todo := m.wanted(c)
+	if len(todo) == 0 {
+		return nil
+	}
+	c.Bare = m.Bare
+	began := time.Now()
+	dir := filepath.Join(m.dir, strings.ReplaceAll(c.Name, " ", "-"))
+	w, err := newWorld(ctx, m.Options, c, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	m.say("%s is up after %.1f s", c.Name, time.Since(began).Seconds())
+	void := make(map[string]int)
+	for len(todo) > 0 {
+		for i := range todo {
+			r, err := w.once(ctx, todo[i].cell)
+			if r != nil {
+				err = errors.Join(err, m.note(*r))
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", todo[i].Name, err)
+			}
+			if r.Void == "" {
+				todo[i].runs--
+			} else if void[r.Cell]++; void[r.Cell] == voidLimit {
+				return fmt.Errorf("%s: %d runs proved nothing: %s", r.Cell, voidLimit, r.Void)
+			}
+		}
+		todo = slices.DeleteFunc(todo, func(t wanted) bool { return t.runs == 0 })
+	}
+	return nil
+}
+
+// note keeps a result.
+func (m *matrix) note(r Result) error {
+	m.results = append(m.results, r)
+	m.say("%s", r)
+	if len(r.Faults) > 0 {
+		m.faulty = true
+	}
+	return appendResult(m.Results, r)
+}
+
+func (m *matrix) say(format string, args ...any) {
+	fmt.Fprintf(m.Out, time.Now().Format("15:04:05 ")+format+"\n", args...)
+}
+
+// String is a line for who watches.
+func (r Result) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-14s %-32s", r.Column, r.Cell)
+	for _, k := range kinds() {
+		if s, ok := r.Kinds[k]; ok {
+			fmt.Fprintf(&b, " %s %.0f/%.0f/%d", k, s.RTOMS, s.StallMS, s.Failed)
+		}
+	}
+	fmt.Fprintf(&b, "  lost %d of %d, moved %d, %.1f + %.1f s", r.Lost, r.Acked, r.Moves, r.Took, r.Home)
+	if r.Void != "" {
+		fmt.Fprintf(&b, "\n    void: %s", r.Void)
+	}
+	for _, f := range r.Faults {
+		fmt.Fprintf(&b, "\n    WRONG: %s", f)
+	}
+	return b.String()
+}
+
+// Faults lists what was wrong in any run.
+func Faults(results []Result) []string {
+	var all []string
+	for _, r := range results {
+		for _, f := range r.Faults {
+			all = append(all, fmt.Sprintf("%s, %s, %s: %s", r.Column, r.Cell, r.At.Format(time.DateTime), f))
+		}
+	}
+	return all
+}

@@ -1,0 +1,219 @@
+package matrix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/internal/lab"
+)
+
+const (
+	// warmFor is how long users are served before a disaster, and jitter how
+	// much longer at most, so that it comes at no particular time of anybody's
+	// interval.
+	warmFor = 500 * time.Millisecond
+	jitter  = 300 * time.Millisecond
+	// slack is how much longer than the arithmetic allows is waited for users
+	// to be served again, so that a late return is told from none.
+	slack = 15 * time.Second
+)
+
+// once makes a disaster once. The error says that the world cannot be used any
+// more; what was wrong with the service stands in the result.
+func (w *world) once(ctx context.Context, c cell) (*Result, error) {
+	r := &Result{Column: w.Name, Cell: c.Name, BoundMS: ms(bound(w.budget, c.Budget))}
+	began := time.Now()
+	if c.Before != nil {
+		if err := c.Before(ctx, w); err != nil {
+			return nil, fmt.Errorf("make ready: %w", err)
+		}
+	}
+	from, epoch, err := w.reign(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r.From = from
+	people, err := w.gather()
+	if err != nil {
+		return nil, err
+	}
+	err = w.strike(ctx, c, people, r, epoch)
+	r.Took = time.Since(began).Seconds()
+	if err != nil {
+		return nil, errors.Join(err, people.kill())
+	}
+	back := time.Now()
+	if c.Heal != nil {
+		err = c.Heal(w)
+	}
+	if err == nil {
+		err = w.goHome(ctx)
+	}
+	r.Home = time.Since(back).Seconds()
+	r.Faults = append(r.Faults, w.violations()...)
+	return r, err
+}
+
+// reign is where the service is active, and since which epoch. A peer has
+// neither.
+func (w *world) reign(ctx context.Context) (site string, epoch draas.Epoch, err error) {
+	if w.Scheme == "" {
+		return primary, 0, nil
+	}
+	err = await(ctx, startLimit, func(ctx context.Context) error {
+		s, err := w.status(ctx, witness)
+		if err != nil {
+			// The witness may be what is lost.
+			if s, err = w.status(ctx, dr); err != nil {
+				return err
+			}
+		}
+		sv := find(s)
+		site, epoch = string(sv.Active), sv.Epoch
+		return nil
+	})
+	return site, epoch, err
+}
+
+// strike lets the disaster happen under the eyes of the users, and judges.
+func (w *world) strike(ctx context.Context, c cell, people *crowd, r *Result, epoch draas.Epoch) error {
+	watching, stop := context.WithCancel(ctx)
+	var calm lab.Calm
+	calmed := make(chan struct{})
+	go func() { calm.Watch(watching); close(calmed) }()
+	defer func() { stop(); <-calmed }()
+
+	kinds := w.userKinds()
+	err := await(ctx, startLimit, func(context.Context) error { return people.steady(kinds, r.From, warmFor) })
+	if err != nil {
+		return fmt.Errorf("before %s: %w", c.Name, err)
+	}
+	people.begin(warmFor)
+	pause(ctx, rand.N(jitter))
+	calm.Mark()
+	fault := time.Now()
+	r.At = fault.UTC()
+	if err := c.Strike(ctx, w); err != nil {
+		return fmt.Errorf("strike: %w", err)
+	}
+	struck := time.Now()
+	r.follow(ctx, w, c, people, struck)
+	end := time.Now()
+	r.Upset, r.Late = calm.Upset(), ms(calm.Late())
+	to, after, err := w.reign(ctx)
+	if err != nil {
+		return err
+	}
+	r.To, r.Moves = to, int(after-epoch)
+	w.steps(ctx, r, fault)
+	if err := people.leave(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	people.judge(r, epoch, fault, end)
+	r.hold(c)
+	return nil
+}
+
+// follow waits until all users have been served for long enough by where they
+// should be, or until that has taken too long.
+func (r *Result) follow(ctx context.Context, w *world, c cell, people *crowd, struck time.Time) {
+	limit := time.Duration(r.BoundMS*float64(time.Millisecond)) + slack
+	to := r.From
+	switch {
+	case w.Scheme == "" && c.Expect == moves:
+		to = ""
+	case c.Expect == moves:
+		to = c.target()
+	case c.Expect == returns:
+		to = ""
+	}
+	pause(ctx, c.Watch)
+	// It may fail: then users were not served again, which is what is found.
+	_ = await(ctx, limit, func(context.Context) error {
+		if time.Since(struck) < settledFor {
+			return errors.New("it has just happened")
+		}
+		return people.steady(w.userKinds(), to, settledFor+lateAnswer)
+	})
+	pause(ctx, settledFor)
+}
+
+func (c cell) target() string {
+	if c.To != "" {
+		return c.To
+	}
+	return dr
+}
+
+// steps takes over from the log when the move got where.
+func (w *world) steps(ctx context.Context, r *Result, fault time.Time) {
+	if w.Scheme == "" || r.Moves == 0 {
+		return
+	}
+	s, err := w.status(ctx, witness)
+	if err != nil || find(s).Last == nil {
+		return // it is only told
+	}
+	t := find(s).Last.Times
+	r.Steps = make(map[string]float64)
+	for name, at := range map[string]time.Time{"suspected": t.Suspected, "failed": t.Failed, "decided": t.Decided, "released": t.Released, "activated": t.Activated} {
+		if !at.IsZero() {
+			r.Steps[name] = ms(at.Sub(fault))
+		}
+	}
+}
+
+// The clients' own part of a downtime, which no arithmetic of a file knows: a
+// SYN that is lost is sent again after a second (RFC 6298, section 2), and so
+// do resolvers ask; who keeps a connection takes it for dead after quiet, and
+// may then meet the same once more.
+const (
+	lostSYN   = time.Second
+	longExtra = quiet + lostSYN
+)
+
+func extra(kind string) time.Duration {
+	switch kind {
+	case kindLong:
+		return longExtra + lostSYN
+	case kindResolver:
+		return 2 * lostSYN
+	}
+	return lostSYN
+}
+
+// hold holds what was seen against what had to come of it.
+func (r *Result) hold(c cell) {
+	wrong := func(format string, args ...any) { r.Faults = append(r.Faults, fmt.Sprintf(format, args...)) }
+	if r.DualMS > 0 {
+		wrong("two sites served for %v ms", r.DualMS)
+	}
+	if r.WrongSite > 0 {
+		wrong("%d answers came from a site that had been succeeded", r.WrongSite)
+	}
+	switch {
+	case c.Expect == moves && r.To != c.target():
+		wrong("the service did not move to %s: it is at %q", c.target(), r.To)
+	case (c.Expect == stays || c.Expect == unnoticed) && r.Moves != 0:
+		wrong("the service moved %d times, to %s", r.Moves, r.To)
+	case c.Expect == returns && r.Moves > 2: // there, and back when there was no there
+		wrong("the service moved %d times", r.Moves)
+	}
+	for kind, s := range r.Kinds {
+		switch limit := r.BoundMS + ms(extra(kind)) + 2*r.Late; {
+		case !s.Recovered:
+			wrong("%s: not served again (%s)", kind, s.Why)
+		case c.Expect == unnoticed && s.Failed > 0:
+			wrong("%s: %d requests failed, and nothing was to be noticed (%s)", kind, s.Failed, s.Why)
+		case r.BoundMS > 0 && s.Felt() > limit:
+			wrong("%s: without an answer for %.0f ms, allowed are %.0f (%.0f by the file)", kind, s.Felt(), limit, r.BoundMS)
+		}
+	}
+}
