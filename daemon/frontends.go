@@ -43,11 +43,14 @@ type frontends struct {
 	heard   map[string]*heardFrontend
 	told    chan struct{} // closed when heard changes
 	drains  map[draas.ServiceID]*drain
+	hearing hearing
 }
 
 // heardFrontend is what a frontend said of itself last.
 type heardFrontend struct {
 	at      time.Duration // boot clock
+	ended   time.Duration // boot clock: when it left in the middle of that request; 0: it did not
+	unable  time.Duration // boot clock: since when it has led nobody; 0: it does
 	reports map[draas.ServiceID]frontend.Report
 }
 
@@ -61,6 +64,7 @@ func (f *frontends) restart(look func(health.Key) bool, poke func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.look, f.poke, f.led, f.tag, f.touched = look, poke, nil, "", draas.Reading{}
+	f.hearing.since, f.hearing.said = f.clock().Boot, make(map[string]failover.Observation)
 	f.permits, f.renewed = make(map[draas.ServiceID]draas.Deadline), make(map[draas.ServiceID]time.Duration)
 	for id, d := range f.drains {
 		d.wake.Stop()
@@ -78,6 +82,7 @@ func (f *frontends) use(w *wiring) {
 			f.units[id] = unit
 		}
 	}
+	f.hearing.use(w.cfg)
 	for name := range f.heard {
 		if !slices.ContainsFunc(w.cfg.Frontends, func(x config.Frontend) bool { return x.ID == name }) {
 			delete(f.heard, name)
@@ -164,6 +169,7 @@ func (f *frontends) follow(ctx context.Context, self draas.MemberID, ask api.Fol
 		case <-news:
 		case <-wait.C:
 		case <-ctx.Done():
+			f.ended(ask.Frontend, start)
 			return nil, ctx.Err()
 		}
 		f.mu.Lock()
@@ -193,6 +199,12 @@ func (f *frontends) hear(ask api.Follow, now draas.Reading) error {
 		h.reports[r.Service] = frontend.Report{Service: r.Service, Epoch: r.Epoch, Site: r.Site,
 			State: frontend.ParseState(r.State), Reason: r.Reason, Flights: r.Flights, Held: r.Held}
 	}
+	if f.hearing.unable(ask.Frontend, h.reports) {
+		h.unable = now.Boot
+		if was := f.heard[ask.Frontend]; was != nil && was.unable != 0 {
+			h.unable = was.unable
+		}
+	}
 	f.heard[ask.Frontend] = h
 	close(f.told)
 	f.told = make(chan struct{})
@@ -214,8 +226,8 @@ func (f *frontends) of(id draas.ServiceID, now draas.Reading) []frontend.Followe
 	var all []frontend.Follower
 	for _, name := range svc.Frontend.Use {
 		x := frontend.Follower{Frontend: name}
-		if h := f.heard[name]; h != nil && now.Boot-h.at < api.FrontendFresh {
-			x.Report, x.Heard = h.reports[id]
+		if f.hears(name, now) {
+			x.Report, x.Heard = f.heard[name].reports[id]
 		}
 		all = append(all, x)
 	}
