@@ -34,7 +34,7 @@ func (h *Host) ear(p *place) (*ear, error) {
 
 // listen opens the ears that are missing, and closes those of interfaces that
 // are gone.
-func (h *Host) listen() {
+func (h *Host) listen() error {
 	there := make(map[int]link)
 	for _, l := range h.seen.links {
 		there[l.index] = l
@@ -62,12 +62,12 @@ func (h *Host) listen() {
 		}
 		e, err := listen(l, proto)
 		if err != nil {
-			h.tell(Event{Kind: Failed, Interface: l.name, Text: fmt.Sprintf("who has the addresses is not heard: %v", explain(err))})
-			continue
+			return explain(err)
 		}
 		*slot = e
 		h.wg.Go(func() { h.hear(l, e) })
 	}
+	return nil
 }
 
 // hear hands on what one ear hears of the addresses on its interface.
@@ -106,7 +106,9 @@ func (h *Host) linksChanged() {
 		h.tell(Event{Kind: Failed, Text: err.Error()})
 		return
 	}
-	h.listen()
+	if err := h.listen(); err != nil {
+		h.tell(Event{Kind: Failed, Text: err.Error()})
+	}
 	told := make(map[linkChange]bool) // once for all addresses of an interface
 	for _, p := range h.places {
 		was := p.state

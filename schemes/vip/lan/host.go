@@ -94,7 +94,15 @@ func Open(cfg Config) (*Host, error) {
 	h.fence = newFence(cfg.Name, addrs, cfg.Clock)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err := h.drop(); err != nil {
+	err := h.drop()
+	if err == nil {
+		err = h.listen()
+	}
+	if err != nil {
+		for _, p := range h.ports {
+			p.close()
+		}
+		h.wg.Wait()
 		h.fence.letGo()
 		h.router.letGo()
 		return nil, fmt.Errorf("open virtual IP %s: %w", cfg.Name, err)
@@ -104,7 +112,6 @@ func Open(cfg Config) (*Host, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	h.cancel = cancel
-	h.listen()
 	h.wg.Go(func() { h.keep(ctx) })
 	h.wg.Go(func() { h.persist(ctx, func() error { return watchLinks(ctx, h.linksChanged) }) })
 	h.wg.Go(func() { h.persist(ctx, func() error { return h.fence.rules.watch(ctx, h.rulesChanged) }) })
@@ -231,7 +238,7 @@ func (h *Host) Take(ctx context.Context, until draas.Deadline) error {
 	err := h.take(ctx, until)
 	if err == nil {
 		h.restart()
-		h.announce()
+		h.next += h.speak()
 		h.nudge()
 		return nil
 	}
@@ -254,7 +261,9 @@ func (h *Host) take(ctx context.Context, until draas.Deadline) error {
 		p.index = h.seen.links[p.Interface].index
 		p.announced, p.mending, p.repaired, p.defended, p.told = 0, false, 0, 0, 0
 	}
-	h.listen()
+	if err := h.listen(); err != nil {
+		return err
+	}
 	if err := h.ask(ctx); err != nil {
 		return err
 	}
@@ -265,6 +274,14 @@ func (h *Host) take(ctx context.Context, until draas.Deadline) error {
 	for _, p := range h.places {
 		if err := h.put(p); err != nil {
 			return err
+		}
+	}
+	if err := h.look(); err != nil {
+		return err
+	}
+	for _, p := range h.places {
+		if !h.seen.has(p.index, p.Prefix.Addr()) {
+			return fmt.Errorf("address %s was added and is not there", p.Address)
 		}
 	}
 	if until.Passed(h.cfg.Clock()) {

@@ -42,62 +42,95 @@ const (
 )
 
 // world is a switch with two LANs. The test itself stands on both, as the first
-// frontend, with interfaces lan0 and lan1.
+// frontend, with interfaces lan0 and lan1; so do a second frontend and a user.
+// It is made once: an interface that is new may take a second before it carries
+// anything.
 type world struct {
-	t    testing.TB
-	wire *lab.Machine
+	t                  testing.TB
+	wire, second, user *lab.Machine
 }
 
-func newWorld(t testing.TB) *world {
-	t.Helper()
-	w := &world{t: t, wire: machine(t, "switch")}
-	w.in(w.wire, "ip link add br0 type bridge forward_delay 0", "ip link add br1 type bridge forward_delay 0", "ip link set br0 up", "ip link set br1 up")
-	w.plug(nil, 1)
-	t.Cleanup(func() {
-		for _, iface := range []string{"lan0", "lan1", "renamed"} {
-			_ = exec.Command("ip", "link", "del", iface).Run() // the test may have
+// Numbers of those who stand on the LANs: the last part of their addresses.
+const (
+	firstN  = 1
+	secondN = 2
+	userN   = 9
+)
+
+func newWorld() (w *world, err error) {
+	w = &world{}
+	for _, m := range []struct {
+		at   **lab.Machine
+		name string
+	}{{&w.wire, "switch"}, {&w.second, "second"}, {&w.user, "user"}} {
+		if *m.at, err = lab.New(m.name); err != nil {
+			return nil, errors.Join(err, w.close())
 		}
-	})
-	return w
-}
-
-func machine(t testing.TB, name string) *lab.Machine {
-	t.Helper()
-	m, err := lab.New(name)
-	if err != nil {
-		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Error(err)
+	if err := errors.Join(w.run(w.wire, "ip link add br0 type bridge forward_delay 0", "ip link add br1 type bridge forward_delay 0", "ip link set br0 up", "ip link set br1 up"),
+		w.plug(nil, 0, firstN), w.plug(nil, 1, firstN), w.plug(w.second, 0, secondN), w.plug(w.second, 1, secondN), w.plug(w.user, 0, userN), w.plug(w.user, 1, userN),
+	); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return w, nil
+}
+
+func (w *world) close() error {
+	var errs []error
+	for _, m := range []*lab.Machine{w.wire, w.second, w.user} {
+		if m != nil {
+			errs = append(errs, m.Close())
 		}
-	})
-	return m
+	}
+	return errors.Join(errs...)
 }
 
-// host adds a machine that stands on both LANs with the number n.
-func (w *world) host(name string, n int) *lab.Machine {
-	w.t.Helper()
-	m := machine(w.t, name)
-	w.plug(m, n)
-	return m
-}
-
-// plug gives a machine, nil for the test itself, its interfaces.
-func (w *world) plug(m *lab.Machine, n int) {
-	w.t.Helper()
-	var argv []string
-	for i := range 2 {
-		argv = append(argv,
+// plug gives a machine, nil for the test itself, its interface on LAN i.
+func (w *world) plug(m *lab.Machine, i, n int) error {
+	return errors.Join(
+		w.run(m,
 			fmt.Sprintf("ip link add lan%d address 02:00:00:00:0%d:%02x type veth peer name p%d-%d netns %d", i, i, n, i, n, w.wire.PID()),
 			fmt.Sprintf("ip address add 10.%d.0.%d/24 dev lan%d", 7+i, n, i),
 			fmt.Sprintf("ip address add fd0%d::%x/64 dev lan%d nodad", 7+i, n, i),
-			fmt.Sprintf("ip link set lan%d up", i))
+			fmt.Sprintf("ip link set lan%d up", i)),
+		w.run(w.wire, fmt.Sprintf("ip link set p%d-%d master br%d up", i, n, i)))
+}
+
+func (w *world) run(m *lab.Machine, lines ...string) error {
+	for _, line := range lines {
+		if out, err := shell(m, line); err != nil {
+			return fmt.Errorf("%s: %w: %s", line, err, out)
+		}
 	}
-	w.in(m, argv...)
-	for i := range 2 {
-		w.in(w.wire, fmt.Sprintf("ip link set p%d-%d master br%d up", i, n, i))
+	return nil
+}
+
+func shell(m *lab.Machine, line string) (string, error) {
+	if m != nil {
+		return m.Run("/", "sh", "-ec", line)
 	}
+	b, err := exec.Command("sh", "-ec", line).CombinedOutput()
+	return string(b), err
+}
+
+// borrow gives a test the world, with everything as it was made.
+func borrow(t testing.TB) *world {
+	t.Helper()
+	w := *shared
+	w.t = t
+	for _, m := range []*lab.Machine{nil, w.second, w.user, w.wire} {
+		eventually(t, "interfaces carry", func() bool {
+			return !strings.Contains(w.in(m, "ip -br link show type veth"), "DOWN")
+		})
+	}
+	t.Cleanup(func() {
+		w.in(w.wire, "nft flush ruleset")
+		for _, m := range []*lab.Machine{nil, w.second, w.user} {
+			w.in(m, "nft flush ruleset", "ip neigh flush all nud all", "ip neigh flush all nud permanent",
+				"for i in 0 1; do ip address del 10.$((7+i)).0.100/32 dev lan$i || true; ip address del fd0$((7+i))::100/128 dev lan$i || true; done 2>/dev/null")
+		}
+	})
+	return &w
 }
 
 // in runs commands in a machine, nil for the test's own.
@@ -105,15 +138,7 @@ func (w *world) in(m *lab.Machine, lines ...string) string {
 	w.t.Helper()
 	var all strings.Builder
 	for _, line := range lines {
-		var out string
-		var err error
-		if m != nil {
-			out, err = m.Run("/", "sh", "-ec", line)
-		} else {
-			var b []byte
-			b, err = exec.Command("sh", "-ec", line).CombinedOutput()
-			out = string(b)
-		}
+		out, err := shell(m, line)
 		if err != nil {
 			w.t.Fatalf("%s: %v: %s", line, err, out)
 		}
@@ -269,7 +294,7 @@ func (w *world) start(m *lab.Machine, wrapper []string) *remote {
 		w.t.Fatal(err)
 	}
 	r := &remote{t: w.t, cmd: m.Command("/", append(append([]string{}, wrapper...), self)...)}
-	r.cmd.Env = append(os.Environ(), envHost+"=1")
+	r.cmd.Env = append(os.Environ(), envHost+"=1", "GORACE=atexit_sleep_ms=0")
 	r.cmd.Stderr = w.t.Output()
 	if r.in, err = r.cmd.StdinPipe(); err != nil {
 		w.t.Fatal(err)
@@ -335,7 +360,7 @@ func serveHost(orders io.Reader, replies io.Writer) int {
 		switch {
 		case o.Do == "open":
 			h, err = Open(Config{Name: "shop", Addresses: o.Addrs, Clock: now, Friends: func() []Station { return o.Friends }})
-			if err == nil {
+			if err == nil && o.Name != "" {
 				if l, err = net.Listen("tcp", ":80"); err == nil {
 					wg.Go(func() { greet(l, o.Name) })
 				}
@@ -362,4 +387,95 @@ func serveHost(orders io.Reader, replies io.Writer) int {
 			return 1
 		}
 	}
+}
+
+// overheard are the claims and questions heard on an interface of a machine.
+type overheard struct {
+	mu  sync.Mutex
+	all []overheardSight
+}
+
+type overheardSight struct {
+	sight
+	at time.Duration
+}
+
+func (o *overheard) claims(addr netip.Addr) []overheardSight {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var some []overheardSight
+	for _, s := range o.all {
+		if s.addr == addr && !s.probing {
+			some = append(some, s)
+		}
+	}
+	return some
+}
+
+// ears opens the sockets of an interface in a machine.
+func (w *world) ears(m *lab.Machine, iface string) (l link, four, six *ear) {
+	w.t.Helper()
+	if err := m.Inside(func() error {
+		i, err := net.InterfaceByName(iface)
+		if err != nil {
+			return err
+		}
+		l = link{index: i.Index, name: i.Name, mac: i.HardwareAddr}
+		var err6 error
+		four, err = listen(l, etherARP)
+		six, err6 = listen(l, etherIPv6)
+		return errors.Join(err, err6)
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	return l, four, six
+}
+
+func (w *world) overhear(m *lab.Machine, iface string) *overheard {
+	w.t.Helper()
+	o := &overheard{}
+	_, four, six := w.ears(m, iface)
+	var wg sync.WaitGroup
+	for _, e := range []*ear{four, six} {
+		wg.Go(func() {
+			if err := e.hear(func(s sight) {
+				o.mu.Lock()
+				defer o.mu.Unlock()
+				o.all = append(o.all, overheardSight{s, now().Boot})
+			}); err != nil {
+				w.t.Error(err)
+			}
+		})
+	}
+	w.t.Cleanup(func() {
+		four.close()
+		six.close()
+		wg.Wait()
+	})
+	return o
+}
+
+// claim has a machine say that it has addresses, whether it has them or not.
+func (w *world) claim(m *lab.Machine, addrs ...string) {
+	w.t.Helper()
+	l, four, six := w.ears(m, "lan0")
+	defer four.close()
+	defer six.close()
+	for _, a := range addrs {
+		addr, e := netip.MustParsePrefix(a).Addr(), six
+		if addr.Is4() {
+			e = four
+		}
+		if err := e.send(announcement(addr, l.mac)...); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func mustMAC(s string) net.HardwareAddr {
+	mac, err := net.ParseMAC(s)
+	if err != nil {
+		panic(err)
+	}
+	return mac
 }

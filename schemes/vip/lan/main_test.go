@@ -27,8 +27,23 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	goleak.VerifyTestMain(m)
+	var err error
+	if shared, err = newWorld(); err != nil {
+		fmt.Fprintln(os.Stderr, "make the networks of the tests:", err)
+		os.Exit(1)
+	}
+	// Those who hold the networks end with them.
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(), goleak.Cleanup(func(code int) {
+		if err := shared.close(); err != nil {
+			fmt.Fprintln(os.Stderr, "end the networks of the tests:", err)
+			code = max(code, 1)
+		}
+		os.Exit(code)
+	}))
 }
+
+// shared is the tests' one world, made before the first of them: see borrow.
+var shared *world
 
 // again runs this program anew in a namespace of its own. It does not return if
 // that succeeds.
