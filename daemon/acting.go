@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +26,8 @@ type acting struct {
 	touch draas.Reading // when this member had applied all that was committed; zero: never in this run
 	units map[draas.ServiceID]tenure
 	unit  map[draas.ServiceID]draas.ServiceID // of each service
+	// entries are where users of services enter, of those that have an entry.
+	entries map[draas.ServiceID]failover.Entry
 	// By zone; they outlive a file.
 	gates    map[string]*gateOf
 	brakes   map[string]*dns.Brake
@@ -60,7 +63,8 @@ type gateOf struct {
 }
 
 func newActing() *acting {
-	return &acting{units: make(map[draas.ServiceID]tenure), unit: make(map[draas.ServiceID]draas.ServiceID), gates: make(map[string]*gateOf),
+	return &acting{units: make(map[draas.ServiceID]tenure), unit: make(map[draas.ServiceID]draas.ServiceID),
+		entries: make(map[draas.ServiceID]failover.Entry), gates: make(map[string]*gateOf),
 		brakes: make(map[string]*dns.Brake), accounts: make(map[string]*dyndns2.Account), keeps: make(map[heldName]string)}
 }
 
@@ -78,11 +82,13 @@ func (a *acting) decided(s failover.State, now draas.Reading) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	clear(a.unit)
+	clear(a.entries)
 	a.acknowledged(s)
 	for id, sv := range s.Services {
 		for _, part := range s.Policy.PartsOf(id) {
 			a.unit[part] = id
 		}
+		maps.Copy(a.entries, sv.Entries)
 		was, known := a.units[id]
 		t := tenure{epoch: sv.Epoch, revoked: sv.Revoked, byHand: byHand(sv), ended: was.ended, endedAt: was.endedAt}
 		if known && sv.Revoked && !was.revoked {
@@ -144,7 +150,7 @@ func (a *acting) current(window time.Duration) func(draas.ServiceID, runbook.Tok
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		t := a.units[a.unit[service]]
-		if a.touch == (draas.Reading{}) || t.epoch != token.Epoch || t.revoked {
+		if a.touch == (draas.Reading{}) || t.epoch != token.Epoch || a.entries[service].Turn != token.Turn || t.revoked {
 			return draas.Deadline{}, false
 		}
 		return draas.DeadlineAt(a.touch, window), true
@@ -165,6 +171,10 @@ func (a *acting) asked(service draas.ServiceID, token runbook.Token) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := a.units[a.unit[service]]
+	if token.Turn > 0 {
+		e := a.entries[service]
+		return t.epoch == token.Epoch && e.Turn == token.Turn && e.Operator != ""
+	}
 	return t.epoch == token.Epoch && t.byHand
 }
 

@@ -105,3 +105,34 @@ func TestGatesOutliveAFile(t *testing.T) {
 		t.Errorf("%v and %v: a leader that was cut off is heard for an election time", may, window)
 	}
 }
+
+// Within an epoch the latest turn alone is acted for; one that a person asked
+// for is by hand, whoever asked for the move before.
+func TestActingForATurn(t *testing.T) {
+	at := draas.Reading{Boot: time.Minute, Wall: time.Hour}
+	state := func(turn uint64, operator string) failover.State {
+		return failover.State{
+			Policy: failover.Policy{Services: map[draas.ServiceID]failover.ServicePolicy{"crm": {Parts: []draas.ServiceID{"shop", "mail"}}}},
+			Services: map[draas.ServiceID]*failover.ServiceState{"crm": {Epoch: 3, Last: &failover.Move{Epoch: 3, Operator: "ann"},
+				Entries: map[draas.ServiceID]failover.Entry{"shop": {Site: "dr", Turn: turn, Operator: operator}}}},
+		}
+	}
+	a := newActing()
+	current := a.current(time.Second)
+	may := func(service draas.ServiceID, turn uint64) bool {
+		_, ok := current(service, runbook.Token{Epoch: 3, Turn: turn})
+		return ok
+	}
+	a.touched(at)
+	a.decided(state(2, ""), at)
+	if !may("shop", 2) || may("shop", 1) || may("shop", 3) || may("shop", 0) || !may("mail", 0) || may("mail", 2) {
+		t.Error("turn 2 of shop is in force, and turn 0 of mail, and they alone")
+	}
+	if a.asked("shop", runbook.Token{Epoch: 3, Turn: 2}) || !a.asked("mail", runbook.Token{Epoch: 3}) {
+		t.Error("a person asked for the move, not for the turn")
+	}
+	a.decided(state(3, "bob"), at)
+	if !may("shop", 3) || may("shop", 2) || !a.asked("shop", runbook.Token{Epoch: 3, Turn: 3}) || a.asked("shop", runbook.Token{Epoch: 3, Turn: 2}) {
+		t.Error("turn 3 of shop is in force, and asked for")
+	}
+}

@@ -146,15 +146,18 @@ func (d *Daemon) publish(s failover.State) {
 		if sv.Epoch == 0 {
 			continue
 		}
-		token := runbook.Token{Epoch: sv.Epoch}
 		for _, id := range s.Policy.PartsOf(unit) {
+			site, token, known := s.Leads(id)
+			if !known {
+				site, token = "", runbook.Token{Epoch: sv.Epoch}
+			}
 			svc, _ := c.Service(id)
 			z := c.DNS[svc.DNS.Zone]
 			if a.inTouch && z.Provider == config.ProviderEmbedded && d.acts.held(z, id, token, now) != nil {
 				a.held = append(a.held, id) // it is answered as before
 				continue
 			}
-			v.Services[id] = dns.Decision{Token: token, Site: sv.Active}
+			v.Services[id] = dns.Decision{Token: token, Site: site, Turns: sv.Turns}
 		}
 	}
 	if err := a.authority.Publish(v); err != nil {
@@ -209,7 +212,11 @@ func (d *Daemon) leased(l *loop, now draas.Reading) {
 			continue
 		}
 		_, deadline, _ := l.replica.Permit(unit, now)
+		ways := s.Policy.Services[unit].Ways
 		for _, id := range s.Policy.PartsOf(unit) {
+			if _, fronted := sv.Entries[id]; fronted && len(ways[id]) > 0 {
+				continue // it leads to frontends, which lead on by permits of their own knowledge
+			}
 			until[id] = deadline // without a permit: over
 		}
 	}

@@ -256,7 +256,9 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
 	}
 	d.users = nil
 	if d.now().self.Role == draas.RoleSite {
-		d.users = newOverseer(d.now().self.ID.Site(), d.log)
+		d.users = newOverseer(d.now().self.ID.Site(), d.log, func(f failover.Finding) {
+			d.loop.post(func(l *loop) { l.replica.Find(f) })
+		})
 		d.users.use(d.now())
 		group.Go(func() error { <-ctx.Done(); d.users.wait(); return nil })
 	}
@@ -279,12 +281,14 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
 		if d.lags != nil {
 			d.lags.follow(ctx, s)
 		}
-		if d.users != nil {
+		// What is replayed was decided, and looked after, long ago.
+		if d.users != nil && d.loop.replica.Greeted() {
 			d.users.follow(ctx, s)
 		}
 	}
 	d.loop.touch = func(s quorum.CoreStatus, now draas.Reading) {
 		d.touched(s, now)
+		d.listen(d.loop, now)
 		d.grants.stand(s, s.Applied >= s.Commit && d.loop.replica.Greeted(), now)
 	}
 	d.loop.leased = func(now draas.Reading) { d.leased(d.loop, now) }
