@@ -11,6 +11,10 @@ import (
 // PathFrontend is where a frontend, on its own control socket, says how it is.
 const PathFrontend = "/v1/frontend"
 
+// PathYield is where a frontend, on its own control socket, gives a virtual IP up:
+// POST a Yield.
+const PathYield = "/v1/yield"
+
 // FrontendStatus is how a frontend is.
 type FrontendStatus struct {
 	Frontend string            `json:"frontend"`
@@ -19,6 +23,7 @@ type FrontendStatus struct {
 	Policy   string            `json:"policy"` // digest of its file
 	Members  []FollowedMember  `json:"members"`
 	Services []FrontendService `json:"services"`
+	VIPs     []FrontendVIP     `json:"vips,omitempty"`
 	Reload   *Reload           `json:"reload,omitempty"`
 	// LogDropped counts lines of the access log that could not be written in
 	// time.
@@ -116,4 +121,24 @@ type FrontendAddress struct {
 	Present   bool   `json:"present"`
 	// Conflict is the hardware address of another host that has it too.
 	Conflict string `json:"conflict,omitempty"`
+}
+
+// Yield names a virtual IP that the frontend is to give up.
+type Yield struct {
+	VIP string `json:"vip"`
+}
+
+// Yielded is who has it now: the frontend itself, if nobody else took it.
+type Yielded struct {
+	VIP    string `json:"vip"`
+	Holder string `json:"holder"`
+}
+
+// Yield has a frontend give a virtual IP up for another to take.
+func (c *Client) Yield(ctx context.Context, vip string) (*Yielded, error) {
+	var y Yielded
+	if err := c.post(ctx, PathYield, Yield{VIP: vip}, &y); err != nil {
+		return nil, fmt.Errorf("yield vip %s: %w", vip, err)
+	}
+	return &y, nil
 }

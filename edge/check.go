@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -43,7 +44,7 @@ func Check(ctx context.Context, path string) (report string, ok bool, err error)
 	e := &Edge{name: self.ID, cfg: c, self: self, log: log, o: Options{Clock: fence.SystemClock{}.Now}}
 	var b strings.Builder
 	fmt.Fprintf(&b, "this is %s, a frontend of kind %s\n", self.ID, self.Kind)
-	errs := []error{e.checkServes(c)}
+	errs := []error{e.checkServes(ctx, c), checkVIPs(c, self.ID)}
 	answered, said := e.askMembers(ctx, c)
 	b.WriteString(said)
 	if answered == 0 {
@@ -52,9 +53,22 @@ func Check(ctx context.Context, path string) (report string, ok bool, err error)
 	return b.String(), true, errors.Join(errs...)
 }
 
+// checkVIPs looks for the interfaces of the virtual IPs.
+func checkVIPs(c *config.Config, frontend string) error {
+	var errs []error
+	for _, v := range c.VIPsOf(frontend) {
+		for _, h := range v.At(frontend) {
+			if _, err := net.InterfaceByName(h.Interface); err != nil {
+				errs = append(errs, fmt.Errorf("vip.%s: %s: %w", v.ID, h, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // checkServes tries what serves users: certificates and ports of our own
 // proxy, the way to one of others.
-func (e *Edge) checkServes(c *config.Config) error {
+func (e *Edge) checkServes(ctx context.Context, c *config.Config) error {
 	if e.self.Kind != config.FrontendEmbedded {
 		_, err := driverOf(c, e.self)
 		return err
@@ -71,7 +85,8 @@ func (e *Edge) checkServes(c *config.Config) error {
 				continue
 			}
 			tried[at] = true
-			ln, err := net.Listen("tcp", at)
+			addr, _ := netip.ParseAddrPort(at)
+			ln, err := listenConfig(c, e.name, addr.Addr()).Listen(ctx, "tcp", at)
 			if err == nil {
 				err = ln.Close()
 			}

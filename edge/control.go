@@ -32,6 +32,7 @@ func (e *Edge) serveControl(ctx context.Context, ln net.Listener) error {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(e.status()) // the client is gone if this fails
 	})
+	mux.HandleFunc("POST "+api.PathYield, e.serveYield)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second,
 		ErrorLog: slog.NewLogLogger(e.log.Handler(), slog.LevelDebug)}
 	ended := make(chan error, 1)
@@ -46,13 +47,31 @@ func (e *Edge) serveControl(ctx context.Context, ln net.Listener) error {
 	}
 }
 
+// serveYield gives a virtual IP up.
+func (e *Edge) serveYield(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	var y api.Yield
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, api.MaxRequest)).Decode(&y)
+	var to *api.Yielded
+	if err == nil {
+		to, err = e.yield(r.Context(), y.VIP)
+	}
+	var answer any = to
+	if err != nil {
+		w.WriteHeader(http.StatusConflict)
+		answer = api.Error{Error: err.Error()}
+	}
+	_ = json.NewEncoder(w).Encode(answer) // the client is gone if this fails
+}
+
 // status is how the frontend is.
 func (e *Edge) status() *api.FrontendStatus {
 	reports := e.reports()
+	vips, warnings := e.vipStatus()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := &api.FrontendStatus{Frontend: e.name, Kind: e.self.Kind, Started: e.started.UTC(), Policy: e.cfg.Digest(),
-		Members: e.follow.status(e.cfg.Digest()), Reload: e.reload, LogDropped: e.lines.dropped.Load()}
+		Members: e.follow.status(e.cfg.Digest()), Reload: e.reload, LogDropped: e.lines.dropped.Load(), VIPs: vips, Warnings: warnings}
 	now := e.o.Clock()
 	for _, r := range reports {
 		svc := e.table.Service(r.Service)

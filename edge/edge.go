@@ -51,6 +51,7 @@ type Edge struct {
 	reload *api.Reload
 	ports  map[string]*port // by address
 	driven map[draas.ServiceID]frontend.Driven
+	keeps  map[string]*kept // virtual IPs
 }
 
 // New reads the file and who this is. Nothing is opened yet.
@@ -60,7 +61,7 @@ func New(o Options) (*Edge, error) {
 		return nil, err
 	}
 	e := &Edge{o: o, name: self.ID, log: o.Log.With("frontend", self.ID), cfg: c, self: self,
-		ports: make(map[string]*port), driven: make(map[draas.ServiceID]frontend.Driven)}
+		ports: make(map[string]*port), driven: make(map[draas.ServiceID]frontend.Driven), keeps: make(map[string]*kept)}
 	e.clock = newClock(o.Clock)
 	e.follow = &follower{name: self.ID, clock: o.Clock, log: e.log}
 	e.table = frontend.New(frontend.Config{Clock: e.clock.Now, Log: e.log, Tell: e.follow.tell}, specsOf(c, self.ID))
@@ -139,6 +140,8 @@ func (e *Edge) lead(ctx context.Context) error {
 			e.log.Warn("cannot tell the service manager", "err", err)
 		}
 	}
+	defer e.endVIPs()
+	e.useVIPs(ctx, e.cfg)
 	e.log.Info("running", "kind", e.self.Kind, "services", len(e.table.Services()))
 	for {
 		round, stop := context.WithCancel(ctx)
@@ -154,6 +157,7 @@ func (e *Edge) lead(ctx context.Context) error {
 			e.refuse(err)
 			continue
 		}
+		e.useVIPs(ctx, next)
 		e.mu.Lock()
 		e.cfg = next
 		e.self, _ = next.Frontend(e.name)

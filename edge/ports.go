@@ -9,6 +9,9 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/config"
@@ -116,7 +119,7 @@ func (e *Edge) open(ctx context.Context, c *config.Config, self config.Frontend)
 				continue
 			}
 			// Both proxies see to silent clients by themselves.
-			ln, err := (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", at)
+			ln, err := listenConfig(c, e.name, a.Addr()).Listen(ctx, "tcp", at)
 			if err != nil {
 				errs := []error{fmt.Errorf("service.%s.frontend.listen: %w", s.ID, err)}
 				for _, ln := range opened {
@@ -128,6 +131,32 @@ func (e *Edge) open(ctx context.Context, c *config.Config, self config.Frontend)
 		}
 	}
 	return opened, nil
+}
+
+// listenConfig listens at an address, also at that of a virtual IP while another
+// has it.
+func listenConfig(c *config.Config, frontend string, at netip.Addr) *net.ListenConfig {
+	lc := &net.ListenConfig{KeepAlive: -1}
+	for _, v := range c.VIPsOf(frontend) {
+		if slices.ContainsFunc(v.Addresses, func(h config.Held) bool { return h.Prefix.Addr() == at }) {
+			lc.Control = freebind
+		}
+	}
+	return lc
+}
+
+// freebind lets a socket listen at an address that no interface has (ip(7),
+// IP_FREEBIND).
+func freebind(network, _ string, conn syscall.RawConn) error {
+	var failed error
+	err := conn.Control(func(fd uintptr) {
+		if network == "tcp6" {
+			failed = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_FREEBIND, 1)
+			return
+		}
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1)
+	})
+	return errors.Join(err, failed)
 }
 
 // giveWay closes what would be in the way of what a file serves: the same port

@@ -57,7 +57,8 @@ type keeper struct {
 	session  uint64
 	clock    func() draas.Reading
 	log      *slog.Logger
-	host     addresses
+	open     func(*keeper) (addresses, error)
+	host     addresses // nil: it could not be opened yet
 	members  map[draas.MemberID]granter
 	news     chan struct{} // a token when something has changed
 	asks     sync.WaitGroup
@@ -75,8 +76,8 @@ type keeper struct {
 	moved    chan struct{} // closed when has, back or trouble changes
 }
 
-func newKeeper(v config.VIP, frontend string, clock func() draas.Reading, log *slog.Logger, members map[draas.MemberID]granter) *keeper {
-	k := &keeper{v: v, frontend: frontend, session: rand.Uint64(), clock: clock, log: log.With("vip", v.ID), members: members,
+func newKeeper(v config.VIP, frontend string, clock func() draas.Reading, log *slog.Logger, members map[draas.MemberID]granter, open func(*keeper) (addresses, error)) *keeper {
+	k := &keeper{v: v, frontend: frontend, open: open, trouble: "it is just starting", session: rand.Uint64(), clock: clock, log: log.With("vip", v.ID), members: members,
 		news: make(chan struct{}, 1), since: time.Now(), moved: make(chan struct{}), stations: make(map[string][]string)}
 	k.claim = vip.NewClaim(vip.ClaimConfig{VIP: v.ID, Frontend: frontend, Session: k.session, Drift: config.Drift,
 		Margin: v.Lease.Margin, Patience: v.Lease.Length})
@@ -96,12 +97,21 @@ func (k *keeper) run(ctx context.Context) {
 		// Nobody asks any more: what is given back now stays given back.
 		k.giveUp(0)
 		k.asks.Wait()
+		if k.host != nil {
+			if err := k.host.Close(); err != nil {
+				k.log.Error("cannot take the virtual IP's addresses away", "err", err)
+			}
+		}
 	}()
 	look := time.NewTicker(fitEvery)
 	defer look.Stop()
 	over := time.NewTimer(time.Hour)
 	defer over.Stop()
 	for {
+		var events <-chan lan.Event
+		if k.host != nil {
+			events = k.host.Events()
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -109,7 +119,7 @@ func (k *keeper) run(ctx context.Context) {
 		case <-over.C:
 		case <-look.C:
 			k.fit()
-		case e := <-k.host.Events():
+		case e := <-events:
 			k.happened(e)
 		}
 		over.Reset(k.turn(ctx))
@@ -163,7 +173,7 @@ func (k *keeper) take(ctx context.Context, until draas.Deadline) {
 		return
 	}
 	k.mu.Lock()
-	k.has, k.until, k.since = true, until, time.Now()
+	k.has, k.until, k.since, k.warning = true, until, time.Now(), ""
 	k.tell()
 	k.mu.Unlock()
 	k.log.Info("has the virtual IP", "addresses", k.v.At(k.frontend))
@@ -267,7 +277,7 @@ func (k *keeper) yield(ctx context.Context) (string, error) {
 
 // fit looks at whether this host could have the addresses.
 func (k *keeper) fit() {
-	err := k.host.Fit()
+	err := k.ready()
 	text := ""
 	if err != nil {
 		text = err.Error()
@@ -291,25 +301,41 @@ func (k *keeper) fit() {
 	}
 }
 
-// happened takes what the host tells of the network.
+// ready opens what sets the addresses, if that is not done yet, and asks it.
+func (k *keeper) ready() error {
+	if k.host == nil {
+		host, err := k.open(k)
+		if err != nil {
+			return err
+		}
+		k.mu.Lock()
+		k.host = host
+		k.mu.Unlock()
+	}
+	return k.host.Fit()
+}
+
+// happened takes what the host tells of the network, which has logged it.
 func (k *keeper) happened(e lan.Event) {
-	k.log.Warn("virtual IP", "kind", e.Kind, "interface", e.Interface, "what", e.Text)
 	switch e.Kind {
 	case lan.LinkUp:
-		k.note("")
+		k.warn("")
 	case lan.Expired:
 		k.lapsed()
 	default:
-		k.note(e.Text)
+		k.warn(e.Text)
 	}
 	k.fit()
 }
 
-// note keeps a sentence for status.
+// note logs a sentence and keeps it for status.
 func (k *keeper) note(text string) {
-	if text != "" {
-		k.log.Warn("virtual IP", "what", text)
-	}
+	k.log.Error("virtual IP", "err", text)
+	k.warn(text)
+}
+
+// warn keeps a sentence for status.
+func (k *keeper) warn(text string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.warning = text
@@ -324,7 +350,13 @@ func (k *keeper) tell() {
 
 // status is how this frontend stands to the virtual IP.
 func (k *keeper) status() api.FrontendVIP {
-	h := k.host.Status()
+	k.mu.Lock()
+	host := k.host
+	k.mu.Unlock()
+	var h lan.Status
+	if host != nil {
+		h = host.Status()
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.clock()

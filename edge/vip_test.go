@@ -190,8 +190,7 @@ func (l *lanTest) run(name string) (k *keeper, h *fakeHost, stop func()) {
 		members[draas.MemberID(string(rune('0'+m.id)))] = m
 	}
 	v := config.VIP{ID: "web", Holders: []string{"a", "b"}, Lease: draas.Lease{Length: testLease, Drift: config.Drift, Margin: 20 * time.Millisecond}}
-	k = newKeeper(v, name, l.clock, slog.New(slog.DiscardHandler), members)
-	k.host = h
+	k = newKeeper(v, name, l.clock, slog.New(slog.DiscardHandler), members, func(*keeper) (addresses, error) { return h, nil })
 	ctx, cancel := context.WithCancel(l.t.Context())
 	ended := make(chan struct{})
 	go func() { k.run(ctx); close(ended) }()

@@ -28,8 +28,8 @@ func bindFrontend(p *program, f *flag.FlagSet) action {
 				return err
 			}
 			return p.refused(p.server.frontend(ctx, configPath(*path), log))
-		case args[0] != "status":
-			return usagef("want: draasd frontend -c FILE, or draasd frontend status")
+		case !frontendAsks[args[0]] || (args[0] == "status") != (len(args) == 1):
+			return usagef("want: draasd frontend -c FILE, draasd frontend status, draasd frontend yield VIP, or draasd frontend holds VIP")
 		}
 		at := *socket
 		if at == "" {
@@ -42,10 +42,15 @@ func bindFrontend(p *program, f *flag.FlagSet) action {
 		defer cancel()
 		client := api.Unix(at)
 		defer client.Close()
+		if args[0] == "yield" {
+			return yield(ctx, p, client, args[1])
+		}
 		s, err := client.Frontend(ctx)
 		switch {
 		case err != nil:
 			return err
+		case args[0] == "holds":
+			return holds(p, s, args[1])
 		case *asJSON:
 			return writeJSON(p.stdout, s, "  ")
 		}
@@ -100,8 +105,72 @@ func writeFrontend(w io.Writer, s *api.FrontendStatus) {
 		fmt.Fprintln(w)
 		writeFrontendService(w, &s.Services[i])
 	}
+	writeVIPs(w, s.VIPs)
 	for _, warning := range s.Warnings {
 		writeText(w, "\nwarning: ", warning)
+	}
+}
+
+// frontendAsks is what can be asked of a frontend that runs.
+var frontendAsks = map[string]bool{"status": true, "yield": true, "holds": true}
+
+// yield has the frontend of this host give a virtual IP up.
+func yield(ctx context.Context, p *program, client *api.Client, vip string) error {
+	y, err := client.Yield(ctx, vip)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "%s has vip %s\n", y.Holder, y.VIP)
+	return nil
+}
+
+// holds succeeds when this host has a virtual IP, for scripts.
+func holds(p *program, s *api.FrontendStatus, vip string) error {
+	for _, v := range s.VIPs {
+		switch {
+		case v.VIP != vip:
+		case v.Has:
+			fmt.Fprintf(p.stdout, "%s has vip %s\n", s.Frontend, vip)
+			return nil
+		case v.Trouble != "":
+			return p.refused(fmt.Errorf("%s cannot have vip %s: %s", s.Frontend, vip, v.Trouble))
+		default:
+			return p.refused(fmt.Errorf("%s does not have vip %s: it is with %s", s.Frontend, vip, cmp.Or(v.Holder, "nobody that is known")))
+		}
+	}
+	return usagef("the file has no [vip.%s] that %s may have", vip, s.Frontend)
+}
+
+// writeVIPs draws the virtual IPs that a frontend may have.
+func writeVIPs(w io.Writer, vips []api.FrontendVIP) {
+	for i := range vips {
+		v := &vips[i]
+		state := "nobody is known to have it"
+		switch {
+		case v.Has:
+			state = fmt.Sprintf("here since %s, for %.2f s unless it is renewed", v.Since.Format(time.DateTime), float64(v.LeaseLeftMS)/1000)
+		case v.Holder != "":
+			state = "with " + v.Holder
+		}
+		if v.SetBy != config.VIPByDraas {
+			state += ", set by " + v.SetBy
+		}
+		fmt.Fprintln(w)
+		writeText(w, "", fmt.Sprintf("vip %s: %s", v.VIP, state))
+		rows := [][]string{{"ADDRESS", "INTERFACE", "SET HERE"}}
+		for _, a := range v.Addresses {
+			here := "no"
+			if a.Present {
+				here = "yes"
+			}
+			if a.Conflict != "" {
+				here += ", AND AT " + a.Conflict
+			}
+			rows = append(rows, []string{a.Address, a.Interface, here})
+		}
+		if len(rows) > 1 {
+			writeTable(w, "  ", rows)
+		}
 	}
 }
 

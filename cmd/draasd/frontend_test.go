@@ -23,6 +23,11 @@ func TestFrontendStatus(t *testing.T) {
 		Members: []api.FollowedMember{{Member: "dr", HeardMS: 310, SameConfig: true}, {Member: "primary", HeardMS: 12_000, Error: "context deadline exceeded"},
 			{Member: "witness", HeardMS: -1}},
 		Services: []api.FrontendService{own, waits, driven},
+		VIPs: []api.FrontendVIP{
+			{VIP: "web", Has: true, Since: noon, SetBy: "draas", Holder: "edge1", LeaseLeftMS: 240, Addresses: []api.FrontendAddress{
+				{Address: "192.0.2.80/24", Interface: "eth0", Present: true}, {Address: "2001:db8::80/64", Interface: "eth0", Present: true, Conflict: "02:00:5e:00:00:07"}}},
+			{VIP: "mail", SetBy: "keepalived", Holder: "edge2"},
+			{VIP: "old", SetBy: "draas"}},
 		Warnings: []string{"primary goes by another failover.toml than this frontend"}})
 	golden(t, "frontend", out.Bytes())
 }
