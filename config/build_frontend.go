@@ -78,6 +78,7 @@ func (d *decoder) serviceFrontend(c *Config, root map[string]any, service string
 		Listen: get[[]netip.AddrPort](d, at+".listen", nil),
 		Drain:  frontendDrain,
 	}
+	f.ListenAt = byName[draas.SiteID, []netip.AddrPort](d, at+".listen_at", below(root, "service", service, "frontend", "listen_at"))
 	for _, site := range below(root, "service", service, "frontend", "server") {
 		list, ok := d.values[join(at+".server", site)].([]string)
 		if !ok {

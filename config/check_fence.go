@@ -137,7 +137,7 @@ func (d *decoder) kernelFence(c *Config, s *Service, at string) {
 			if !slices.Contains(other.Frontend.Use, f.ID) {
 				continue
 			}
-			for _, l := range other.Frontend.Listen {
+			for _, l := range other.Frontend.ListensAt(c.SiteOf(f.ID)) {
 				if i, shuts := shut(listener{member: f.Member, addr: l}); shuts {
 					d.report(elem(at+".ports", i), fmt.Sprintf("the fence would also close %s, where the frontend %s listens for %s: nobody comes to the other site by it", l, f.ID, other.ID),
 						"give protect with the service's addresses only, or let the frontend listen elsewhere")

@@ -121,9 +121,7 @@ func (d *decoder) fronted(c *Config, s *Service) {
 		return // who does what of the rest is not known
 	}
 	d.readByFrontends(c, s, at)
-	if c.anyOf(f.Use, FrontendEmbedded) || c.anyOf(f.Use, FrontendNAT) {
-		d.need(at+".listen", `write where users come in, such as listen = ["192.0.2.80:443"]`)
-	}
+	d.frontedListens(c, s, at)
 	if c.anyOf(f.Use, FrontendNAT) {
 		d.frontedByNAT(c, s, at)
 	}
@@ -134,7 +132,7 @@ func (d *decoder) fronted(c *Config, s *Service) {
 // frontedBy are the keys of a service that only some kinds of frontend read:
 // the configuration of another proxy is its owner's.
 var frontedBy = map[string][]string{
-	"listen": {FrontendEmbedded, FrontendNAT},
+	"listen": {FrontendEmbedded, FrontendNAT}, "listen_at": {FrontendEmbedded, FrontendNAT},
 	"names":  {FrontendEmbedded},
 	"hold":   {FrontendEmbedded}, "hold_requests": {FrontendEmbedded}, "hold_bytes": {FrontendEmbedded}, "silent": {FrontendEmbedded},
 	"connect_timeout": {FrontendEmbedded}, "idle_timeout": {FrontendEmbedded}, "connections": {FrontendEmbedded}, "per_source": {FrontendEmbedded},
@@ -196,11 +194,34 @@ func (d *decoder) frontedServers(c *Config, s *Service, at string) {
 				d.report(at, fmt.Sprintf("%s is no address of a server", server), "write the address where the frontends reach it")
 			case server.Addr().IsLoopback() && !c.onLoopback(site.Member()) && d.clean("member"):
 				d.report(at, fmt.Sprintf("%s is another machine at each frontend", server), "write the address where the frontends reach it")
-			case slices.Contains(f.Listen, server):
+			case slices.ContainsFunc(f.listens(), func(l written) bool { return l.at == server }):
 				d.report(at, fmt.Sprintf("the frontends listen at %s: it would lead to itself", server), "write the address of the server behind them")
 			}
 			owner[server] = site
 		}
+	}
+}
+
+// frontedListens wants a place for users to come in at each frontend that
+// listens by itself.
+func (d *decoder) frontedListens(c *Config, s *Service, at string) {
+	f := &s.Frontend
+	for _, site := range sortedKeys(f.ListenAt) {
+		path := join(at+".listen_at", string(site))
+		if d.isSite(c, path, site) && len(c.at(s, site)) == 0 && d.clean("frontend") {
+			d.report(path, fmt.Sprintf("no frontend of the service stands at %q", site), "remove it, or give the frontend its site")
+		}
+	}
+	for _, id := range f.Use {
+		x, _ := c.Frontend(id)
+		if x.Kind != FrontendEmbedded && x.Kind != FrontendNAT || len(f.ListensAt(c.SiteOf(id))) > 0 {
+			continue
+		}
+		if len(f.ListenAt) > 0 && !d.has(at+".listen") && d.clean(at+".listen_at") {
+			d.report(at+".listen_at", fmt.Sprintf("the frontend %s listens nowhere", id), "write listen_at for its site too, or listen for all that have none")
+			return
+		}
+		d.need(at+".listen", `write where users come in, such as listen = ["192.0.2.80:443"]`)
 	}
 }
 
@@ -209,16 +230,16 @@ func (d *decoder) frontedByNAT(c *Config, s *Service, at string) {
 	if s.Frontend.Mode == ModeHTTP {
 		d.report(at+".mode", "one of the service's frontends is of kind nat, which knows of connections only", `write mode = "tcp"`)
 	}
-	for i, l := range s.Frontend.Listen {
-		if l.Addr().IsUnspecified() {
-			d.report(elem(at+".listen", i), "a frontend of kind nat would take the port of every machine that is reached through it", "write the addresses that users come to")
+	for _, l := range s.Frontend.listens() {
+		if l.at.Addr().IsUnspecified() {
+			d.report(at+"."+l.path, "a frontend of kind nat would take the port of every machine that is reached through it", "write the addresses that users come to")
 		}
 	}
 	for _, site := range sortedKeys(s.Frontend.Servers) {
 		for i, server := range s.Frontend.Servers[site] {
-			for _, l := range s.Frontend.Listen {
-				if l.Addr().Is4() != server.Addr().Is4() && !l.Addr().IsUnspecified() {
-					d.report(elem(join(at+".server", string(site)), i), fmt.Sprintf("a frontend of kind nat cannot lead from %s to %s", l, server), "let listen and servers be all of IPv4 or all of IPv6")
+			for _, l := range s.Frontend.listens() {
+				if l.at.Addr().Is4() != server.Addr().Is4() && !l.at.Addr().IsUnspecified() {
+					d.report(elem(join(at+".server", string(site)), i), fmt.Sprintf("a frontend of kind nat cannot lead from %s to %s", l.at, server), "let listen and servers be all of IPv4 or all of IPv6")
 					return
 				}
 			}

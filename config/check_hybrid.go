@@ -102,8 +102,8 @@ func (d *decoder) enterApart(s *Service, enter map[netip.Addr]draas.SiteID) {
 	at := join("service", string(s.ID)) + ".frontend.server"
 	for _, site := range sortedKeys(s.Frontend.Servers) {
 		for i, server := range s.Frontend.Servers[site] {
-			listened := slices.ContainsFunc(s.Frontend.Listen, func(l netip.AddrPort) bool {
-				return l.Port() == server.Port() && l.Addr().IsUnspecified()
+			listened := slices.ContainsFunc(s.Frontend.listens(), func(l written) bool {
+				return l.at.Port() == server.Port() && l.at.Addr().IsUnspecified()
 			})
 			if first, entered := enter[server.Addr()]; entered && listened {
 				d.report(elem(join(at, string(site)), i), fmt.Sprintf("%s is where users enter at %q: the frontends would lead to themselves", server, first), "write the address of the server behind them")

@@ -50,16 +50,16 @@ func (d *decoder) listensApart(c *Config) {
 			if !slices.Contains(s.Frontend.Use, f.ID) {
 				continue
 			}
-			for i, l := range s.Frontend.Listen {
-				path := elem(join("service", string(s.ID))+".frontend.listen", i)
+			for _, l := range s.Frontend.listensOf(c.SiteOf(f.ID)) {
+				path := join("service", string(s.ID)) + ".frontend." + l.path
 				if d.bad[path] {
 					continue // at another frontend
 				}
-				if by := c.taken(f, l, own); by != "" {
-					d.report(path, fmt.Sprintf("%s is taken by %s", l, by), "give each its own port or address")
+				if by := c.taken(f, l.at, own); by != "" {
+					d.report(path, fmt.Sprintf("%s is taken by %s", l.at, by), "give each its own port or address")
 					continue
 				}
-				d.enter(e, s, l, path)
+				d.enter(e, s, l.at, path)
 			}
 		}
 	}

@@ -73,11 +73,13 @@ const (
 
 // ServiceFrontend says how frontends serve a service.
 type ServiceFrontend struct {
-	Use     []string // frontends, by name; at least one
-	Mode    string
-	Listen  []netip.AddrPort // at each of them; several services may share one, told apart by Names
-	Names   []string         // server names (TLS) or hosts (http), exact or "*.example.org"; empty: all others
-	Servers map[draas.SiteID][]netip.AddrPort
+	Use    []string // frontends, by name; at least one
+	Mode   string
+	Listen []netip.AddrPort // at each of them; several services may share one, told apart by Names
+	// ListenAt is instead of Listen at the frontends of a site.
+	ListenAt map[draas.SiteID][]netip.AddrPort
+	Names    []string // server names (TLS) or hosts (http), exact or "*.example.org"; empty: all others
+	Servers  map[draas.SiteID][]netip.AddrPort
 
 	// What waits while no site can be led to.
 	Hold         time.Duration
@@ -127,12 +129,52 @@ func (c *Config) SiteOf(frontend string) draas.SiteID {
 	return f.Site
 }
 
+// ListensAt is where the frontends of a site listen; of those that stand at no
+// site, where all do.
+func (f *ServiceFrontend) ListensAt(site draas.SiteID) []netip.AddrPort {
+	if own, has := f.ListenAt[site]; has {
+		return own
+	}
+	return f.Listen
+}
+
+// written is an address to listen at, and its path below the frontend's table.
+type written struct {
+	at   netip.AddrPort
+	path string
+}
+
+// listensOf is where the frontends of a site listen.
+func (f *ServiceFrontend) listensOf(site draas.SiteID) []written {
+	path := "listen"
+	if _, has := f.ListenAt[site]; has {
+		path = join("listen_at", string(site))
+	}
+	var all []written
+	for i, l := range f.ListensAt(site) {
+		all = append(all, written{l, elem(path, i)})
+	}
+	return all
+}
+
+// listens is where any frontend listens.
+func (f *ServiceFrontend) listens() []written {
+	all := f.listensOf("")
+	for _, site := range sortedKeys(f.ListenAt) {
+		all = append(all, f.listensOf(site)...)
+	}
+	return all
+}
+
 // normalize sorts the lists whose order has no meaning: all of them.
 func (f *ServiceFrontend) normalize() {
 	slices.Sort(f.Use)
 	slices.Sort(f.Names)
 	slices.Sort(f.Replay)
 	slices.SortFunc(f.Listen, netip.AddrPort.Compare)
+	for _, list := range f.ListenAt {
+		slices.SortFunc(list, netip.AddrPort.Compare)
+	}
 	for _, list := range f.Servers {
 		slices.SortFunc(list, netip.AddrPort.Compare)
 	}

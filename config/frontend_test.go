@@ -46,7 +46,7 @@ func mustHoldFrontends(c *config.Config, role map[draas.MemberID]draas.Role, wan
 			if f.Kind != config.FrontendEmbedded && f.Kind != config.FrontendNAT {
 				continue
 			}
-			for _, at := range s.Frontend.Listen {
+			for _, at := range s.Frontend.ListensAt(c.SiteOf(id)) {
 				for _, name := range append([]string{}, append(s.Frontend.Names, "")[:max(1, len(s.Frontend.Names))]...) {
 					e := entry{id, at, name}
 					want(owner[e] == "", "%v is of %s and %s", e, owner[e], s.ID)
@@ -73,7 +73,12 @@ func holdFrontend(c *config.Config, s *config.Service, want wanted) {
 		want(x.Kind != config.FrontendNAT || f.Mode == config.ModeTCP, "nat in mode %s", f.Mode)
 	}
 	want(f.Mode == config.ModeTCP || f.Mode == config.ModeHTTP, "mode %q", f.Mode)
-	want(listens == (len(f.Listen) > 0), "listen %v", f.Listen)
+	want(listens == (len(f.Listen)+len(f.ListenAt) > 0), "listen %v, at %v", f.Listen, f.ListenAt)
+	for _, id := range f.Use {
+		x, _ := c.Frontend(id)
+		ours := x.Kind == config.FrontendEmbedded || x.Kind == config.FrontendNAT
+		want(!ours || len(f.ListensAt(c.SiteOf(id))) > 0, "%s listens nowhere", id)
+	}
 	want(len(f.Servers) == len(s.Sites()), "servers %v at %v", f.Servers, s.Sites())
 	seen := map[netip.AddrPort]bool{}
 	for _, site := range s.Sites() {

@@ -52,6 +52,12 @@ func TestHybrid(t *testing.T) {
 	if enter, _ := shop.Answers("b"); !slices.Equal(enter, []netip.Addr{netip.MustParseAddr("2001:db8::90"), netip.MustParseAddr("192.0.2.90")}) {
 		t.Errorf("enters b by %v", enter)
 	}
+	if at := shop.Frontend.ListensAt("b"); len(at) != 2 || at[0].Port() != 443 {
+		t.Errorf("listens at b at %v", at)
+	}
+	if at := shop.Frontend.ListensAt("a"); len(at) != 1 || at[0].Port() != 443 {
+		t.Errorf("listens at a at %v", at)
+	}
 	if !shop.Fronted() || !shop.Named() {
 		t.Error("a hybrid is led by both")
 	}

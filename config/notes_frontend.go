@@ -95,7 +95,7 @@ func (c *Config) unread(s *Service, frontend string) []string {
 	g := &s.Frontend
 	var names []string
 	for name, is := range map[string]bool{
-		"listen": len(g.Listen) > 0, "names": len(g.Names) > 0, "hold": g.Hold > 0, "silent": g.Silent > 0, "per_source": g.PerSource > 0,
+		"listen": len(g.Listen) > 0, "listen_at": len(g.ListenAt) > 0, "names": len(g.Names) > 0, "hold": g.Hold > 0, "silent": g.Silent > 0, "per_source": g.PerSource > 0,
 		"sources": len(g.Sources) > 0, "proxy_from": len(g.ProxyFrom) > 0, "proxy_to": g.ProxyTo > 0,
 		"affinity": g.Affinity != "" && g.Affinity != AffinityNone, "shadow": g.Shadow != "", "certificate": g.Certificate != "",
 		"replay": len(g.Replay) > 0, "trusted": len(g.Trusted) > 0, "max_body": g.MaxBody > 0,

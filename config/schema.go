@@ -248,6 +248,7 @@ func frontendKeys() []key {
 		{path: "service.*.frontend.use", kind: kindFrontends, def: "all frontends"},
 		{path: "service.*.frontend.mode", kind: kindChoice, def: "tcp", oneOf: []string{ModeTCP, ModeHTTP}},
 		{path: "service.*.frontend.listen", kind: kindListens, def: "required for embedded and nat"},
+		{path: "service.*.frontend.listen_at.*", kind: kindListens, def: "listen"},
 		{path: "service.*.frontend.names", kind: kindServerNames, def: "all that nobody else names"},
 		{path: "service.*.frontend.server.*", kind: kindDials, def: "required"},
 		dur("service.*.frontend.hold", "5s", 0, 10*time.Minute),
