@@ -276,6 +276,9 @@ func (h *Host) take(ctx context.Context, until draas.Deadline) error {
 			return err
 		}
 	}
+	if err := h.settle(ctx, until); err != nil {
+		return err
+	}
 	if err := h.look(); err != nil {
 		return err
 	}
@@ -297,6 +300,32 @@ func (h *Host) take(ctx context.Context, until draas.Deadline) error {
 func (h *Host) put(p *place) error {
 	at := placed{index: p.index, addr: p.Prefix}
 	return explain(h.router.add(at, h.seen.covers(p.index, p.Prefix)))
+}
+
+// settle waits until the host takes packets to the addresses for its own.
+func (h *Host) settle(ctx context.Context, until draas.Deadline) error {
+	again := time.NewTicker(settleEvery)
+	defer again.Stop()
+	for _, p := range h.places {
+		for {
+			works, err := h.router.works(placed{index: p.index, addr: p.Prefix})
+			if err != nil {
+				return explain(err)
+			}
+			if works {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("address %s was added and does not work: %w", p.Address, ctx.Err())
+			case <-again.C:
+				if until.Passed(h.cfg.Clock()) {
+					return fmt.Errorf("address %s was added and does not work: %w", p.Address, draas.ErrExpired)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // ask asks the networks who has the addresses, and waits for answers. A stranger

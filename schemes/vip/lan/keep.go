@@ -23,6 +23,13 @@ const (
 // locktime), and frames are lost. Then every announceEvery.
 var rounds = []time.Duration{100 * time.Millisecond, time.Second - 100*time.Millisecond}
 
+// An address of IPv6 works a moment after it was added. settleEvery is how often
+// the kernel is asked; settleMax is how long at most for one that is put back.
+const (
+	settleEvery = 500 * time.Microsecond
+	settleMax   = 50 * time.Millisecond
+)
+
 // watchAgain is how long to wait before a watch that failed is tried again.
 const watchAgain = time.Second
 
@@ -163,7 +170,8 @@ func (h *Host) mend(now draas.Reading) time.Duration {
 		p.mending, mended = false, true
 	}
 	if mended {
-		_ = h.look() // else the announcement is made when the watch has looked
+		_ = h.settle(context.Background(), draas.DeadlineAt(now, settleMax)) // else a later announcement is the first that helps
+		_ = h.look()                                                         // likewise
 		h.restart()
 		return 0
 	}

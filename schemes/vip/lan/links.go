@@ -19,6 +19,7 @@ import (
 const (
 	linkHeader    = 16 // struct ifinfomsg
 	addressHeader = 8  // struct ifaddrmsg
+	routeHeader   = 12 // struct rtmsg
 	etherType     = 1  // ARPHRD_ETHER
 	// skipStats is RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: counters make
 	// up most of a listing.
@@ -176,6 +177,37 @@ func (r *router) remove(p placed) error {
 	}
 	return wrap("remove address "+p.addr.String(), err)
 }
+
+// works reports whether the host takes packets to an address for its own. For
+// IPv6 the kernel's answer to add comes before that: the route to the address is
+// made by one of its workers, 15 ms later when the host is busy.
+func (r *router) works(p placed) (bool, error) {
+	if p.addr.Addr().Is4() {
+		return true, nil
+	}
+	e := netlink.NewAttributeEncoder()
+	e.Bytes(unix.RTA_DST, p.addr.Addr().AsSlice())
+	if p.addr.Addr().IsLinkLocalUnicast() {
+		e.Uint32(unix.RTA_OIF, uint32(p.index))
+	}
+	attrs, err := e.Encode()
+	if err != nil {
+		return false, fmt.Errorf("ask for route: %w", err)
+	}
+	header := make([]byte, routeHeader)
+	header[0], header[1] = unix.AF_INET6, 128
+	msgs, err := r.ask(unix.RTM_GETROUTE, 0, append(header, attrs...))
+	switch {
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("ask for route to %s: %w", p.addr.Addr(), err)
+	}
+	return len(msgs) == 1 && isLocal(msgs[0].Data), nil
+}
+
+// isLocal reads whether the message of a route is about an address of this host.
+func isLocal(data []byte) bool { return len(data) >= routeHeader && data[7] == unix.RTN_LOCAL }
 
 func (r *router) change(kind uint16, flags netlink.HeaderFlags, p placed, e *netlink.AttributeEncoder) error {
 	attrs, err := e.Encode()
