@@ -138,6 +138,22 @@ type ServiceStatus struct {
 	Unacked int     `json:"unacked,omitempty"`
 	Lags    []Lag   `json:"lags,omitempty"`
 	Flaps   []Flaps `json:"flaps,omitempty"`
+	// Entries are where users come in, of services with frontends at several
+	// sites.
+	Entries []Entry `json:"entries,omitempty"`
+}
+
+// Entry is where users of a service come in: at the frontends of a site, which
+// lead them on to the active one.
+type Entry struct {
+	Service draas.ServiceID `json:"service"`
+	Site    draas.SiteID    `json:"site"`
+	Turn    uint64          `json:"turn,omitempty"` // grows with every change within an epoch
+	Since   time.Time       `json:"since"`
+	// Operator asked for it; empty when nobody did.
+	Operator string `json:"operator,omitempty"`
+	// Refused is why it stands although no frontend is heard there.
+	Refused string `json:"refused,omitempty"`
 }
 
 // Part is one service of a group.
@@ -186,6 +202,8 @@ type Reported struct {
 	Users []UserPath `json:"users,omitempty"`
 	// Frontends are those of the file, as this member has heard of them.
 	Frontends []FrontendSeen `json:"frontends,omitempty"`
+	// VIPs are the virtual IPs of the file, as this member knows of them.
+	VIPs []VIPSeen `json:"vips,omitempty"`
 	// Suspicions counts the suspect verdicts of this member's own probes
 	// since it started.
 	Suspicions uint64 `json:"suspicions"`
@@ -200,6 +218,7 @@ type Reported struct {
 type UserPath struct {
 	Service draas.ServiceID `json:"service"`
 	Step    string          `json:"step"`
+	Site    draas.SiteID    `json:"site,omitempty"` // where it has to lead
 	// AsDecided is yes, no or unknown.
 	AsDecided string    `json:"as_decided"`
 	Evidence  string    `json:"evidence,omitempty"`

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -79,9 +80,11 @@ func alarmsOf(v sight) []alarm {
 	out = append(out, v.log()...)
 	out = append(out, v.secondaries()...)
 	out = append(out, v.frontends()...)
+	out = append(out, v.vips()...)
 	for _, svc := range v.status.Services {
 		out = append(out, v.fences(svc)...)
 		out = append(out, v.users(svc)...)
+		out = append(out, v.entries(svc)...)
 		out = append(out, v.unit(svc)...)
 	}
 	return out
@@ -312,15 +315,16 @@ func (v sight) users(svc api.ServiceStatus) []alarm {
 				continue
 			}
 			a := alarm{key: fmt.Sprintf("users:%s:%s", svc.ID, u.Step), service: svc.ID, after: alarmUsers}
+			site := cmp.Or(u.Site, svc.Active) // a daemon of before entries does not say where to
 			switch u.AsDecided {
 			case runbook.No.String():
 				a.page = r.Member == v.status.Self
-				a.text = fmt.Sprintf("%s: users are not led to %s as decided (%s): %s", svc.ID, svc.Active, u.Step, u.Evidence)
+				a.text = fmt.Sprintf("%s: users are not led to %s as decided (%s): %s", svc.ID, site, u.Step, u.Evidence)
 				if u.Repairs >= maxRepairs {
-					a.text += fmt.Sprintf("; put right %d times within an hour and changed again: somebody else writes there, and is not fought", u.Repairs)
+					a.text += fmt.Sprintf("; put right %d times within an hour and changed again: somebody else writes there, and is not fought until draasd ack %s", u.Repairs, svc.ID)
 				}
 			case runbook.Unknown.String():
-				a.text = fmt.Sprintf("%s: it is not known whether users are led to %s as decided (%s): %s", svc.ID, svc.Active, u.Step, u.Evidence)
+				a.text = fmt.Sprintf("%s: it is not known whether users are led to %s as decided (%s): %s", svc.ID, site, u.Step, u.Evidence)
 			default:
 				continue
 			}
@@ -332,8 +336,28 @@ func (v sight) users(svc api.ServiceStatus) []alarm {
 			if h.service == part {
 				out = append(out, alarm{key: fmt.Sprintf("held:%s:%s", part, h.zone), service: svc.ID, page: svc.Active.Member() == v.status.Self, command: "draasd ack " + string(svc.ID),
 					text: fmt.Sprintf("%s: its name in the zone of [dns.%s] is not moved to %s: %s. See why it moves so often (draasd history), then: draasd ack %s",
-						part, h.zone, svc.Active, h.why, svc.ID)})
+						part, h.zone, v.entry(svc, part), h.why, svc.ID)})
 			}
+		}
+	}
+	return out
+}
+
+// entry is where a service's name has to lead.
+func (v sight) entry(svc api.ServiceStatus, part draas.ServiceID) draas.SiteID {
+	if site, _, known := v.state.Leads(part); known {
+		return site
+	}
+	return svc.Active
+}
+
+// entries are where users come in although no frontend leads them there.
+func (v sight) entries(svc api.ServiceStatus) []alarm {
+	var out []alarm
+	for _, e := range svc.Entries {
+		if e.Refused != "" {
+			out = append(out, alarm{key: "entry:" + string(e.Service), service: svc.ID, page: v.leads(),
+				text: fmt.Sprintf("users of %s enter at %s, where no frontend is heard: %s", e.Service, e.Site, e.Refused)})
 		}
 	}
 	return out

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +44,15 @@ func failedShop(v *sight, sv failover.ServiceState) {
 	v.status.Services[0].Phase = sv.Phase
 }
 
+func someVIP(v *sight, holders ...api.VIPHolder) {
+	cfg := *v.wiring.cfg
+	cfg.VIPs = []config.VIP{{ID: "web", Holders: []string{"edge1", "edge2"}, Addresses: []config.Held{{Prefix: netip.MustParsePrefix("192.0.2.80/24"), Interface: "eth0"}}}}
+	w := *v.wiring
+	w.cfg = &cfg
+	v.wiring = &w
+	v.status.Reported[0].VIPs = []api.VIPSeen{{VIP: "web", Holders: holders}}
+}
+
 func TestAlarms(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -65,6 +75,20 @@ func TestAlarms(t *testing.T) {
 			v.status.Reported[0].Frontends = []api.FrontendSeen{{Frontend: "edge1", HeardMS: -1}}
 			v.status.Reported[1].Frontends = []api.FrontendSeen{{Frontend: "edge1", HeardMS: 3500}}
 		}, "frontend edge1 is not heard", true, ""},
+		{"a virtual IP at one", func(v *sight) {
+			someVIP(v, api.VIPHolder{Frontend: "edge1", HeardMS: 40, Has: true}, api.VIPHolder{Frontend: "edge2", HeardMS: 40})
+			// What another member heard before the address moved counts for nothing.
+			v.status.Reported[1].VIPs = []api.VIPSeen{{VIP: "web", Holders: []api.VIPHolder{{Frontend: "edge2", HeardMS: 900, Has: true}}}}
+		}, "", false, ""},
+		{"a virtual IP at two", func(v *sight) {
+			someVIP(v, api.VIPHolder{Frontend: "edge1", HeardMS: 40, Has: true}, api.VIPHolder{Frontend: "edge2", HeardMS: 40, Has: true})
+		}, "MORE THAN ONE FRONTEND SAYS THAT IT HAS IT: edge1 edge2", true, ""},
+		{"a virtual IP at nobody", func(v *sight) {
+			someVIP(v, api.VIPHolder{Frontend: "edge1", HeardMS: 3100, Has: true}, api.VIPHolder{Frontend: "edge2", HeardMS: 40})
+		}, "users do not reach 192.0.2.80", true, ""},
+		{"a virtual IP that one cannot have", func(v *sight) {
+			someVIP(v, api.VIPHolder{Frontend: "edge1", HeardMS: 40, Has: true}, api.VIPHolder{Frontend: "edge2", HeardMS: 40, Trouble: "eth0 is down"})
+		}, "frontend edge2 and vip web: eth0 is down", false, ""},
 		{"another file", func(v *sight) { v.status.Policy = "e" }, "differs from the policy in force", false, ""},
 		{"refused file", func(v *sight) { v.status.Reload = &api.Reload{File: "f", Refused: []string{"a", "b"}} }, "f as it is now was refused, a; b; the one in use stays", false, ""},
 		{"raft's timing", func(v *sight) {

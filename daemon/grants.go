@@ -155,10 +155,7 @@ func (g *grants) seen(now draas.Reading) []api.VIPSeen {
 	defer g.mu.Unlock()
 	var out []api.VIPSeen
 	for _, v := range g.vips {
-		s := api.VIPSeen{VIP: v.ID, Granted: g.g.Holder(v.ID, now)}
-		for _, held := range v.Addresses {
-			s.Addresses = append(s.Addresses, held.Prefix.Addr().String())
-		}
+		s := api.VIPSeen{VIP: v.ID, Addresses: addresses(v), Granted: g.g.Holder(v.ID, now)}
 		for _, f := range v.Holders {
 			x := api.VIPHolder{Frontend: f, HeardMS: -1}
 			if said, ok := g.heard[holder{v.ID, f}]; ok {
@@ -168,6 +165,15 @@ func (g *grants) seen(now draas.Reading) []api.VIPSeen {
 			s.Holders = append(s.Holders, x)
 		}
 		out = append(out, s)
+	}
+	return out
+}
+
+// addresses lists those of a virtual IP.
+func addresses(v config.VIP) []string {
+	var out []string
+	for _, held := range v.Addresses {
+		out = append(out, held.Prefix.Addr().String())
 	}
 	return out
 }

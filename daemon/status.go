@@ -121,6 +121,11 @@ func (d *Daemon) serviceStatus(s failover.State, id draas.ServiceID) api.Service
 	if len(policy.Parts) == 0 {
 		out.Views = views(s, sv.Views, id, "")
 	}
+	for _, part := range s.Policy.PartsOf(id) {
+		if e, has := sv.Entries[part]; has && len(policy.Ways[part]) > 0 {
+			out.Entries = append(out.Entries, api.Entry{Service: part, Site: e.Site, Turn: e.Turn, Since: e.Since.UTC(), Operator: e.Operator, Refused: e.Refused})
+		}
+	}
 	for _, site := range policy.Sites {
 		if l, told := sv.Lags[site]; told {
 			out.Lags = append(out.Lags, api.Lag{Site: site, Known: l.Known, BehindMS: l.Behind.Milliseconds()})
@@ -156,6 +161,7 @@ func (d *Daemon) report(ctx context.Context, p picture) api.Reported {
 		r.Users = d.users.report()
 	}
 	r.Frontends = d.frontends.seen(p.now)
+	r.VIPs = d.grants.seen(p.now)
 	if d.guard == nil {
 		return r
 	}
@@ -251,7 +257,7 @@ func (d *Daemon) why(ctx context.Context, id draas.ServiceID) (*api.Why, error) 
 	}
 	w := &api.Why{Service: id, Phase: sv.Phase, Active: sv.Active, Epoch: sv.Epoch, Now: p.state.Explain(id)}
 	for _, r := range slices.Backward(p.state.History) {
-		if r.Service == id && (r.Kind == failover.RecordDecision || r.Kind == failover.RecordRefusal) {
+		if r.Service == id && (r.Kind == failover.RecordDecision || r.Kind == failover.RecordRefusal || r.Kind == failover.RecordEntry) {
 			w.Decisions = append(w.Decisions, r)
 		}
 		if len(w.Decisions) == 10 {

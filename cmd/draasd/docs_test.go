@@ -32,6 +32,8 @@ func apiExamples() map[string]any {
 		Evidence: "primary 192.0.2.53:53: epoch=2 site=dr A 203.0.113.99"}}
 	status.Reported[2].Frontends = []api.FrontendSeen{{Frontend: "edge1", HeardMS: 210,
 		Services: []api.FollowReport{{Service: "shop", Epoch: 3, Site: "primary", State: "wait", Reason: "moving", Held: 12}}}}
+	status.Reported[2].VIPs = []api.VIPSeen{{VIP: "web", Addresses: []string{"192.0.2.80"}, Granted: "edge1", Holders: []api.VIPHolder{
+		{Frontend: "edge1", HeardMS: 40, Has: true}, {Frontend: "edge2", HeardMS: 730, Trouble: "interface eth0 has no carrier"}}}}
 	why := whyShop()
 	why.Now = why.Now[:4]
 	why.Decisions = why.Decisions[:1]

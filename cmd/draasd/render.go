@@ -60,6 +60,7 @@ func writeStatus(w io.Writer, s *api.Status) {
 	fmt.Fprintln(w)
 	writeMembers(w, s)
 	writeFrontends(w, s)
+	writeVIPsSeen(w, s)
 }
 
 // writeTwoOpen shouts when more than one site's fence is open: the one thing
@@ -178,6 +179,9 @@ func conditions(sv api.ServiceStatus) []string {
 	if sv.Pause != nil {
 		out = append(out, pauseLine(sv.Pause))
 	}
+	for _, e := range sv.Entries {
+		out = append(out, entryLine(sv, e))
+	}
 	for _, l := range sv.Lags {
 		behind := "not known"
 		if l.Known {
@@ -196,6 +200,25 @@ func conditions(sv api.ServiceStatus) []string {
 		out = append(out, text)
 	}
 	return out
+}
+
+// entryLine says where users come in.
+func entryLine(sv api.ServiceStatus, e api.Entry) string {
+	who := "users"
+	if e.Service != sv.ID {
+		who = "users of " + string(e.Service)
+	}
+	text := fmt.Sprintf("%s enter at %s", who, e.Site)
+	if e.Turn > 0 {
+		text += fmt.Sprintf(" since %s, turn %d", e.Since.UTC().Format(time.DateTime), e.Turn)
+	}
+	if e.Operator != "" {
+		text += ", by " + e.Operator
+	}
+	if e.Refused != "" {
+		text += ": no frontend is heard there"
+	}
+	return text
 }
 
 func pauseLine(p *failover.Pause) string {
@@ -343,6 +366,46 @@ func writeFrontends(w io.Writer, s *api.Status) {
 		}
 		for _, f := range x.Services {
 			rows = append(rows, frontendRow(s, name, f, strings.Join(by[name], " ")))
+		}
+	}
+	fmt.Fprintln(w)
+	writeTable(w, "", rows)
+}
+
+// writeVIPsSeen draws who has the virtual IPs, as the member knows that has heard
+// each frontend last.
+func writeVIPsSeen(w io.Writer, s *api.Status) {
+	seen := make(map[string]api.VIPSeen)
+	latest := make(map[[2]string]api.VIPHolder)
+	for _, r := range s.Reported {
+		for _, v := range r.VIPs {
+			seen[v.VIP] = v
+			for _, h := range v.Holders {
+				key := [2]string{v.VIP, h.Frontend}
+				was, known := latest[key]
+				if !known || was.HeardMS < 0 || h.HeardMS >= 0 && h.HeardMS < was.HeardMS {
+					latest[key] = h
+				}
+			}
+		}
+	}
+	if len(seen) == 0 {
+		return
+	}
+	rows := [][]string{{markNone + "VIP", "ADDRESSES", "FRONTEND", "HAS IT", "TROUBLE"}}
+	for _, id := range sortedKeys(seen) {
+		for _, x := range seen[id].Holders {
+			h := latest[[2]string{id, x.Frontend}]
+			mark, has := markNone, "no"
+			switch {
+			case h.HeardMS < 0 || h.HeardMS >= api.FrontendFresh.Milliseconds():
+				mark, has = markUnknown, "not heard"
+			case h.Has:
+				has = "yes"
+			case h.Trouble != "":
+				mark = markDisagree
+			}
+			rows = append(rows, []string{mark + id, strings.Join(seen[id].Addresses, " "), h.Frontend, has, cmp.Or(h.Trouble, "-")})
 		}
 	}
 	fmt.Fprintln(w)
