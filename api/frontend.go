@@ -43,14 +43,17 @@ type FollowedMember struct {
 // FrontendService is one service at a frontend. The counters are since its
 // start.
 type FrontendService struct {
-	Service  draas.ServiceID `json:"service"`
-	Mode     string          `json:"mode"`
-	Listen   []string        `json:"listen"`
-	State    string          `json:"state"` // open, wait or shut
-	Reason   string          `json:"reason,omitempty"`
-	Site     draas.SiteID    `json:"site,omitempty"`
-	Epoch    draas.Epoch     `json:"epoch"`
-	Outlives bool            `json:"outlives"` // leads on when its permit has ended
+	Service draas.ServiceID `json:"service"`
+	Mode    string          `json:"mode"`
+	Listen  []string        `json:"listen"`
+	State   string          `json:"state"` // open, wait or shut
+	Reason  string          `json:"reason,omitempty"`
+	Site    draas.SiteID    `json:"site,omitempty"`
+	Epoch   draas.Epoch     `json:"epoch"`
+	// Stands is where this frontend stands, of a service whose users enter by
+	// site: when it leads elsewhere, it forwards.
+	Stands   draas.SiteID `json:"stands,omitempty"`
+	Outlives bool         `json:"outlives"` // leads on when its permit has ended
 	// PermitLeftMS is how long it may lead to the site, unless it outlives.
 	PermitLeftMS int64 `json:"permit_left_ms"`
 	Flights      int64 `json:"flights"` // requests under way

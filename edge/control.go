@@ -123,6 +123,9 @@ func (e *Edge) service(svc *frontend.Service, cfg *config.Service, r frontend.Re
 		Connections: st.Connections.Load(), Accepted: st.Accepted.Load(), Rejected: st.Rejected.Load(), Bad: st.Bad.Load(),
 		Held: st.Held.Load(), Replayed: st.Replayed.Load(), Shed: st.Shed.Load(), Dropped: st.Dropped.Load(),
 		Stalls: st.Stalls.Counts(), LongestStallMS: float64(st.Stalls.Max()) / float64(time.Millisecond)}
+	if cfg.Scheme == config.SchemeHybrid {
+		out.Stands = e.cfg.SiteOf(e.name)
+	}
 	counted := st.Sites()
 	for _, site := range cfg.Sites() {
 		c := counted[site]

@@ -37,12 +37,15 @@ func specsOf(c *config.Config, name string) []frontend.Spec {
 	return out
 }
 
-// servicesOf are the services that a frontend serves, by name.
+// servicesOf are the services that a frontend serves, by name, each with the
+// addresses at which it listens where it stands.
 func servicesOf(c *config.Config, name string) []*config.Service {
 	var out []*config.Service
 	for i := range c.Services {
 		if s := &c.Services[i]; s.Fronted() && slices.Contains(s.Frontend.Use, name) {
-			out = append(out, s)
+			here := *s
+			here.Frontend.Listen = s.Frontend.ListensAt(c.SiteOf(name))
+			out = append(out, &here)
 		}
 	}
 	return out

@@ -194,6 +194,13 @@ func writeFrontendService(w io.Writer, v *api.FrontendService) {
 		at += " on " + strings.Join(v.Listen, " ")
 	}
 	writeText(w, "", fmt.Sprintf("%s (%s) %s%s", v.Service, at, where, permit))
+	if v.Stands != "" && v.State == "open" && v.Site != v.Stands {
+		forwarded := ""
+		if i := slices.IndexFunc(v.Sites, func(x api.FrontendSite) bool { return x.Site == v.Site }); i >= 0 && v.Driven == nil {
+			forwarded = fmt.Sprintf(": %d requests so far", v.Sites[i].Requests)
+		}
+		writeText(w, "  ", fmt.Sprintf("it stands at %s and forwards who still comes here to %s%s", v.Stands, v.Site, forwarded))
+	}
 	if v.Driven != nil { // its proxy counts by itself
 		writeDriven(w, v.Driven)
 		return
