@@ -100,10 +100,10 @@ func bindCheck(p *program, f *flag.FlagSet) action {
 
 func bindInit(p *program, f *flag.FlagSet) action {
 	port := f.Int("base-port", config.LoopbackBasePort, "first `PORT` of the loopback addresses")
-	profile := f.String("profile", "fast", "`PROFILE`: cautious, balanced or fast")
+	profile := f.String("profile", "fast", "`PROFILE`: cautious, balanced, fast or metro")
 	return func(_ context.Context, args []string) error {
 		if !known(*profile) {
-			return usagef("--profile %q: want cautious, balanced or fast", *profile)
+			return usagef("--profile %q: want cautious, balanced, fast or metro", *profile)
 		}
 		if err := p.server.init(args[0], *port, *profile); err != nil {
 			return err
