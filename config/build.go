@@ -73,6 +73,9 @@ func (d *decoder) build(root map[string]any) *Config {
 	for _, name := range below(root, "group") {
 		c.Groups = append(c.Groups, d.group(c, name))
 	}
+	for i := range c.Services {
+		d.drainFits(&c.Services[i])
+	}
 	return c
 }
 

@@ -98,6 +98,14 @@ func (d *decoder) serviceFrontend(c *Config, root map[string]any, service string
 	return f
 }
 
+// drainFits shortens a drain that the file does not give to what fits in the rest
+// of a permit: see frontedTimes.
+func (d *decoder) drainFits(s *Service) {
+	if left := s.Timing.Lease.Hold() - s.Timing.Renew; s.Fronted() && left > 0 && !d.has(join("service", string(s.ID))+".frontend.drain") {
+		s.Frontend.Drain = min(s.Frontend.Drain, (left / 2).Truncate(time.Millisecond))
+	}
+}
+
 // embedded reads what only our own proxy does.
 func (d *decoder) embedded(f *ServiceFrontend, at string) {
 	f.Names = get[[]string](d, at+".names", nil)

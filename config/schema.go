@@ -254,7 +254,7 @@ func frontendKeys() []key {
 		dur("service.*.frontend.hold", "5s", 0, 10*time.Minute),
 		{path: "service.*.frontend.hold_requests", kind: kindCount, def: "1000", low: 1, high: 1_000_000},
 		size("service.*.frontend.hold_bytes", "64MiB", 1<<12, 1<<36),
-		dur("service.*.frontend.drain", "1s, or half of hold if shorter", 0, 5*time.Minute),
+		dur("service.*.frontend.drain", "1s, or half of hold or of the permit's rest if shorter", 0, 5*time.Minute),
 		dur("service.*.frontend.silent", "it adapts, tcp 250ms", time.Millisecond, 10*time.Minute),
 		dur("service.*.frontend.connect_timeout", "1s", 10*time.Millisecond, time.Minute),
 		dur("service.*.frontend.idle_timeout", "60s, tcp 1h", time.Second, 24*time.Hour),
