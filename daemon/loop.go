@@ -183,7 +183,7 @@ func (l *loop) recorded(r failover.Record) {
 
 // answersTo are the kinds of record that answer a request.
 var answersTo = map[failover.RecordKind]bool{failover.RecordDecision: true, failover.RecordRefusal: true,
-	failover.RecordPause: true, failover.RecordResume: true, failover.RecordAcknowledge: true}
+	failover.RecordPause: true, failover.RecordResume: true, failover.RecordAcknowledge: true, failover.RecordEntry: true}
 
 // request proposes an operator's wish and waits for the decision.
 func (l *loop) request(ctx context.Context, service draas.ServiceID, site draas.SiteID, r failover.Request) (failover.Record, error) {

@@ -54,6 +54,7 @@ type watched struct {
 type oversight struct {
 	cancel   context.CancelFunc
 	turn     uint64
+	site     draas.SiteID
 	began    time.Time
 	landed   bool // it was seen in force
 	answer   runbook.Answer
@@ -120,7 +121,7 @@ func (o *overseer) watch(ctx context.Context, key watched, p path, op runbook.Op
 		return
 	}
 	runs, cancel := context.WithCancel(ctx)
-	j := &oversight{cancel: cancel, turn: op.Token.Turn, began: o.now()}
+	j := &oversight{cancel: cancel, turn: op.Token.Turn, site: op.To, began: o.now()}
 	if was != nil {
 		was.cancel()
 		j.repairs, j.told = was.repairs, was.told
@@ -274,7 +275,7 @@ func (o *overseer) report() []api.UserPath {
 	var out []api.UserPath
 	for key, j := range o.jobs {
 		if j.looked {
-			out = append(out, api.UserPath{Service: key.unit, Step: key.path, AsDecided: j.answer.String(), Evidence: j.evidence,
+			out = append(out, api.UserPath{Service: key.unit, Step: key.path, Site: j.site, AsDecided: j.answer.String(), Evidence: j.evidence,
 				Since: j.since.UTC(), Repairs: len(j.repairs)})
 		}
 	}

@@ -120,7 +120,7 @@ func (d *Daemon) serveRequest(ctx context.Context, r *http.Request) (any, error)
 		return nil, badRequest{errors.New("a request names a service, and a move or what else is asked for")}
 	}
 	if req.Ask != "" {
-		if err := d.mayAsk(ctx); err != nil {
+		if err := d.mayAsk(ctx, req.Ask); err != nil {
 			return nil, err
 		}
 	}
@@ -133,20 +133,25 @@ func (d *Daemon) serveRequest(ctx context.Context, r *http.Request) (any, error)
 
 // askVersion is the version of the decision that knows what can be asked for
 // beside moves.
-const askVersion = 2
+func askVersion(ask failover.Ask) int {
+	if ask == failover.AskEnter {
+		return 3
+	}
+	return 2
+}
 
 // mayAsk says who keeps the cluster from understanding the request.
-func (d *Daemon) mayAsk(ctx context.Context) error {
+func (d *Daemon) mayAsk(ctx context.Context, ask failover.Ask) error {
 	p, err := d.picture(ctx)
-	if err != nil || p.state.Version >= askVersion {
+	if err != nil || p.state.Version >= askVersion(ask) {
 		return err
 	}
 	for _, m := range p.state.Policy.Members {
 		switch st := p.state.Members[m.ID]; {
 		case st == nil:
-			return fmt.Errorf("%s has never started: until then its version is not known, and only moves can be asked for", m.ID)
-		case st.Version < askVersion:
-			return fmt.Errorf("%s runs an older draasd: until it is upgraded only moves can be asked for", m.ID)
+			return fmt.Errorf("%s has never started: until then its version is not known, and %s cannot be asked for", m.ID, ask)
+		case st.Version < askVersion(ask):
+			return fmt.Errorf("%s runs an older draasd: until it is upgraded %s cannot be asked for", m.ID, ask)
 		}
 	}
 	return errors.New("the members have not agreed on a version yet: ask again")

@@ -88,6 +88,35 @@ func (p *program) askEach(ctx context.Context, c *api.Client, r failover.Request
 	return nil
 }
 
+// bindEnter makes the command that lets users enter elsewhere.
+func bindEnter(p *program, f *flag.FlagSet) action {
+	client, operator := bindClient(f), bindOperator(f)
+	reason := f.String("reason", "", "`TEXT` for the history")
+	return func(ctx context.Context, args []string) error {
+		c, err := client.dial(p.server)
+		if err != nil {
+			return p.refused(err)
+		}
+		defer c.Close()
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		sv, err := look(ctx, c, draas.ServiceID(args[0]))
+		if err != nil {
+			return err
+		}
+		a, err := c.Request(ctx, api.Request{Service: sv.ID, Site: draas.SiteID(args[1]),
+			Request: failover.Request{Ask: failover.AskEnter, Operator: p.who(*operator), Reason: *reason, Expect: sv.Epoch}})
+		if err != nil {
+			return fmt.Errorf("%w\nIt may have been decided all the same: see draasd history %s before asking again", err, sv.ID)
+		}
+		p.printAnswer(a)
+		if !a.Accepted {
+			return exitCode(exitFailed)
+		}
+		return nil
+	}
+}
+
 func bindReload(p *program, f *flag.FlagSet) action {
 	client := bindClient(f)
 	wait := f.Duration("timeout", 3*time.Second, "how `LONG` to wait for the other members")

@@ -40,6 +40,10 @@ func TestAsk(t *testing.T) {
 		{"pause-both", []string{"pause", "shop", "--all", "--for", "2h", "--reason", "x"}, exitUsage, nil},
 		{"pause-unknown", []string{"pause", "shpo", "--for", "2h", "--reason", "x"}, exitFailed, nil},
 		{"resume-all", []string{"resume", "--all"}, exitOK, []api.Request{{Service: "mail", Request: failover.Request{Ask: failover.AskResume, Operator: "ada"}}}},
+		{"enter", []string{"enter", "shop", "dr", "--reason", "works"}, exitOK, []api.Request{{Service: "shop", Site: "dr",
+			Request: failover.Request{Ask: failover.AskEnter, Operator: "ada", Reason: "works", Expect: two.Services[0].Epoch}}}},
+		{"enter-where", []string{"enter", "shop"}, exitUsage, nil},
+		{"enter-unknown", []string{"enter", "shpo", "dr"}, exitFailed, nil},
 		{"ack", []string{"ack", "shop", "--operator", "bob"}, exitOK, []api.Request{{Service: "shop", Request: failover.Request{Ask: failover.AskAcknowledge, Operator: "bob"}}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

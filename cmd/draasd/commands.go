@@ -95,6 +95,12 @@ confirmation, and without a terminal it wants --yes.
 		{name: "failback", args: "SERVICE", min: 1, max: 1, bind: bindMove(failover.MoveFailback),
 			short:   "planned move to the home site",
 			example: "draasd failback shop"},
+		{name: "enter", args: "SERVICE SITE", min: 2, max: 2, bind: bindEnter,
+			short: "let users enter at another site's frontends; the service itself stays where it is",
+			long: `Of services with frontends at several sites. Users enter at the active site, or where
+frontends are heard when none there is, and never go back by themselves: this, or the next
+move, takes them back.`,
+			example: "draasd enter shop dr --reason 'works on the balancers at primary'"},
 		{name: "pause", args: "SERVICE|--all --for LONG --reason TEXT", max: 1, bind: bindAsk(failover.AskPause),
 			short: "no automatic move for a while; it ends by itself",
 			long: `What a person asks for is still done. status shows who paused it, why and until when; a
@@ -105,7 +111,8 @@ service that fails while it is paused pages somebody.`,
 		{name: "ack", args: "SERVICE|--all", max: 1, bind: bindAsk(failover.AskAcknowledge),
 			short: "you know of the last moves: what holds off further automatic ones ends",
 			long: `After each automatic move further ones are held off, the longer the more of them nobody
-has acknowledged; and a site whose service keeps failing is no target. ack ends both.`,
+has acknowledged; and a site whose service keeps failing is no target. ack ends both. A name
+that others keep changing is put right again.`,
 			example: "draasd ack shop --reason 'switch replaced at primary'"},
 		{name: "reload", args: "[-c FILE]", bind: bindReload,
 			short: "have the daemon read its failover.toml again, as SIGHUP does",
