@@ -92,7 +92,7 @@ func TestMoveInTheMiddleOfAnUpgrade(t *testing.T) {
 	}, Expect: []Expect{
 		{What: "the old version is in force", From: start, By: start + 15*time.Second, Always: version(1)},
 		{What: "the DR site takes over", From: start + 4*time.Second, By: start + 12*time.Second, Once: serves("dr")},
-		{What: "the new version is in force", From: start + 15*time.Second, By: start + 20*time.Second, Once: version(2)},
+		{What: "the new version is in force", From: start + 15*time.Second, By: start + 20*time.Second, Once: version(failover.Version)},
 		{What: "nothing moves for it", From: start + 13*time.Second, Always: serves("dr")},
 	}})
 }
@@ -108,7 +108,7 @@ func TestUpgradeInTheMiddleOfAMove(t *testing.T) {
 			{At: start + 6*time.Second, Kind: Upgrade, On: "witness", For: 300 * time.Millisecond},
 		}, Expect: []Expect{
 			{What: "the service has moved once", From: start, By: start + 12*time.Second, Once: func(w *World) bool { return w.Moves() == 1 && serves("dr")(w) }},
-			{What: "the new version is in force", From: start + 6*time.Second, By: start + 12*time.Second, Once: version(2)},
+			{What: "the new version is in force", From: start + 6*time.Second, By: start + 12*time.Second, Once: version(failover.Version)},
 			{What: "nothing moves for it", Always: epochUpTo(2)},
 		}}.Run()
 		if err != nil || len(r.Violations) > 0 {

@@ -182,6 +182,9 @@ func digest(s *failover.State) uint64 {
 	h := hashString(uint64(s.Version)+1, s.Policy.Digest)
 	for id, m := range s.Members { // summed: in any order
 		h += hashString(uint64(m.Incarnation), string(id))
+		for name, x := range m.Frontends {
+			h += hashString(hashString(uint64(x.Verdict)+7, name), string(id))
+		}
 	}
 	for id, sv := range s.Services {
 		x := hashString(uint64(sv.Epoch), string(id))
@@ -195,6 +198,16 @@ func digest(s *failover.State) uint64 {
 		if sv.Move != nil {
 			x = hashString(hashString(x, string(sv.Move.Kind)), string(sv.Move.To)) + uint64(sv.Move.Epoch)
 		}
+		for part, e := range sv.Entries {
+			x += hashString(hashString(e.Turn<<1, string(e.Site)), string(part)+e.Refused)
+			if e.Lost {
+				x++
+			}
+		}
+		for step, code := range sv.Findings {
+			x += hashString(hashString(3, step), string(code))
+		}
+		x += sv.Turns << 20
 		for name, t := range sv.Timers {
 			x += hashString(t.Mark+uint64(t.After), name)
 		}

@@ -121,7 +121,7 @@ func (w *World) until(d time.Duration, end func()) {
 // allKinds lists the kinds of fault that are drawn, and Pause.
 var allKinds = []Kind{Crash, CrashWrite, CrashSay, Freeze, FreezeGuard, RestartGuard, SlowGuard, Power, Stop, Drift, Step,
 	Cut, OneWay, Isolate, Loss, Slow, Double, Service, Flap, Blind, Mirage, Effect, SlowEffect, DiskFull, ReadOnly, SyncError,
-	Rollback, Wipe, Clone, Upgrade, Operator, Pause}
+	Rollback, Wipe, Clone, Edge, Upgrade, Operator, Pause}
 
 func (w *World) daemonFault(m *member, f Fault) bool {
 	switch f.Kind {
@@ -253,6 +253,8 @@ func (w *World) outsideFault(m *member, f Fault) bool {
 		if p := w.part(f.Service); p != nil && f.By > 0 {
 			w.flap(p, m.index, f.By, w.now+f.For)
 		}
+	case Edge:
+		w.edgeFault(m, f)
 	case Operator:
 		if r, ok := wish(f); ok {
 			w.ask(m, f.Service, f.To.Site(), r)
@@ -353,6 +355,8 @@ func wish(f Fault) (failover.Request, bool) {
 		r.Ask = failover.AskResume
 	case "acknowledge":
 		r.Ask = failover.AskAcknowledge
+	case "enter":
+		r.Ask = failover.AskEnter
 	case "vouch":
 		r.Move, r.Vouch = failover.MoveFailover, true
 	case "allow-data-loss":
@@ -382,6 +386,9 @@ func (w *World) heal() {
 		for i := range p.alive {
 			p.alive[i] = true
 		}
+	}
+	for _, e := range w.edges {
+		e.dead = 0
 	}
 	if w.twin != nil {
 		w.twin.powerOff()

@@ -64,6 +64,7 @@ func generate(seed uint64, p *Params) Schedule {
 			s.Faults = append(s.Faults, Fault{At: between(r, 3*time.Second, s.Trouble), Kind: Upgrade, On: m.ID, For: g.duration()})
 		}
 	}
+	s.Faults = append(s.Faults, g.edgeFaults(rand.New(rand.NewPCG(seed, 4)), s.Trouble)...)
 	for sure := countSure(s.Faults); sure < 2; sure++ {
 		s.Faults = append(s.Faults, Fault{At: between(r, 2*time.Second, s.Trouble-time.Second), Kind: Service, On: Active, Service: g.parts[0], For: g.lasting()})
 	}
@@ -76,7 +77,7 @@ func generate(seed uint64, p *Params) Schedule {
 // they have just started, or cannot be heard, nobody can know (docs/sim.md).
 func tooMuch(f Fault) bool {
 	switch f.Kind {
-	case Rollback, Clone, FreezeGuard, RestartGuard, SlowGuard, Drift, Step, Service, Flap, Blind, Mirage, Effect, SlowEffect, Operator:
+	case Rollback, Clone, FreezeGuard, RestartGuard, SlowGuard, Drift, Step, Service, Flap, Blind, Mirage, Effect, SlowEffect, Edge, Operator:
 		return false
 	}
 	return true

@@ -12,6 +12,7 @@ import (
 	"github.com/draasd/draas/health"
 	"github.com/draasd/draas/quorum"
 	"github.com/draasd/draas/quorum/quorumtest"
+	"github.com/draasd/draas/runbook"
 )
 
 // member is one machine: its clocks, its disk, its guard, and a daemon that
@@ -55,7 +56,8 @@ type member struct {
 	guard   guard
 	eyes    []eye // by what is looked at: members, then own and far parts
 	effects effects
-	dns     []draas.Epoch // by part: what this run's answers are of
+	dns     []draas.Epoch                     // by part: what this run's answers are of
+	named   map[draas.ServiceID]runbook.Token // by part: what this run leads its name by
 	// blind and mirage until then, in true time.
 	blind, mirage time.Duration
 }
@@ -101,7 +103,8 @@ func (m *member) start() {
 		return
 	}
 	m.daemon = replica
-	m.eyes = make([]eye, len(m.w.seats())+2*len(m.w.parts))
+	m.eyes = make([]eye, len(m.w.seats())+2*len(m.w.parts)+len(m.w.edges))
+	m.named = make(map[draas.ServiceID]runbook.Token)
 	m.dns = make([]draas.Epoch, len(m.w.parts))
 	m.effects.reset(m)
 	m.guard.forget()
@@ -227,6 +230,7 @@ func (m *member) carryOut(out *quorum.Output) bool {
 	}
 	if out.Changed {
 		m.publish()
+		m.oversee()
 	}
 	return true
 }
@@ -350,6 +354,7 @@ func (m *member) look(run int) {
 			changed = m.see(i, failover.Observation{Peer: o.id}, good) || changed
 		}
 	}
+	changed = m.listen() || changed
 	s := m.daemon.State()
 	for _, p := range w.parts {
 		own, far := len(w.seats())+2*p.index, len(w.seats())+2*p.index+1

@@ -20,7 +20,8 @@ type oracle struct {
 	units           map[draas.ServiceID]*unit
 	tokens          map[string]runbook.Token // last seen at a receiver, by effect and unit
 	requests        map[request]draas.ServiceID
-	dual            bool // two sites serve: said once until it is over
+	dual            bool                // two sites serve: said once until it is over
+	heard           map[string]hearings // by frontend
 }
 
 type request struct {
@@ -50,8 +51,14 @@ type unit struct {
 type partTruth struct {
 	*part
 	failed map[draas.Epoch]uint64 // members that told of a failure of the epoch's site, as bits
-	own    uint64                 // members that told of a failure of their own site
-	guards []seal
+	// Of a hybrid: where its users enter by each token, the latest and since
+	// when, what its name leads by, and whether somebody asked for an entry.
+	entries    map[runbook.Token]draas.SiteID
+	entry, led runbook.Token
+	since      time.Duration
+	wished     bool
+	own        uint64 // members that told of a failure of their own site
+	guards     []seal
 }
 
 // seal is what a guard has taken: since the machine's boot.
@@ -61,7 +68,8 @@ type seal struct {
 }
 
 func newOracle(w *World) *oracle {
-	return &oracle{w: w, units: make(map[draas.ServiceID]*unit), tokens: make(map[string]runbook.Token), requests: make(map[request]draas.ServiceID)}
+	return &oracle{w: w, units: make(map[draas.ServiceID]*unit), tokens: make(map[string]runbook.Token), requests: make(map[request]draas.ServiceID),
+		heard: make(map[string]hearings)}
 }
 
 func (o *oracle) unit(id draas.ServiceID) *unit {
@@ -72,7 +80,7 @@ func (o *oracle) unit(id draas.ServiceID) *unit {
 	u = &unit{policy: o.w.p.Policy.Services[id], epochs: make(map[draas.Epoch]draas.SiteID), phase: failover.PhaseInactive}
 	for _, p := range o.w.parts {
 		if p.unit == id {
-			u.parts = append(u.parts, &partTruth{part: p, failed: make(map[draas.Epoch]uint64), guards: make([]seal, len(o.w.p.Machines)+1)})
+			u.parts = append(u.parts, &partTruth{part: p, failed: make(map[draas.Epoch]uint64), entries: make(map[runbook.Token]draas.SiteID), guards: make([]seal, len(o.w.p.Machines)+1)})
 		}
 	}
 	o.units[id] = u
@@ -132,7 +140,18 @@ func (w *World) shared(p *part) bool {
 // told: a member's monitor has seen something, and said so to its daemon.
 func (o *oracle) told(m *member, x failover.Observation) {
 	if o.w.telling {
-		o.w.note("%s sees %s%s%s %s", m.id, x.Peer, x.Service, at(x.Site), x.Verdict)
+		o.w.note("%s sees %s%s%s%s %s", m.id, x.Peer, x.Service, x.Frontend, at(x.Site), x.Verdict)
+	}
+	if x.Frontend != "" {
+		h := o.heard[x.Frontend]
+		switch x.Verdict {
+		case draas.Failed:
+			h.failed |= 1 << m.seat
+		case draas.Healthy:
+			h.healthy |= 1 << m.seat
+		}
+		o.heard[x.Frontend] = h
+		return
 	}
 	if x.Service == "" || x.Verdict != draas.Failed {
 		return
@@ -157,6 +176,11 @@ func (o *oracle) asked(m *member, id uint64, service draas.ServiceID, r failover
 	o.requests[request{m.index, m.run, id}] = service
 	if r.Vouch {
 		o.unit(service).vouched = true
+	}
+	if r.Ask == failover.AskEnter {
+		for _, t := range o.unit(service).parts {
+			t.wished = true
+		}
 	}
 }
 
@@ -208,6 +232,9 @@ func (o *oracle) answers(m *member, p *part, site draas.SiteID, epoch draas.Epoc
 // none that was not granted.
 func (o *oracle) receivers() {
 	for effect, r := range o.w.receivers {
+		if effect == nameEffect {
+			continue
+		}
 		for _, id := range o.w.units {
 			site, token := r.Active(id)
 			if token.Epoch == 0 {
@@ -258,6 +285,7 @@ func (o *oracle) grants(m *member, s *failover.State) {
 		if sv == nil || sv.Epoch == 0 || sv.Active == "" {
 			continue
 		}
+		o.entries(m, s, id)
 		u := o.unit(id)
 		site, known := u.epochs[sv.Epoch]
 		if known {
@@ -339,6 +367,10 @@ func (o *oracle) record(m *member, s *failover.State, r *failover.Record, fresh 
 		u.paused = false
 	case failover.RecordAcknowledge:
 		u.done, u.hold, u.unacknowledged = 0, 0, 0
+	case failover.RecordEntry:
+		if u.paused && !hasReason(r, failover.ReasonOperator) && r.Phase != failover.PhaseRedirecting {
+			o.w.violation("paused means paused: %q", r.Text)
+		}
 	case failover.RecordRefusal:
 		o.refused(u, r)
 	case failover.RecordDecision:

@@ -126,8 +126,12 @@ func draw(r *rand.Rand) Params {
 		group.Parts = []draas.ServiceID{"mail", "wiki"}
 		p.Policy.Services["office"] = group
 	}
-	if r.IntN(12) == 0 {
+	aged := r.IntN(12) == 0
+	if aged {
 		p.age(r)
+	}
+	if r.IntN(3) == 0 && !aged {
+		p.hybrid("shop", "shop", 1+r.IntN(2))
 	}
 	p.Policy.Retarget = time.Duration(float64(lease)*(1+drift)) + 4*unit
 	p.members()

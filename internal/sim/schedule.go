@@ -46,6 +46,7 @@ const (
 	Rollback     Kind = "rollback"      // the data directory of On, as it is now, is put back after By; the daemon dies then and starts after For
 	Wipe         Kind = "wipe"          // the disk of On is lost, and replaced after For
 	Clone        Kind = "clone"         // a copy of On's machine runs beside it for For; its daemon starts again after By; N: On was off while it was copied
+	Edge         Kind = "edge"          // the frontends at On are dead for For, or the Nth; or they come and go every By
 	Upgrade      Kind = "upgrade"       // the daemon of On is stopped, and a newer one started after For
 	Operator     Kind = "operator"      // an operator at On asks for What of Service to site To
 )

@@ -47,6 +47,7 @@ type World struct {
 	links   [][]link
 	parts   []*part
 	units   []draas.ServiceID
+	edges   []*edge
 	waiting []Fault       // for a phase
 	calm    bool          // all faults are over
 	spins   bool          // it was given up
@@ -187,6 +188,7 @@ func newWorld(seed uint64, p Params, telling bool, cover *Coverage) (*World, err
 		}
 		w.enter(m)
 	}
+	w.openEdges()
 	for _, m := range w.members {
 		w.after(w.between(0, 50*ms), m.start)
 	}
@@ -372,8 +374,8 @@ func (w *World) run(end time.Duration, stop func() bool) {
 	}
 }
 
-// settled: every unit has exactly one site that serves, and no move is under
-// way there as far as the site itself knows.
+// settled: every unit has exactly one site that serves, no move is under way
+// there as far as the site itself knows, and names lead to where users enter.
 func (w *World) settled() bool {
 	for _, p := range w.parts {
 		open := 0
@@ -393,7 +395,7 @@ func (w *World) settled() bool {
 			return false
 		}
 	}
-	return true
+	return w.enteredAll()
 }
 
 // simulated is what a schedule takes at least.
