@@ -53,7 +53,7 @@ type cell struct {
 const watch = 4 * time.Second
 
 func hasFrontends(c column) bool { return len(c.frontends()) > 0 }
-func isDraas(c column) bool      { return c.Scheme != "" }
+func isDraas(c column) bool      { return c.Peer == nil }
 
 // cells lists the disasters. down is how long the seed's network is down.
 func cells(down time.Duration) []cell {
@@ -213,8 +213,8 @@ func ofProcesses() []cell {
 		Heal:   func(w *world) error { w.revive(daemonOf(primary)); return nil },
 	}, {
 		Name: "frontend killed", Expect: stays, Watch: watch, Budget: frontendLost, Needs: hasFrontends,
-		Strike: func(_ context.Context, w *world) error { w.kill(w.on(w.front())...); return nil },
-		Heal:   func(w *world) error { w.revive(w.on(w.front())...); return nil },
+		Strike: func(_ context.Context, w *world) error { w.kill(w.front() + "-frontend"); return nil },
+		Heal:   func(w *world) error { w.revive(w.front() + "-frontend"); return nil },
 	}, {
 		Name: "witness off", Expect: unnoticed, Watch: watch, Needs: isDraas,
 		Strike: func(_ context.Context, w *world) error { return w.powerOff(witness) },

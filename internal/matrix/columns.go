@@ -1,14 +1,25 @@
 package matrix
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // columns are what is set beside each other.
 func columns() []column {
 	return []column{
 		{Name: "dns", Scheme: schemeDNS, Lease: 2 * time.Second},
 		{Name: "frontend", Scheme: schemeFrontend, Lease: 2 * time.Second},
+		{Name: "frontend+vip", Scheme: schemeFrontend, Pair: true, Lease: 2 * time.Second},
+		{Name: "hybrid", Scheme: schemeHybrid, Lease: 2 * time.Second},
 		{Name: "dns, metro", Scheme: schemeDNS, Lease: metroLease, Renew: metroRenew, Metro: true},
 		{Name: "frontend, metro", Scheme: schemeFrontend, Lease: metroLease, Renew: metroRenew, Metro: true},
+		{Name: "frontend+vip, metro", Scheme: schemeFrontend, Pair: true, Lease: metroLease, Renew: metroRenew, Metro: true},
+		{Name: "hybrid, metro", Scheme: schemeHybrid, Lease: metroLease, Renew: metroRenew, Metro: true},
+		{Name: "HAProxy", Peer: &peer{}},
+		{Name: "keepalived 1 s", Peer: &peer{Advert: time.Second}, Pair: true},
+		{Name: "keepalived 100 ms", Peer: &peer{Advert: 100 * time.Millisecond}, Pair: true},
 	}
 }
 
@@ -25,5 +36,15 @@ func (c column) meets(x cell) bool {
 	if c.Metro && !x.Headline {
 		return false
 	}
+	if c.Peer != nil {
+		// What they do about a lost service they do alike, in pairs or alone.
+		return c.Pair == hasFront(x.Name) && slices.Contains(peerCells, x.Name)
+	}
 	return x.Needs == nil || x.Needs(c)
 }
+
+// peerCells are the disasters that are made to peers.
+var peerCells = []string{"service killed", "service hangs", "service host off", "primary site off", "frontend killed", "frontend host off"}
+
+// hasFront reports whether a disaster strikes a frontend.
+func hasFront(cell string) bool { return strings.HasPrefix(cell, "frontend") }

@@ -16,7 +16,8 @@ const (
 // column is what is set beside the others: a scheme with its timing, or a peer.
 type column struct {
 	Name   string
-	Scheme string        // empty: a peer, see peer.go
+	Scheme string        // empty: a peer
+	Peer   *peer         // in the place of a scheme
 	Pair   bool          // the frontends share a virtual address
 	Lease  time.Duration // of the service's permits
 	Renew  time.Duration // how often they are renewed; zero: as the profile has it
@@ -41,7 +42,9 @@ const holdRequests = patience + time.Second
 // hosts.
 func (c column) frontends() []machineAt {
 	switch {
-	case c.Scheme == schemeFrontend:
+	case c.Peer != nil && !c.Pair:
+		return []machineAt{{edge1, edge, hostFirst}}
+	case c.Scheme == schemeFrontend, c.Peer != nil:
 		return []machineAt{{edge1, edge, hostFirst}, {edge2, edge, hostSecond}}
 	case c.Scheme == schemeHybrid:
 		return []machineAt{{frontendHost(primary), primary, hostFrontend}, {frontendHost(dr), dr, hostFrontend}}
@@ -105,8 +108,18 @@ func (c column) entries() []string {
 func quoted(list []string) string { return `"` + strings.Join(list, `", "`) + `"` }
 
 func (c column) frontendsTOML(line func(string, ...any)) {
+	var pair []string
 	for _, f := range c.frontends() {
-		line("[frontend.%s]\ncontrol = %q\ndomain = %q", f.name, "run/frontend.sock", f.place)
+		pair = append(pair, f.name)
+		line("[frontend.%s]\ncontrol = %q", f.name, "run/frontend.sock")
+		if f.place == edge {
+			line("domain = %q", edge)
+		} else {
+			line("site = %q", f.place)
+		}
+	}
+	if c.Pair {
+		line("[vip.front]\nholders = [%s]\naddress = [\"%s/24 dev eth0\"]", quoted(pair), address(edge, hostVIP))
 	}
 }
 
@@ -122,6 +135,9 @@ func (c column) serviceTOML(line func(string, ...any)) {
 	line("[[service.%s.check]]\ntype = %q\nport = %d\npath = %q", service, "http", webPort, "/healthz")
 	if c.Scheme != schemeFrontend {
 		line("[service.%s.dns]\nuse = %q\nname = %q\nttl = %q", service, "public", serviceName, ttl)
+		for _, f := range c.frontends() {
+			line("enter.%s = [%q]", f.place, address(f.place, f.host))
+		}
 	}
 	if c.Scheme != schemeDNS {
 		line("[service.%s.frontend]\nmode = %q\nlisten = [\":%d\"]\nhold = %q\nhold_requests = 10000", service, "http", webPort, holdRequests)

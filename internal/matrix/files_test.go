@@ -15,7 +15,7 @@ func TestFiles(t *testing.T) {
 			t.Errorf("two columns are named %q", c.Name)
 		}
 		names[c.Name] = true
-		if c.Scheme == "" {
+		if c.Peer != nil {
 			continue
 		}
 		parsed, err := config.Parse(c.Name, []byte(c.failoverTOML()))

@@ -170,37 +170,31 @@ func heard(s *api.Status, name string, epoch draas.Epoch) error {
 }
 
 // goHome brings the service back to the primary site after a run, and waits
-// until all is as it was before.
+// until all is as it was before. Who looks on a busy machine may undo the move
+// home: then it is asked for again.
 func (w *world) goHome(ctx context.Context) error {
-	var at string
+	if w.Peer != nil {
+		return w.peersWell(ctx)
+	}
 	err := await(ctx, homeLimit, func(ctx context.Context) error {
 		s, err := w.status(ctx, witness)
 		if err != nil {
 			return err
 		}
 		sv := find(s)
-		if at = string(sv.Active); at == "" || sv.Move != nil {
+		if sv.Active == "" || sv.Move != nil {
 			return fmt.Errorf("it is %s at %q", sv.Phase, sv.Active)
 		}
-		return w.settled(s, at)
+		if err := w.settled(s, string(sv.Active)); err != nil || sv.Active == primary {
+			return err
+		}
+		if err := w.ask(ctx, "", failover.Request{Ask: failover.AskAcknowledge}); err != nil {
+			return fmt.Errorf("acknowledge: %w", err)
+		}
+		return errors.Join(errors.New("it is not home yet"), w.ask(ctx, "", failover.Request{Move: failover.MoveFailback}))
 	})
 	if err != nil {
-		return fmt.Errorf("wait until all is calm: %w", err)
-	}
-	if err := w.ask(ctx, "", failover.Request{Ask: failover.AskAcknowledge}); err != nil {
-		return fmt.Errorf("acknowledge: %w", err)
-	}
-	if at != primary {
-		err := await(ctx, homeLimit, func(ctx context.Context) error {
-			s, err := w.status(ctx, witness)
-			if err == nil && find(s).Active == primary {
-				return nil
-			}
-			return errors.Join(err, w.ask(ctx, "", failover.Request{Move: failover.MoveFailback}), errors.New("it is not home yet"))
-		})
-		if err != nil {
-			return fmt.Errorf("fail back: %w", err)
-		}
+		return fmt.Errorf("bring it home: %w", err)
 	}
 	if err := w.well(ctx, primary); err != nil {
 		return err

@@ -20,6 +20,9 @@ const (
 	// slack is how much longer than the arithmetic allows is waited for users
 	// to be served again, so that a late return is told from none.
 	slack = 15 * time.Second
+	// stayLimit is how long is waited for that where it has been watched
+	// already, and nothing is promised.
+	stayLimit = 2 * time.Second
 )
 
 // once makes a disaster once. The error says that the world cannot be used any
@@ -61,7 +64,7 @@ func (w *world) once(ctx context.Context, c cell) (*Result, error) {
 // reign is where the service is active, and since which epoch. A peer has
 // neither.
 func (w *world) reign(ctx context.Context) (site string, epoch draas.Epoch, err error) {
-	if w.Scheme == "" {
+	if w.Peer != nil {
 		return primary, 0, nil
 	}
 	err = await(ctx, startLimit, func(ctx context.Context) error {
@@ -117,7 +120,9 @@ func (w *world) strike(ctx context.Context, c cell, people *crowd, r *Result, ep
 		return ctx.Err()
 	}
 	people.judge(r, epoch, fault, end)
-	r.hold(c)
+	if w.Peer == nil {
+		r.hold(c)
+	}
 	return nil
 }
 
@@ -125,9 +130,12 @@ func (w *world) strike(ctx context.Context, c cell, people *crowd, r *Result, ep
 // should be, or until that has taken too long.
 func (r *Result) follow(ctx context.Context, w *world, c cell, people *crowd, struck time.Time) {
 	limit := time.Duration(r.BoundMS*float64(time.Millisecond)) + slack
+	if c.Expect == stays && r.BoundMS == 0 {
+		limit = stayLimit
+	}
 	to := r.From
 	switch {
-	case w.Scheme == "" && c.Expect == moves:
+	case w.Peer != nil && c.Expect == moves:
 		to = ""
 	case c.Expect == moves:
 		to = c.target()
@@ -154,7 +162,7 @@ func (c cell) target() string {
 
 // steps takes over from the log when the move got where.
 func (w *world) steps(ctx context.Context, r *Result, fault time.Time) {
-	if w.Scheme == "" || r.Moves == 0 {
+	if w.Peer != nil || r.Moves == 0 {
 		return
 	}
 	s, err := w.status(ctx, witness)

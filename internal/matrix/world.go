@@ -68,7 +68,7 @@ func (w *world) set(ctx context.Context) (err error) {
 	if err := w.people(); err != nil {
 		return err
 	}
-	if w.Scheme == "" {
+	if w.Peer != nil {
 		return w.peers(ctx)
 	}
 	if err := w.cluster(); err != nil {
