@@ -35,7 +35,7 @@ type Bug struct {
 // All lists the bugs, those first that take the most seeds to find, so that a
 // hunt of all does not end with a long one.
 func All() []Bug {
-	return slices.Concat(permitBugs(), decisionBugs(), logBugs())
+	return slices.Concat(permitBugs(), decisionBugs(), logBugs(), entryBugs())
 }
 
 // Find gives the bug of a name.

@@ -39,8 +39,8 @@ func permitBugs() []Bug {
 			Rules:  []string{"rule 1", "section 4"},
 			Edits: []Edit{{
 				File: "failover/agent.go",
-				Old:  "		a.answered(e.ID)\n	}\n",
-				New:  "		a.answered(e.ID)\n		if _, known := a.sent[e.ID]; known {\n			a.sent[e.ID] = now\n		}\n	}\n",
+				Old:  "		a.found(e)\n	}\n",
+				New:  "		a.found(e)\n		if _, known := a.sent[e.ID]; known {\n			a.sent[e.ID] = now\n		}\n	}\n",
 			}},
 		},
 		{
