@@ -41,12 +41,14 @@ func failoverTOML(w *network, profile, scheme string) string {
 		line("[member.%s]", m)
 		line("role = %q", role)
 		line("peer = %q", w.peerOf(m))
-		if role == draas.RoleSite && scheme == schemeDNS {
+		if role == draas.RoleSite && scheme != schemeFrontend {
 			line("dns = %q", w.dnsOf(m))
 		}
-		if scheme == schemeFrontend {
-			line("api = %q", w.apiOf(m))
-			line("api_from.%s = %q", edge, w.apiVia(m))
+		for i, e := range edgesOf(scheme) {
+			if i == 0 {
+				line("api = %q", w.apiOf(m))
+			}
+			line("api_from.%s = %q", e, w.apiVia(e, m))
 		}
 		for _, from := range members() {
 			if from != m {
@@ -54,11 +56,15 @@ func failoverTOML(w *network, profile, scheme string) string {
 			}
 		}
 	}
-	if scheme == schemeDNS {
+	if scheme != schemeFrontend {
 		zoneTOML(w, line)
-	} else {
+	}
+	for _, e := range edgesOf(scheme) {
 		line("")
-		line("[frontend.%s]", edge)
+		line("[frontend.%s]", e)
+		if scheme == schemeHybrid {
+			line("site = %q", siteOf(e))
+		}
 		line("control = %q", "data/frontend.sock")
 	}
 	line("")
@@ -67,7 +73,11 @@ func failoverTOML(w *network, profile, scheme string) string {
 	line("home = %q", primary)
 	line("automatic = true")
 	for _, s := range sites() {
-		line("address.%s = [%q]", s, w.usersAddr(s))
+		at := w.usersAddr(s)
+		if scheme == schemeHybrid { // where frontends stand, which nobody probes
+			at = w.serverAddr(s)
+		}
+		line("address.%s = [%q]", s, at)
 	}
 	for _, from := range members() {
 		for _, s := range sites() {
@@ -81,20 +91,7 @@ func failoverTOML(w *network, profile, scheme string) string {
 	line("port = %d", w.web)
 	line("path = %q", "/healthz")
 	line("host = %q", serviceName)
-	if scheme == schemeDNS {
-		line("[service.%s.dns]", service)
-		line("use = %q", "public")
-		line("name = %q", serviceName+".")
-		line("ttl = %q", ttl)
-	} else {
-		line("[service.%s.frontend]", service)
-		line("mode = %q", "http")
-		line("listen = [%q]", w.edgeAt())
-		line("hold = %q", holdFor(profile).String())
-		for _, s := range sites() {
-			line("server.%s = [%q]", s, w.gateVia(edge, s))
-		}
-	}
+	waysTOML(w, profile, scheme, line)
 	line("[service.%s.fence]", service)
 	line("kind = %q", draas.FencePath)
 	for _, s := range sites() {
@@ -102,6 +99,36 @@ func failoverTOML(w *network, profile, scheme string) string {
 		line("forward.%s = %q", s, w.backendOf(s))
 	}
 	return b.String()
+}
+
+// waysTOML is how users come to the service.
+func waysTOML(w *network, profile, scheme string, line func(format string, args ...any)) {
+	if scheme != schemeFrontend {
+		line("[service.%s.dns]", service)
+		line("use = %q", "public")
+		line("name = %q", serviceName+".")
+		line("ttl = %q", ttl)
+	}
+	if scheme == schemeHybrid {
+		for _, s := range sites() {
+			line("enter.%s = [%q]", s, w.usersAddr(s))
+		}
+	}
+	if scheme == schemeDNS {
+		return
+	}
+	line("[service.%s.frontend]", service)
+	line("mode = %q", "http")
+	line("hold = %q", holdFor(profile).String())
+	if scheme == schemeFrontend {
+		line("listen = [%q]", w.edgeAt())
+	}
+	for _, s := range sites() {
+		if scheme == schemeHybrid {
+			line("listen_at.%s = [%q]", s, w.entranceOf(s))
+		}
+		line("server.%s = [%q]", s, w.gateVia(edge, s))
+	}
 }
 
 // zoneTOML is the zone that both sites answer for.

@@ -12,7 +12,7 @@ import (
 
 func TestFailoverTOML(t *testing.T) {
 	w := &network{net: 77, peer: 7400, dns: 7453, web: 8080, api: 7401}
-	for _, profile := range []string{"fast", "balanced", "cautious", "fast frontend"} {
+	for _, profile := range []string{"fast", "balanced", "cautious", "fast frontend", "fast hybrid", "balanced hybrid", "cautious hybrid"} {
 		profile, scheme, _ := strings.Cut(profile, " ")
 		scheme = cmp.Or(scheme, schemeDNS)
 		c, err := config.Parse("failover.toml", []byte(failoverTOML(w, profile, scheme)))
@@ -37,14 +37,25 @@ func TestFailoverTOML(t *testing.T) {
 			}
 		}
 		svc, _ := c.Service(service)
-		if scheme == schemeFrontend {
+		for _, e := range edgesOf(scheme) {
 			for _, m := range members() {
-				if at := c.APIAddress(string(edge), m); at != w.apiVia(m) {
-					t.Errorf("the frontend reaches the API of %s at %s", m, at)
+				if at := c.APIAddress(string(e), m); at != w.apiVia(e, m) || at == w.apiOf(m) {
+					t.Errorf("%s reaches the API of %s at %s", e, m, at)
 				}
 			}
 			if got := svc.Frontend.Servers[dr.Site()]; len(got) != 1 || got[0].String() != w.gateVia(edge, dr) {
 				t.Errorf("the frontend reaches %s at %v", dr, got)
+			}
+		}
+		if scheme == schemeHybrid {
+			for _, e := range edgesOf(scheme) {
+				at := siteOf(e)
+				if got := svc.Frontend.ListensAt(c.SiteOf(string(e))); len(got) != 1 || got[0].String() != w.entranceOf(at) {
+					t.Errorf("%s listens at %v", e, got)
+				}
+				if enter, _ := svc.Answers(at.Site()); len(enter) != 1 || enter[0] != w.usersAddr(at) {
+					t.Errorf("users enter %s at %v", at, enter)
+				}
 			}
 		}
 		for _, site := range sites() {

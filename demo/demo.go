@@ -50,20 +50,23 @@ const (
 	// DisasterSwitchover is none: an operator moves the service, as for
 	// maintenance. Behind a frontend no request may fail.
 	DisasterSwitchover Disaster = "switchover"
+	// DisasterEntry kills the frontend by which users enter, of the scheme
+	// hybrid: the service stays, and the name leads to another frontend.
+	DisasterEntry Disaster = "entry"
 )
 
 // Disasters lists the disasters.
 func Disasters() []Disaster {
-	return []Disaster{DisasterService, DisasterHang, DisasterSite, DisasterSilent, DisasterDaemon, DisasterFreeze, DisasterCut, DisasterSwitchover}
+	return []Disaster{DisasterService, DisasterHang, DisasterSite, DisasterSilent, DisasterDaemon, DisasterFreeze, DisasterCut, DisasterSwitchover, DisasterEntry}
 }
 
 // moves reports whether the service has to move.
-func (d Disaster) moves() bool { return d != DisasterCut }
+func (d Disaster) moves() bool { return d != DisasterCut && d != DisasterEntry }
 
 // Options say what to show. The zero value of each field takes the default
 // that is given here.
 type Options struct {
-	Scheme   string        // how users are moved, dns or frontend: dns
+	Scheme   string        // how users are moved, dns, frontend or hybrid: dns
 	Disaster Disaster      // site
 	Cut      time.Duration // how long DisasterCut lasts: 43 s
 	Profile  string        // fast, balanced or cautious: fast
@@ -114,8 +117,11 @@ func (o Options) complete() (Options, error) {
 		o.Undisturbed = 2 * time.Second
 	}
 	var errs []error
-	if o.Scheme != schemeDNS && o.Scheme != schemeFrontend {
-		errs = append(errs, fmt.Errorf("scheme %q cannot be shown: dns or frontend", o.Scheme))
+	if !slices.Contains([]string{schemeDNS, schemeFrontend, schemeHybrid}, o.Scheme) {
+		errs = append(errs, fmt.Errorf("scheme %q cannot be shown: dns, frontend or hybrid", o.Scheme))
+	}
+	if o.Disaster == DisasterEntry && o.Scheme != schemeHybrid && !o.Bench {
+		errs = append(errs, fmt.Errorf("disaster %q is of the scheme %s, whose users can enter elsewhere", o.Disaster, schemeHybrid))
 	}
 	if !slices.Contains(Disasters(), o.Disaster) {
 		errs = append(errs, fmt.Errorf("%q is no disaster (one of %v)", o.Disaster, Disasters()))

@@ -121,6 +121,20 @@ func TestDemo(t *testing.T) {
 			t.Errorf("nobody asked for it\n%s", out)
 		}
 	})
+	t.Run("entry", func(t *testing.T) {
+		run, out := play(t, Options{Draasd: draasd, Scheme: "hybrid", Disaster: DisasterEntry, Undisturbed: time.Second})
+		if run.FailedOver || run.Epoch != 1 || run.Failed == 0 || run.Forwarded == 0 {
+			t.Errorf("%+v\n%s", run, out)
+		}
+		if *run.RTO > measure.Millis(3*time.Second) && run.stalls.Longest < unfair {
+			t.Errorf("down for %v\n%s", *run.RTO, out)
+		}
+		for _, want := range []string{"users of web enter at dr, epoch 1 turn 1", "entry: the name leads to the frontend at dr, which leads on to primary"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%q is not in\n%s", want, out)
+			}
+		}
+	})
 	if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
 		t.Errorf("left %v, %v behind", left, err)
 	}

@@ -58,6 +58,14 @@ func inject(ctx context.Context, s *stage, m *measurement, disaster Disaster) (f
 		}
 		errs = append(errs, m.fault(s, at, "KILL: all %d processes at %s (SIGKILL)", len(all), primary))
 		return nil, errors.Join(errs...)
+	case DisasterEntry:
+		p, err := s.process(string(edge), primary)
+		if err != nil {
+			return nil, err
+		}
+		at := time.Now()
+		err = p.kill()
+		return nil, errors.Join(err, m.fault(s, at, "KILL: %s (SIGKILL), by which users enter; the service at %s lives", edge, primary))
 	case DisasterSwitchover:
 		at := time.Now()
 		err := m.fault(s, at, "draasd switchover %s %s: both sites are well", service, dr)

@@ -38,21 +38,18 @@ func layLinks(w *network, scheme string) (*links, error) {
 			}
 		}
 	}
-	if scheme == schemeFrontend {
-		for _, to := range members() {
-			tcp(edge, to, w.apiVia(to), w.apiOf(to))
-		}
-		for _, to := range sites() {
-			tcp(edge, to, w.gateVia(edge, to), w.gateOf(to))
-		}
-	}
+	l.layEdges(w, scheme, tcp)
 	for _, to := range sites() {
 		for _, from := range members() {
 			if from != to {
 				tcp(from, to, w.gateVia(from, to), w.gateOf(to))
 			}
 		}
-		tcp(users, to, w.usersAt(to), w.gateOf(to))
+		if scheme == schemeHybrid {
+			tcp(users, to, w.usersAt(to), w.entranceOf(to))
+		} else {
+			tcp(users, to, w.usersAt(to), w.gateOf(to))
+		}
 		tcp(users, to, w.nsAt(to), w.dnsOf(to))
 		r, err := relayUDP(w.nsAt(to), w.dnsOf(to), l.valve(users, to))
 		if err != nil {
@@ -68,6 +65,26 @@ func layLinks(w *network, scheme string) (*links, error) {
 	return l, nil
 }
 
+// layEdges starts the relays of the frontends: to the API of every member, and
+// to the gate of each site. Those at the sites share the way to a gate, as the
+// file has one list of servers for all.
+func (l *links) layEdges(w *network, scheme string, tcp func(from, to draas.MemberID, listen, target string)) {
+	for _, e := range edgesOf(scheme) {
+		from := e
+		if scheme == schemeHybrid {
+			from = siteOf(e)
+		}
+		for _, to := range members() {
+			tcp(from, to, w.apiVia(e, to), w.apiOf(to))
+		}
+	}
+	for _, to := range sites() {
+		if scheme != schemeDNS {
+			tcp(edge, to, w.gateVia(edge, to), w.gateOf(to))
+		}
+	}
+}
+
 func (l *links) valve(from, to draas.MemberID) *valve {
 	d := direction{from, to}
 	if l.valves[d] == nil {
@@ -76,10 +93,10 @@ func (l *links) valve(from, to draas.MemberID) *valve {
 	return l.valves[d]
 }
 
-// isolate turns every link from and to a member.
+// isolate turns every link from and to a member, but none within its site.
 func (l *links) isolate(m draas.MemberID, to mode) {
 	for d, v := range l.valves {
-		if d.from == m || d.to == m {
+		if (d.from == m) != (d.to == m) {
 			v.set(to)
 		}
 	}

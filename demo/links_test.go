@@ -8,12 +8,18 @@ import (
 )
 
 func TestLinks(t *testing.T) {
+	for _, scheme := range []string{schemeFrontend, schemeHybrid} {
+		t.Run(scheme, func(t *testing.T) { testLinks(t, scheme) })
+	}
+}
+
+func testLinks(t *testing.T, scheme string) {
 	w, err := takeNetwork()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.close() })
-	l, err := layLinks(w, schemeFrontend)
+	l, err := layLinks(w, scheme)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,11 +31,18 @@ func TestLinks(t *testing.T) {
 	for _, m := range sites() {
 		newEchoAt(t, w.gateOf(m))
 		newEchoAt(t, w.dnsOf(m))
+		newEchoAt(t, w.entranceOf(m))
 	}
 	// Every way there is, by its link.
 	ways := make(map[direction][]string)
 	for _, to := range members() {
-		ways[direction{edge, to}] = append(ways[direction{edge, to}], w.apiVia(to))
+		for _, e := range edgesOf(scheme) {
+			from := e
+			if scheme == schemeHybrid { // it stands at a site, and is cut off with it
+				from = siteOf(e)
+			}
+			ways[direction{from, to}] = append(ways[direction{from, to}], w.apiVia(e, to))
+		}
 		if to != witness {
 			ways[direction{edge, to}] = append(ways[direction{edge, to}], w.gateVia(edge, to))
 		}
@@ -67,11 +80,11 @@ func TestLinks(t *testing.T) {
 	expect("at first", func(_, _ draas.MemberID) bool { return false })
 	l.between(primary, dr, drop)
 	expect("cut", func(from, to draas.MemberID) bool {
-		return from != witness && to != witness && from != users && from != edge
+		return from != witness && to != witness && from != users && from != edge && from != to
 	})
 	l.between(primary, dr, pass)
 	l.isolate(primary, drop)
-	expect("primary silent", func(from, to draas.MemberID) bool { return from == primary || to == primary })
+	expect("primary silent", func(from, to draas.MemberID) bool { return (from == primary) != (to == primary) })
 	l.isolate(primary, pass)
 	expect("at last", func(_, _ draas.MemberID) bool { return false })
 }

@@ -19,16 +19,19 @@ import (
 //	.10       what users reach: a relay to the gate
 //	.11       the gate: where the guard listens
 //	.12       the service's process, behind the gate
+//	.13       with the scheme hybrid the frontend, to which .10 leads then
 //	.20       the DNS that users ask: a relay to .2
-//	.101-.104 relays by which another member, or the frontend, reaches .1 and the gate
+//	.101-.105 relays by which another member, or a frontend, reaches .1 and the gate
 //
-// The frontend stands in a network beside them: users reach 127.NET.4.10.
+// With the scheme frontend it stands in a network beside them: users reach
+// 127.NET.4.10.
 const (
 	hostPeer    = 1
 	hostDNS     = 2
 	hostUsers   = 10
 	hostGate    = 11
 	hostBackend = 12
+	hostEdge    = 13
 	hostNS      = 20
 	hostVia     = 100
 )
@@ -74,13 +77,13 @@ func (w *network) choosePorts() (err error) {
 	if w.peer, err = w.freePort(7400, false, hostPeer, hostVia+1, hostVia+2, hostVia+3); err != nil {
 		return err
 	}
-	if w.api, err = w.freePort(7401, false, hostPeer, hostVia+4); err != nil {
+	if w.api, err = w.freePort(7401, false, hostPeer, hostVia+4, hostVia+5); err != nil {
 		return err
 	}
 	if w.dns, err = w.freePort(7453, true, hostDNS, hostNS); err != nil {
 		return err
 	}
-	w.web, err = w.freePort(8080, false, hostUsers, hostGate, hostBackend, hostVia+1, hostVia+2, hostVia+3, hostVia+4)
+	w.web, err = w.freePort(8080, false, hostUsers, hostGate, hostBackend, hostEdge, hostVia+1, hostVia+2, hostVia+3, hostVia+4)
 	return err
 }
 
@@ -140,7 +143,7 @@ func (w *network) at(site, host byte, port uint16) string {
 
 // number is a member's place in the network.
 func number(m draas.MemberID) byte {
-	for i, id := range append(members(), edge) {
+	for i, id := range append(members(), edge, edgeDR) {
 		if id == m {
 			return byte(i + 1)
 		}
@@ -167,11 +170,18 @@ func (w *network) gateVia(from, to draas.MemberID) string {
 	return w.at(number(to), hostVia+number(from), w.web)
 }
 
-// By which relay the frontend reaches a member's API.
+// By which relay a frontend reaches a member's API.
 func (w *network) apiOf(m draas.MemberID) string { return w.at(number(m), hostPeer, w.api) }
-func (w *network) apiVia(to draas.MemberID) string {
-	return w.at(number(to), hostVia+number(edge), w.api)
+func (w *network) apiVia(from, to draas.MemberID) string {
+	return w.at(number(to), hostVia+number(from), w.api)
 }
+
+// serverAddr is by which relay a hybrid's frontends reach a gate, and entranceOf
+// where that of a site listens.
+func (w *network) serverAddr(m draas.MemberID) netip.Addr {
+	return w.addr(number(m), hostVia+number(edge))
+}
+func (w *network) entranceOf(m draas.MemberID) string { return w.at(number(m), hostEdge, w.web) }
 
 // edgeAt is where the frontend serves users.
 func (w *network) edgeAt() string { return w.at(number(edge), hostUsers, w.web) }

@@ -304,6 +304,15 @@ func moved(s *api.Status) string {
 	return ""
 }
 
+// enteredElsewhere says what is missing until users enter at the DR site.
+func enteredElsewhere(s *api.Status) string {
+	sv := find(s)
+	if len(sv.Entries) != 1 || sv.Entries[0].Site != dr.Site() {
+		return fmt.Sprintf("users enter at %v", sv.Entries)
+	}
+	return ""
+}
+
 // reunited says what is missing until the sites see each other again.
 func reunited(s *api.Status) string {
 	for _, p := range [][2]draas.MemberID{{primary, dr}, {dr, primary}} {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,6 +41,13 @@ func (c *child) signal(s os.Signal) error {
 		return fmt.Errorf("signal %s: %w", c.name, err)
 	}
 	return nil
+}
+
+// lives reports whether a process of that name runs.
+func (c *crew) lives(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.children, func(p *child) bool { return p.name == name && !p.ended() })
 }
 
 // ended reports whether the process has ended.

@@ -187,7 +187,8 @@ func TestRunRefusesOptions(t *testing.T) {
 		options Options
 		want    string
 	}{
-		{Options{Scheme: "hybrid"}, "dns or frontend"},
+		{Options{Scheme: "anycast"}, "dns, frontend or hybrid"},
+		{Options{Scheme: "frontend", Disaster: DisasterEntry}, "can enter elsewhere"},
 		{Options{Disaster: "flood"}, "no disaster"},
 		{Options{Profile: "brave"}, "no profile"},
 		{Options{Runs: -1}, "positive"},

@@ -36,10 +36,12 @@ type RunResult struct {
 	// CutObserved is how long one of the sites did not see the other in
 	// DisasterCut; zero in the others.
 	CutObserved measure.Millis `json:"cut_observed_ms"`
-	// Of scheme frontend: requests that the frontend held, and those that it
-	// sent again.
-	Held     int64 `json:"held"`
-	Replayed int64 `json:"replayed"`
+	// Of schemes frontend and hybrid: requests that the frontends that live
+	// held, and those that they sent again; and those that a hybrid's led on to
+	// the other site than their own.
+	Held      int64 `json:"held"`
+	Replayed  int64 `json:"replayed"`
+	Forwarded int64 `json:"forwarded,omitempty"`
 	// LongestStall is the longest that a user waited for an answer, of all
 	// kinds of client.
 	LongestStall measure.Millis `json:"longest_stall_ms"`
@@ -89,8 +91,12 @@ func (r *RunResult) downtime(outages []measure.Outage) {
 	if !last.Recovered {
 		return
 	}
-	if r.Disaster.moves() && last.Site != dr.Site() {
-		r.broken = fmt.Sprintf("service came back from %q, not from %s", last.Site, dr)
+	right := dr
+	if !r.Disaster.moves() {
+		right = primary
+	}
+	if last.Site != right.Site() {
+		r.broken = fmt.Sprintf("service came back from %q, not from %s", last.Site, right)
 	}
 	r.later = outages[1:]
 	r.RTO, r.Phases = new(measure.Millis), &Phases{}
@@ -123,7 +129,7 @@ func (r *RunResult) Check() error {
 		fail("%s", r.broken)
 	}
 	for kind, o := range r.others {
-		if r.Scheme == schemeFrontend && o.Failed > 0 {
+		if r.masked() && o.Failed > 0 {
 			fail("%d requests of client %s failed: the frontend holds them, or sends them again", o.Failed, kind)
 		}
 	}
@@ -136,6 +142,9 @@ func (r *RunResult) Check() error {
 	if r.FailedOver {
 		fail("the service moved: epoch %d", r.Epoch)
 	}
+	if r.Disaster == DisasterEntry {
+		return errors.Join(errs...)
+	}
 	if r.Failed > 0 {
 		fail("%d requests failed", r.Failed)
 	}
@@ -145,6 +154,16 @@ func (r *RunResult) Check() error {
 	return errors.Join(errs...)
 }
 
+// masked reports whether a frontend that users reach outlives the disaster:
+// then none of their requests may fail.
+func (r *RunResult) masked() bool {
+	switch r.Disaster {
+	case DisasterSite, DisasterSilent, DisasterEntry:
+		return r.Scheme == schemeFrontend
+	}
+	return r.Scheme != schemeDNS
+}
+
 // remarks writes what the table has no column for.
 func (r *RunResult) remarks(out io.Writer) {
 	for _, kind := range slices.Sorted(maps.Keys(r.others)) {
@@ -152,8 +171,12 @@ func (r *RunResult) remarks(out io.Writer) {
 			fmt.Fprintf(out, "  client %s: %d of %d failed, downtime %v\n", kind, o.Failed, o.Sent, o.Downtime)
 		}
 	}
-	if r.Scheme == schemeFrontend {
+	switch r.Scheme {
+	case schemeFrontend:
 		fmt.Fprintf(out, "  the frontend held %d requests and sent %d again; the longest wait of a user was %s ms\n", r.Held, r.Replayed, ms(r.LongestStall))
+	case schemeHybrid:
+		fmt.Fprintf(out, "  the frontends that live held %d requests, sent %d again, and led %d on to the other site; the longest wait of a user was %s ms\n",
+			r.Held, r.Replayed, r.Forwarded, ms(r.LongestStall))
 	}
 	if at, known := r.last[primary.Site()]; known && r.Disaster.moves() && !r.fault.IsZero() {
 		fmt.Fprintf(out, "  last answer of %s, asked directly: %+.3f s\n", primary, at.Sub(r.fault).Seconds())

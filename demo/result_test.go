@@ -132,10 +132,17 @@ func TestTake(t *testing.T) {
 	}
 }
 
+// failedKind is what a run has of the other kinds of client.
+func failedKind(failed int) map[measure.Kind]*measure.Outcome {
+	return map[measure.Kind]*measure.Outcome{measure.TTL: {Counts: measure.Counts{Failed: failed}}}
+}
+
 func TestCheck(t *testing.T) {
 	ok := movedRun(DisasterSite, 2000, Phases{})
 	zero := measure.Millis(0)
 	cut := RunResult{Disaster: DisasterCut, RTO: &zero, Phases: &Phases{}, Epoch: 1, CutObserved: millis(1500), measured: true}
+	some := millis(300)
+	entry := RunResult{Scheme: schemeHybrid, Disaster: DisasterEntry, RTO: &some, Phases: &Phases{}, Epoch: 1, Failed: 30, others: failedKind(9), measured: true}
 	for _, c := range []struct {
 		name string
 		of   RunResult
@@ -150,6 +157,14 @@ func TestCheck(t *testing.T) {
 		{"no recovery", ok, func(r *RunResult) { r.RTO = nil }, "recovery missed"},
 		{"wrong recovery", ok, func(r *RunResult) { r.broken = "came back from primary" }, "came back from primary"},
 		{"did not move", ok, func(r *RunResult) { r.FailedOver = false }, "did not move"},
+		{"frontend held", ok, func(r *RunResult) { r.Scheme = schemeFrontend; r.others = failedKind(1) }, "1 requests of client ttl failed"},
+		{"its frontend fell with the site", ok, func(r *RunResult) { r.Scheme = schemeHybrid; r.others = failedKind(1) }, ""},
+		{"its frontend did not", ok, func(r *RunResult) {
+			r.Scheme, r.Disaster, r.others = schemeHybrid, DisasterService, failedKind(1)
+		}, "1 requests of client ttl failed"},
+		{"entry", entry, func(*RunResult) {}, ""},
+		{"entry moved", entry, func(r *RunResult) { r.FailedOver = true }, "the service moved"},
+		{"entry lost", entry, func(r *RunResult) { r.RTO = nil }, "recovery missed"},
 		{"cut", cut, func(*RunResult) {}, ""},
 		{"cut moved", cut, func(r *RunResult) { r.FailedOver = true }, "the service moved"},
 		{"cut failed", cut, func(r *RunResult) { r.Failed = 1 }, "1 requests failed"},

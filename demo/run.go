@@ -68,8 +68,11 @@ func (d *demo) one(ctx context.Context, disaster Disaster) (run RunResult, err e
 func (d *demo) play(ctx context.Context, s *stage, run *RunResult) error {
 	s.line.add(time.Now(), plain, "starting: 127.%d.1.0 is the primary site, 127.%d.2.0 the DR site, 127.%d.3.0 the witness",
 		s.net.net, s.net.net, s.net.net)
-	if d.options.Scheme == schemeFrontend {
+	switch d.options.Scheme {
+	case schemeFrontend:
 		s.line.add(time.Now(), plain, "users reach the frontend at %s, whichever site is active", s.net.edgeAt())
+	case schemeHybrid:
+		s.line.add(time.Now(), plain, "a frontend stands at each site, %s at %s and %s at %s; the name leads to those of one", edge, primary, edgeDR, dr)
 	}
 	if err := s.start(ctx); err != nil {
 		return err
@@ -95,8 +98,8 @@ func (d *demo) play(ctx context.Context, s *stage, run *RunResult) error {
 		return errors.Join(err, end)
 	}
 	s.users.end()
-	if d.options.Scheme == schemeFrontend {
-		err = errors.Join(err, s.countEdge(ctx, run))
+	if d.options.fronted() {
+		err = errors.Join(err, s.countEdges(ctx, run))
 	}
 	report, unread := m.read()
 	if unread != nil {
@@ -120,7 +123,7 @@ func (d *demo) measureUsers(s *stage) (*measurement, error) {
 	m := &measurement{stdout: &bytes.Buffer{}, mark: filepath.Join(s.dir, "fault")}
 	argv := []string{d.rtotest, "--json", "--timeout", d.options.limit().String(), "--client", "fresh,ttl,keepalive", "--fault-file", m.mark}
 	for _, site := range sites() {
-		if d.options.Scheme == schemeDNS {
+		if d.options.Scheme != schemeFrontend {
 			argv = append(argv, "--resolver", s.net.nsAt(site))
 		}
 		argv = append(argv, "--site", fmt.Sprintf("%s=http://%s/", site, s.net.gateOf(site)))
@@ -192,6 +195,9 @@ func (d *demo) strike(ctx context.Context, s *stage, m *measurement, run *RunRes
 	if run.Disaster == DisasterCut {
 		return d.cut(ctx, s, m, run, find(before).Epoch)
 	}
+	if run.Disaster == DisasterEntry {
+		return d.entry(ctx, s, m, run, find(before).Epoch)
+	}
 	frozen, err := inject(ctx, s, m, run.Disaster)
 	if err != nil {
 		return err
@@ -234,6 +240,21 @@ func (s *stage) settle(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// entry kills the frontend by which users enter, and waits until their name
+// leads to the other.
+func (d *demo) entry(ctx context.Context, s *stage, m *measurement, run *RunResult, epoch draas.Epoch) error {
+	if _, err := inject(ctx, s, m, run.Disaster); err != nil {
+		return err
+	}
+	after, err := s.watch.await(ctx, "users enter elsewhere", moveLimit(d.options.Profile), enteredElsewhere, s.crew.fault)
+	if err != nil {
+		return fmt.Errorf("recovery missed: %w", err)
+	}
+	sv := find(after)
+	run.Epoch, run.FailedOver = sv.Epoch, sv.Epoch != epoch || sv.Active != primary.Site()
+	return s.settle(ctx)
 }
 
 // cut severs the link between the sites for a while: nothing may move.

@@ -120,10 +120,7 @@ func (s *stage) writeFiles(ctx context.Context) error {
 			return fmt.Errorf("write configuration: %w", err)
 		}
 	}
-	if s.options.Scheme == schemeFrontend {
-		return s.makeEdge(ctx, text)
-	}
-	return nil
+	return s.makeEdges(ctx, text)
 }
 
 func (s *stage) home(m draas.MemberID) string   { return filepath.Join(s.dir, "cluster", string(m)) }
@@ -148,10 +145,8 @@ func (s *stage) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.options.Scheme == schemeFrontend {
-		if err := s.startEdge(); err != nil {
-			return err
-		}
+	if err := s.startEdges(); err != nil {
+		return err
 	}
 	s.watch = newObserver(s.control(witness), s.line)
 	watching, stop := context.WithCancel(ctx)

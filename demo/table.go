@@ -31,6 +31,10 @@ func (r *Result) writeTable(out io.Writer) {
 		if run.Disaster.moves() {
 			continue
 		}
+		if run.Disaster == DisasterEntry {
+			fmt.Fprintf(out, "%s: the name leads to the frontend at %s, which leads on to %s: the service has not moved\n", run.Disaster, dr, primary)
+			continue
+		}
 		result := "nothing moved"
 		if run.FailedOver {
 			result = "the service moved, which it must not"
