@@ -366,6 +366,37 @@ func TestRefusesToRun(t *testing.T) {
 	}
 }
 
+// A frontend that the file gives to a member goes by the member's certificate.
+func TestBesideADaemon(t *testing.T) {
+	c := newCluster(t)
+	data, err := os.ReadFile(filepath.Join(c.dir, "failover.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	validity := quorum.Validity{From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)}
+	ca, err := quorum.NewCA("test", validity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := ca.Issue("primary", nil, validity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.put("primary.crt", string(id.CertPEM))
+	c.put("other.toml", strings.NewReplacer("[frontend.edge1]", "[frontend.edge1]\nmember = \"primary\"", "member.crt", "primary.crt").Replace(string(data)))
+	path := filepath.Join(c.dir, "other.toml")
+	if has, err := Beside(path); err != nil || !has {
+		t.Errorf("beside primary's daemon: %t, %v", has, err)
+	}
+	e, err := New(Options{ConfigPath: path, Log: c.log, Clock: fence.SystemClock{}.Now})
+	if err != nil || e.name != "edge1" {
+		t.Errorf("%v", err)
+	}
+	if _, ok, err := Check(t.Context(), path); err != nil || ok {
+		t.Errorf("it is the daemon's to check: %t, %v", ok, err)
+	}
+}
+
 // What draasd check --here tells on a frontend's host.
 func TestCheck(t *testing.T) {
 	c := newCluster(t)
