@@ -126,6 +126,15 @@ func TestAlarms(t *testing.T) {
 		}, "changed by somebody else, 2 times since the guard started, and put right: its rules were gone", true, ""},
 		{"active and closed", func(v *sight) { v.status.Reported[1].Fences[0].State = "closed" }, "but its fence is closed", true, ""},
 		{"never activated", func(v *sight) { v.status.Services[0].Active = "" }, "draasd activate shop SITE", false, ""},
+		{"a dead entry", func(v *sight) {
+			v.status.Services[0].Entries = []api.Entry{{Service: "shop", Site: "dr", Turn: 1, Refused: "users can enter nowhere else"}}
+		}, "users of shop enter at dr, where no frontend is heard: users can enter nowhere else", true, ""},
+		{"an entry", func(v *sight) {
+			v.status.Services[0].Entries = []api.Entry{{Service: "shop", Site: "dr", Turn: 1}}
+		}, "", false, ""},
+		{"a name that does not lead to its entry", func(v *sight) {
+			v.status.Reported[1].Users = []api.UserPath{{Service: "shop", Step: "hybrid/dns", Site: "dr", AsDecided: "no", Evidence: "x", Repairs: 3}}
+		}, "shop: users are not led to dr as decided (hybrid/dns): x; put right 3 times within an hour and changed again: somebody else writes there, and is not fought until draasd ack shop", true, ""},
 		{"moved by itself", func(v *sight) {
 			v.state.Services["shop"].Unacked, v.state.Services["shop"].Last = 2, &failover.Move{Epoch: 3}
 		}, "has moved by itself 2 times, last to primary", true, "draasd ack shop"},
