@@ -12,7 +12,7 @@ import (
 
 func TestFailoverTOML(t *testing.T) {
 	w := &network{net: 77, peer: 7400, dns: 7453, web: 8080, api: 7401}
-	for _, profile := range []string{"fast", "balanced", "cautious", "fast frontend", "fast hybrid", "balanced hybrid", "cautious hybrid"} {
+	for _, profile := range []string{"fast", "balanced", "cautious", "fast frontend", "fast hybrid", "balanced hybrid", "cautious hybrid", "metro hybrid", "metro"} {
 		profile, scheme, _ := strings.Cut(profile, " ")
 		scheme = cmp.Or(scheme, schemeDNS)
 		c, err := config.Parse("failover.toml", []byte(failoverTOML(w, profile, scheme)))

@@ -69,7 +69,7 @@ type Options struct {
 	Scheme   string        // how users are moved, dns, frontend or hybrid: dns
 	Disaster Disaster      // site
 	Cut      time.Duration // how long DisasterCut lasts: 43 s
-	Profile  string        // fast, balanced or cautious: fast
+	Profile  string        // metro, fast, balanced or cautious: fast
 	Runs     int           // 1, each on a fresh cluster
 	JSON     string        // file to write the result to; empty: none
 
@@ -126,8 +126,8 @@ func (o Options) complete() (Options, error) {
 	if !slices.Contains(Disasters(), o.Disaster) {
 		errs = append(errs, fmt.Errorf("%q is no disaster (one of %v)", o.Disaster, Disasters()))
 	}
-	if !slices.Contains([]string{"fast", "balanced", "cautious"}, o.Profile) {
-		errs = append(errs, fmt.Errorf("%q is no profile (fast, balanced or cautious)", o.Profile))
+	if !slices.Contains([]string{"metro", "fast", "balanced", "cautious"}, o.Profile) {
+		errs = append(errs, fmt.Errorf("%q is no profile (metro, fast, balanced or cautious)", o.Profile))
 	}
 	if o.Runs < 0 || o.BenchRuns < 0 || o.Cut < 0 || o.Undisturbed < 0 {
 		errs = append(errs, errors.New("runs, cut and the undisturbed time must be positive"))

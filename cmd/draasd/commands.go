@@ -13,7 +13,8 @@ func (p *program) commands() []command {
 			long: `Starts two sites and a witness as separate processes on loopback addresses and two
 small web services behind them, measures with rtotest, strikes, and prints a timeline
 and a table. It needs no root and leaves nothing behind. With --scheme frontend users reach a
-frontend beside both sites, which holds their requests through the disaster.
+frontend beside both sites, which holds their requests through the disaster; with --scheme
+hybrid one at each site, by a name that leads to those of one.
 
 Disasters: service     the service's process is killed; its site lives
            hang        the service's process accepts and never answers; its site lives
@@ -22,7 +23,8 @@ Disasters: service     the service's process is killed; its site lives
            daemon      only draasd is killed: its service lives and must be fenced
            freeze      only draasd is stopped (SIGSTOP), and later continued
            cut         the link between the sites is severed for the time of --cut: nothing may move
-           switchover  none: an operator moves the service, both sites are well`,
+           switchover  none: an operator moves the service, both sites are well
+           entry       the frontend by which users enter is killed; --scheme hybrid`,
 			example: "draasd demo --scheme frontend --disaster service --runs 5 --json result.json"},
 		{name: "init", args: "DIR [flags]", min: 1, max: 1, bind: bindInit,
 			short: "make a new cluster: DIR/{primary,dr,witness} with file, certificates and data",

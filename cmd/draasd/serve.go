@@ -137,10 +137,10 @@ func known(profile string) bool {
 
 func bindDemo(p *program, f *flag.FlagSet) action {
 	var o demo.Options
-	f.StringVar(&o.Scheme, "scheme", "dns", "`SCHEME` that moves the users: dns or frontend")
-	disaster := f.String("disaster", string(demo.DisasterSite), "`DISASTER`: service, hang, site, silent, daemon, freeze, cut or switchover")
+	f.StringVar(&o.Scheme, "scheme", "dns", "`SCHEME` that moves the users: dns, frontend or hybrid")
+	disaster := f.String("disaster", string(demo.DisasterSite), "`DISASTER`: service, hang, site, silent, daemon, freeze, cut, switchover or entry")
 	f.DurationVar(&o.Cut, "cut", 43*time.Second, "how `LONG` --disaster cut lasts")
-	f.StringVar(&o.Profile, "profile", "fast", "`PROFILE`: cautious, balanced or fast")
+	f.StringVar(&o.Profile, "profile", "fast", "`PROFILE`: cautious, balanced, fast or metro")
 	f.IntVar(&o.Runs, "runs", 1, "`N` runs, each on a fresh cluster")
 	f.StringVar(&o.JSON, "json", "", "`FILE` to write the result to")
 	f.BoolVar(&o.Bench, "bench", false, "service, site and silent in turn, with the figures beside the targets")
