@@ -13,7 +13,7 @@ RUNS        ?= 50
 RACE        ?=
 BIN         := bin
 
-.PHONY: all build demo test check setup sim model soak bench bench-frontend fuzz clean
+.PHONY: all build demo test check setup sim model soak matrix matrix-short bench bench-frontend fuzz clean
 
 all: build
 
@@ -30,6 +30,7 @@ test: setup check
 	$(MAKE) sim BUG=all
 	$(MAKE) model
 	$(MAKE) soak T=3m
+	$(MAKE) matrix-short
 	$(MAKE) build
 	$(BIN)/draasd check -c etc/failover.toml
 
@@ -69,6 +70,21 @@ soak:
 	$(GO) build $(if $(RACE),-race) -o $(BIN)/soak-draasd ./cmd/draasd
 	$(GO) build -o $(BIN)/soak ./internal/soak/cmd/soak
 	$(BIN)/soak -draasd $(BIN)/soak-draasd -for $(T) $(if $(SEED),-seed $(SEED)) $(if $(RACE),-race)
+
+# Disasters to a cluster of each scheme, and what users saw, in docs/results.md
+# and docs/matrix.html. It goes on where it stopped: what stands in RESULTS is
+# not made again. COLUMNS and CELLS are regular expressions. Needs root.
+RESULTS ?= $(BIN)/matrix.jsonl
+MATRIX   = nice -n -10 $(BIN)/matrix -draasd $(BIN)/draasd $(if $(COLUMNS),-columns '$(COLUMNS)') $(if $(CELLS),-cells '$(CELLS)')
+matrix: setup build
+	$(GO) build -o $(BIN)/ ./internal/matrix/cmd/matrix
+	$(MATRIX) -results $(RESULTS) -table docs/results.md -page docs/matrix.html
+
+# The headline disasters once to each scheme: fails when two sites serve, when
+# a fenced one answers, or when users are not served again in time.
+matrix-short: setup build
+	$(GO) build -o $(BIN)/ ./internal/matrix/cmd/matrix
+	$(MATRIX) -short
 
 # One package at a time: they measure. BUSY is how long both cores are kept
 # busy beside a cluster that must not move, RUNS how often each disaster is made.

@@ -150,11 +150,15 @@ func (c *crowd) hear(out io.Reader) error {
 // and to read the rows back.
 const leaveLimit = patience + 15*time.Second
 
-// leave ends everybody, and waits until what is under way is known.
-func (c *crowd) leave() error {
+// stop has everybody ask no more.
+func (c *crowd) stop() {
 	for _, k := range c.crews {
-		_ = k.in.Close() // a process that has ended says so below
+		_ = k.in.Close() // a process that has ended says so to leave
 	}
+}
+
+// leave waits, after stop, until what was under way is known.
+func (c *crowd) leave() error {
 	late := time.AfterFunc(leaveLimit, func() { c.signal(syscall.SIGKILL) })
 	defer late.Stop()
 	return c.wait()
@@ -181,6 +185,7 @@ func (c *crowd) signal(s syscall.Signal) {
 }
 
 func (c *crowd) kill() error {
+	c.stop()
 	c.signal(syscall.SIGKILL)
 	_ = c.wait() // it was killed
 	return nil

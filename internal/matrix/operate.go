@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/draasd/draas"
@@ -169,6 +170,36 @@ func heard(s *api.Status, name string, epoch draas.Epoch) error {
 	return err
 }
 
+// findFront finds the frontend that users come by: of a pair the one that has
+// the address, else the first, which is the one at home.
+func (w *world) findFront() error {
+	w.front = w.frontends()[0].name
+	if !w.Pair {
+		return nil
+	}
+	for _, f := range w.frontends() {
+		out, err := w.net.machines[f.name].Run("/", "ip", "-o", "addr", "show", "dev", "eth0")
+		if err != nil {
+			return err
+		}
+		if strings.Contains(out, " "+address(edge, hostVIP)+"/") {
+			w.front = f.name
+			return nil
+		}
+	}
+	return errors.New("nobody has the virtual address")
+}
+
+// entered says whether users of a hybrid come in at home.
+func entered(sv api.ServiceStatus) error {
+	for _, e := range sv.Entries {
+		if e.Site != primary {
+			return fmt.Errorf("users enter at %s", e.Site)
+		}
+	}
+	return nil
+}
+
 // goHome brings the service back to the primary site after a run, and waits
 // until all is as it was before. Who looks on a busy machine may undo the move
 // home: then it is asked for again.
@@ -185,8 +216,14 @@ func (w *world) goHome(ctx context.Context) error {
 		if sv.Active == "" || sv.Move != nil {
 			return fmt.Errorf("it is %s at %q", sv.Phase, sv.Active)
 		}
-		if err := w.settled(s, string(sv.Active)); err != nil || sv.Active == primary {
+		if err := w.settled(s, string(sv.Active)); err != nil {
 			return err
+		}
+		if err := entered(sv); err != nil && sv.Active == primary {
+			return errors.Join(err, w.ask(ctx, primary, failover.Request{Ask: failover.AskEnter}))
+		}
+		if sv.Active == primary {
+			return nil
 		}
 		if err := w.ask(ctx, "", failover.Request{Ask: failover.AskAcknowledge}); err != nil {
 			return fmt.Errorf("acknowledge: %w", err)

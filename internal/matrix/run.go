@@ -50,8 +50,8 @@ func (w *world) once(ctx context.Context, c cell) (*Result, error) {
 		return nil, errors.Join(err, people.kill())
 	}
 	back := time.Now()
-	if c.Heal != nil {
-		err = c.Heal(w)
+	if !c.First {
+		err = c.heal(w)
 	}
 	if err == nil {
 		err = w.goHome(ctx)
@@ -59,6 +59,13 @@ func (w *world) once(ctx context.Context, c cell) (*Result, error) {
 	r.Home = time.Since(back).Seconds()
 	r.Faults = append(r.Faults, w.violations()...)
 	return r, err
+}
+
+func (c cell) heal(w *world) error {
+	if c.Heal == nil {
+		return nil
+	}
+	return c.Heal(w)
 }
 
 // reign is where the service is active, and since which epoch. A peer has
@@ -113,6 +120,12 @@ func (w *world) strike(ctx context.Context, c cell, people *crowd, r *Result, ep
 	}
 	r.To, r.Moves = to, int(after-epoch)
 	w.steps(ctx, r, fault)
+	people.stop()
+	if c.First {
+		if err := c.heal(w); err != nil {
+			return err
+		}
+	}
 	if err := people.leave(); err != nil {
 		return err
 	}

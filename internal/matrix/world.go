@@ -30,6 +30,7 @@ type world struct {
 	clients map[string]*api.Client
 	budget  []config.RTO // what the file implies
 	asking  []asking     // who asks, and from where
+	front   string       // the frontend that is struck: the one that users come by
 
 	mu    sync.Mutex
 	wrong []string // what must not have happened since it was asked last

@@ -39,12 +39,16 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		}
 		return 0
 	}
-	o, err := options(args, errOut)
+	o, to, err := options(args, errOut)
 	if err != nil {
 		return 2
 	}
 	o.Out = out
 	results, err := matrix.Run(ctx, o)
+	if e := to.write(results); e != nil {
+		fmt.Fprintf(errOut, "matrix: %v\n", e)
+		err = errors.Join(err, e)
+	}
 	switch {
 	case ctx.Err() != nil:
 		fmt.Fprintf(errOut, "matrix: interrupted; what was made is kept\n")
@@ -62,8 +66,23 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	return 0
 }
 
-func options(args []string, errOut io.Writer) (matrix.Options, error) {
+// pages are where results are shown; empty: nowhere.
+type pages struct{ table, page string }
+
+func (p pages) write(results []matrix.Result) error {
+	var errs []error
+	if p.table != "" && len(results) > 0 {
+		errs = append(errs, matrix.WriteTable(p.table, results))
+	}
+	if p.page != "" && len(results) > 0 {
+		errs = append(errs, matrix.WritePage(p.page, results))
+	}
+	return errors.Join(errs...)
+}
+
+func options(args []string, errOut io.Writer) (matrix.Options, pages, error) {
 	var o matrix.Options
+	var to pages
 	flags := flag.NewFlagSet("matrix", flag.ContinueOnError)
 	flags.SetOutput(errOut)
 	pattern := func(to **regexp.Regexp) func(string) error {
@@ -74,6 +93,8 @@ func options(args []string, errOut io.Writer) (matrix.Options, error) {
 	}
 	flags.StringVar(&o.Draasd, "draasd", "bin/draasd", "`FILE`: the program")
 	flags.StringVar(&o.Results, "results", "", "`FILE` of the results; what stands in it is not made again")
+	flags.StringVar(&to.table, "table", "", "`FILE` into which the tables are written, between their marks")
+	flags.StringVar(&to.page, "page", "", "`FILE` of the page that is drawn")
 	flags.Func("columns", "only columns whose names match this `REGEXP`", pattern(&o.Columns))
 	flags.Func("cells", "only cells whose names match this `REGEXP`", pattern(&o.Cells))
 	short := flags.Bool("short", false, "the headline cells once, of columns with a lease of 2 s")
@@ -84,7 +105,7 @@ func options(args []string, errOut io.Writer) (matrix.Options, error) {
 	flags.DurationVar(&o.Down, "down", 2*time.Minute, "how long the seed's network is down")
 	flags.BoolVar(&o.Bare, "bare", false, "without a fence, to see that the check can fail")
 	if err := flags.Parse(args); err != nil {
-		return o, err
+		return o, to, err
 	}
 	if *short {
 		o.Runs, o.Others, o.Headline = 1, 0, true
@@ -96,5 +117,5 @@ func options(args []string, errOut io.Writer) (matrix.Options, error) {
 	if err != nil {
 		fmt.Fprintf(errOut, "matrix: %v\n", err)
 	}
-	return o, err
+	return o, to, err
 }

@@ -1,0 +1,119 @@
+package matrix
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// summary is what the runs of a cell in a column say together. Runs that are
+// void are in no figure but Void.
+type summary struct {
+	N, Void, Faulty  int
+	Kinds            map[string]kindSummary
+	WrongSite        int
+	DualMS           float64 // the most of any run
+	Lost             figure  // writes, of the runs in which that is known
+	LostKnown, Acked int
+	BoundMS          float64
+}
+
+// kindSummary is that of one kind of client. RTO and Felt are in ms; of a run
+// in which users were not served again they are what had passed by its end.
+type kindSummary struct {
+	N, Sent, Failed int
+	RTO, Felt       figure
+	StallMS         float64 // the longest of all runs
+	Lasting         int     // runs in which users were not served again
+}
+
+// figure is the median and the greatest of some values.
+type figure struct{ Median, Max float64 }
+
+// figureOf takes the lower of the two middle ones as the median of an even
+// number.
+func figureOf(values []float64) figure {
+	if len(values) == 0 {
+		return figure{}
+	}
+	s := slices.Sorted(slices.Values(values))
+	return figure{s[(len(s)-1)/2], s[len(s)-1]}
+}
+
+// sum sums up the results of a column's cell; ok is false when there are none.
+func sum(results []Result, column, cell string) (s summary, ok bool) {
+	s.Kinds = make(map[string]kindSummary)
+	var lost []float64
+	rtos, felt := make(map[string][]float64), make(map[string][]float64)
+	for _, r := range results {
+		if r.Column != column || r.Cell != cell {
+			continue
+		}
+		if r.Void != "" {
+			s.Void++
+			continue
+		}
+		s.N++
+		if len(r.Faults) > 0 {
+			s.Faulty++
+		}
+		s.WrongSite += r.WrongSite
+		s.DualMS = max(s.DualMS, r.DualMS)
+		s.BoundMS = max(s.BoundMS, r.BoundMS)
+		s.Acked += r.Acked
+		if r.Lost >= 0 {
+			lost = append(lost, float64(r.Lost))
+		}
+		for kind, x := range r.Kinds {
+			k := s.Kinds[kind]
+			k.N++
+			k.Sent += x.Sent
+			k.Failed += x.Failed
+			k.StallMS = max(k.StallMS, x.StallMS)
+			if !x.Recovered {
+				k.Lasting++
+			}
+			rtos[kind], felt[kind] = append(rtos[kind], x.RTOMS), append(felt[kind], x.Felt())
+			k.RTO, k.Felt = figureOf(rtos[kind]), figureOf(felt[kind])
+			s.Kinds[kind] = k
+		}
+	}
+	s.Lost, s.LostKnown = figureOf(lost), len(lost)
+	return s, s.N+s.Void > 0
+}
+
+// cellNames are those of the results, in the order of the list of cells;
+// what is no more on it comes last, by name.
+func cellNames(results []Result) []string {
+	var names []string
+	for _, r := range results {
+		if !slices.Contains(names, r.Cell) {
+			names = append(names, r.Cell)
+		}
+	}
+	var order []string
+	for _, c := range cells(2 * time.Minute) {
+		order = append(order, c.Name)
+	}
+	rank := func(name string) int {
+		if i := slices.Index(order, name); i >= 0 {
+			return i
+		}
+		return len(order)
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b)) })
+	return names
+}
+
+// span is when the first and the last of the results were made.
+func span(results []Result) (first, last time.Time) {
+	for i, r := range results {
+		if i == 0 || r.At.Before(first) {
+			first = r.At
+		}
+		if r.At.After(last) {
+			last = r.At
+		}
+	}
+	return first, last
+}
