@@ -80,7 +80,8 @@ func New(o Options) (*Daemon, error) {
 		o.Notify = SystemdNotifier{}
 	}
 	d := &Daemon{path: o.ConfigPath, log: o.Log, clock: o.Clock, notify: o.Notify, hangup: o.Hangup, acts: newActing(), entrances: &entrances{},
-		frontends: newFrontends(o.Clock.Now), grants: newGrants(o.Clock.Now)}
+		frontends: newFrontends(o.Clock.Now)}
+	d.grants = newGrants(o.Clock.Now, d.vipMoved)
 	w, err := d.load()
 	if err != nil {
 		return nil, err

@@ -7,12 +7,14 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/config"
+	"github.com/draasd/draas/failover"
 	"github.com/draasd/draas/quorum"
 	"github.com/draasd/draas/schemes/vip"
 )
@@ -21,6 +23,7 @@ import (
 // has heard of them. It outlives a run on the log: what was granted stays so.
 type grants struct {
 	clock func() draas.Reading
+	moved func(vip, frontend string) // a frontend has the addresses now
 
 	mu    sync.Mutex
 	g     *vip.Grants
@@ -45,8 +48,8 @@ type holding struct {
 // the one before it in the file: they are not to share the members' grants.
 const passOver = 8 * time.Millisecond
 
-func newGrants(clock func() draas.Reading) *grants {
-	return &grants{clock: clock, g: vip.NewGrants(clock(), config.Drift), heard: make(map[holder]holding)}
+func newGrants(clock func() draas.Reading, moved func(vip, frontend string)) *grants {
+	return &grants{clock: clock, moved: moved, g: vip.NewGrants(clock(), config.Drift), heard: make(map[holder]holding)}
 }
 
 // use takes over the virtual IPs of a file.
@@ -86,9 +89,12 @@ func (g *grants) stand(s quorum.CoreStatus, caughtUp bool, now draas.Reading) {
 // hold answers a frontend, which may wait for an address to become free.
 func (g *grants) hold(ctx context.Context, h api.Hold) (*api.Granted, error) {
 	start := g.clock()
-	rank, known := g.hear(h, start)
+	rank, taken, known := g.hear(h, start)
 	if !known {
 		return nil, fmt.Errorf("%w: the file that this member goes by has no [vip.%s] with the holder %s", errNotFound, h.VIP, h.Frontend)
+	}
+	if taken {
+		g.moved(h.VIP, h.Frontend)
 	}
 	ask := vip.Ask{VIP: h.VIP, Frontend: h.Frontend, Session: h.Session, Seq: h.Seq, Want: h.Want}
 	until := min(time.Duration(h.WaitMS)*time.Millisecond, maxFollowWait)
@@ -119,8 +125,8 @@ func (g *grants) hold(ctx context.Context, h api.Hold) (*api.Granted, error) {
 }
 
 // hear takes what a frontend says of itself, and tells how far down it stands in
-// the list of holders.
-func (g *grants) hear(h api.Hold, now draas.Reading) (rank int, known bool) {
+// the list of holders and whether it has the addresses now and had not before.
+func (g *grants) hear(h api.Hold, now draas.Reading) (rank int, taken, known bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, v := range g.vips {
@@ -130,9 +136,10 @@ func (g *grants) hear(h api.Hold, now draas.Reading) (rank int, known bool) {
 		}
 	}
 	if known {
+		taken = h.Has && !g.heard[holder{h.VIP, h.Frontend}].has
 		g.heard[holder{h.VIP, h.Frontend}] = holding{now.Boot, h.Has, h.Trouble, h.Stations}
 	}
-	return rank, known
+	return rank, taken, known
 }
 
 // others are the stations of the other holders. g.mu is held.
@@ -176,6 +183,27 @@ func addresses(v config.VIP) []string {
 		out = append(out, held.Prefix.Addr().String())
 	}
 	return out
+}
+
+// vipMoved has the history say who has a virtual IP now: that of each unit whose
+// users come by one of its frontends. Every member that hears of it says so, and
+// the log keeps it once.
+func (d *Daemon) vipMoved(id, edge string) {
+	w := d.now()
+	v, _ := w.cfg.VIP(id)
+	fronts := func(service draas.ServiceID) bool {
+		s, _ := w.cfg.Service(service)
+		return s.Fronted() && slices.ContainsFunc(s.Frontend.Use, func(f string) bool { return slices.Contains(v.Holders, f) })
+	}
+	d.loop.post(func(l *loop) {
+		s := l.replica.State()
+		for unit, parts := range w.units {
+			if sv := s.Services[unit]; sv != nil && slices.ContainsFunc(parts, fronts) {
+				l.replica.Find(failover.Finding{Service: unit, Epoch: sv.Epoch, Step: "vip " + id,
+					Code: failover.FindingCode("frontend " + edge + " has it"), Text: strings.Join(addresses(v), " ")})
+			}
+		}
+	})
 }
 
 // serveHold serves the frontends, by the certificate that names them.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -31,7 +32,7 @@ func bubbleClock() func() draas.Reading {
 }
 
 func newTestGrants() *grants {
-	g := newGrants(bubbleClock())
+	g := newGrants(bubbleClock(), func(string, string) {})
 	g.use(&config.Config{VIPs: []config.VIP{{ID: "web", Holders: []string{"edge1", "edge2", "edge3"},
 		Lease: draas.Lease{Length: 300 * time.Millisecond, Drift: config.Drift, Margin: 20 * time.Millisecond}}}})
 	time.Sleep(4 * time.Second) // in the bubble: what may have been granted before its start is over
@@ -130,4 +131,68 @@ func TestHoldEnds(t *testing.T) {
 			t.Errorf("out of touch for 15 s: %+v, %v", a, err)
 		}
 	})
+}
+
+// TestMembersGrant: three daemons grant a virtual IP to one frontend at a time, to
+// nobody who has another's certificate, and the history says who had it.
+func TestMembersGrant(t *testing.T) {
+	t.Parallel()
+	l := newLabOf(t, "balanced")
+	l.behindFrontends("", "edge1", "edge2")
+	l.everywhere(func(text string) string {
+		return text + "\n[vip.web]\nholders = [\"edge1\", \"edge2\"]\naddress = [\"192.0.2.80/24 dev eth0\"]\n"
+	})
+	edge1, edge2 := l.newEdge(t, "edge1", true), l.newEdge(t, "edge2", true)
+	l.startAll()
+	l.await("a member is asked", 10*time.Second, func() bool { _, err := edge1.ask("witness", "", 0); return err == nil })
+	edge1.follow()
+	l.activate()
+	seq := uint64(0)
+	grants := func(e *edge, speaker string, session uint64, want, has bool) (n int, last *api.Granted) {
+		for _, m := range []string{"primary", "dr", "witness"} {
+			seq++
+			g, err := e.clients[m].Hold(t.Context(), api.Hold{VIP: "web", Frontend: speaker, Session: session, Seq: seq, Want: want, Has: has})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if last = g; g.Granted {
+				n++
+			}
+		}
+		return n, last
+	}
+	l.await("members that have just started grant it", 10*time.Second, func() bool { n, _ := grants(edge1, "edge1", 1, true, false); return n == 3 })
+	n, last := grants(edge2, "edge2", 2, true, false)
+	if n != 0 || last.Holder != "edge1" || len(last.Voters) != 3 || last.Left <= 0 || last.Left > 1100*time.Millisecond {
+		t.Errorf("edge2 is granted %d, and told %+v", n, last)
+	}
+	if _, err := edge2.clients["dr"].Hold(t.Context(), api.Hold{VIP: "web", Frontend: "edge1", Session: 1, Seq: 999}); err == nil || !strings.Contains(err.Error(), "cannot speak for") {
+		t.Errorf("edge2 gives back what edge1 has: %v", err)
+	}
+	grants(edge1, "edge1", 1, true, true)
+	l.await("the history says that edge1 has it", 5*time.Second, func() bool { return l.said("frontend edge1 has it (vip web): 192.0.2.80") == 1 })
+	grants(edge1, "edge1", 1, false, false)
+	if n, _ := grants(edge2, "edge2", 2, true, false); n != 3 {
+		t.Errorf("edge2 is granted %d after edge1 gave it back", n)
+	}
+	grants(edge2, "edge2", 2, true, true)
+	l.await("the history says that edge2 has it", 5*time.Second, func() bool { return l.said("frontend edge2 has it") == 1 })
+	if v := l.status("witness"); len(v.Reported) == 0 || len(v.Reported[0].VIPs) != 1 {
+		t.Errorf("status: %+v", v.Reported)
+	}
+}
+
+// said is how many lines of the history hold a text.
+func (l *lab) said(text string) (n int) {
+	l.t.Helper()
+	history, err := l.client("witness").History(l.t.Context(), "web", 100)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, r := range history {
+		if strings.Contains(r.Text, text) {
+			n++
+		}
+	}
+	return n
 }
