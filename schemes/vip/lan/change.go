@@ -111,6 +111,10 @@ func (h *Host) linksChanged() {
 	}
 	told := make(map[linkChange]bool) // once for all addresses of an interface
 	for _, p := range h.places {
+		if here := h.seen.has(p.index, p.Prefix.Addr()); h.cfg.Foreign && here != p.here {
+			p.here = here
+			h.restart() // announced when it is here
+		}
 		was := p.state
 		p.state = h.state(p)
 		if change := (linkChange{was, p.state}); was != p.state && !told[change] {
@@ -151,7 +155,7 @@ func (h *Host) linkChanged(p *place, was linkState) {
 // itself removes those of IPv6 from an interface that goes down, so that only
 // what was removed from one that was up was removed by others.
 func (h *Host) addressChanged(p *place, was linkState) {
-	if !h.held || p.state.index == 0 || h.seen.has(p.index, p.Prefix.Addr()) {
+	if !h.held || h.cfg.Foreign || p.state.index == 0 || h.seen.has(p.index, p.Prefix.Addr()) {
 		p.mending = false
 		return
 	}

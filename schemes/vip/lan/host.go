@@ -8,14 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/draasd/draas"
 )
@@ -53,6 +48,7 @@ type place struct {
 	state     linkState     // of that interface, as it was last told of
 	repaired  time.Duration // boot clocks; 0: never
 	mending   bool          // it is to be put back
+	here      bool          // of a foreign one: it was there when last looked at
 	announced time.Duration
 	defended  time.Duration
 	rival     net.HardwareAddr // who else has it: for whom it was not taken, or was seen while held
@@ -149,74 +145,6 @@ func (h *Host) Close() error {
 // of those that nobody takes the latest 64 are kept.
 func (h *Host) Events() <-chan Event { return h.events }
 
-// Fit is nil when this host could take the addresses now. The error is a
-// sentence for an operator.
-func (h *Host) Fit() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return ErrNotHeld
-	}
-	if err := h.look(); err != nil {
-		return err
-	}
-	if h.broken != nil && !h.held {
-		h.broken = explain(h.fence.shut())
-	}
-	if h.broken != nil {
-		return h.broken
-	}
-	for _, p := range h.places {
-		if err := h.ready(p.Address); err != nil {
-			return err
-		}
-		switch {
-		case !h.held && h.contested(p):
-			return &ConflictError{Address: p.Address, MAC: p.rival}
-		case h.held && p.state.index == 0:
-			return fmt.Errorf("interface %s is another one than that which address %s was put on", p.Interface, p.Prefix.Addr())
-		case h.held && p.mending:
-			return fmt.Errorf("address %s was removed by others, again and again", p.Address)
-		}
-	}
-	return nil
-}
-
-// contested reports whether a stranger had an address a moment ago, for which it
-// was not taken.
-func (h *Host) contested(p *place) bool {
-	return p.rival != nil && h.cfg.Clock().Boot-p.rivalSeen < rivalFor
-}
-
-// ready says why an address cannot stand on its interface.
-func (h *Host) ready(a Address) error {
-	l, ok := h.seen.links[a.Interface]
-	switch {
-	case !ok:
-		return fmt.Errorf("interface %s does not exist", a.Interface)
-	case l.mac == nil:
-		return fmt.Errorf("interface %s has no Ethernet address: an address on it cannot be announced", a.Interface)
-	case !l.up:
-		return fmt.Errorf("interface %s is down or has no carrier", a.Interface)
-	case a.Prefix.Addr().Is6():
-		return ipv6Enabled(a.Interface)
-	}
-	return nil
-}
-
-func ipv6Enabled(iface string) error {
-	b, err := os.ReadFile(filepath.Join("/proc/sys/net/ipv6/conf", iface, "disable_ipv6"))
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("this host has no IPv6 on interface %s", iface)
-	case err != nil:
-		return fmt.Errorf("see whether interface %s has IPv6: %w", iface, err)
-	case strings.TrimSpace(string(b)) != "0":
-		return fmt.Errorf("IPv6 is disabled on interface %s (sysctl net.ipv6.conf.%s.disable_ipv6)", iface, iface)
-	}
-	return nil
-}
-
 // Take takes the addresses, all or none: it asks the networks whether a stranger
 // has one (then ConflictError, and nothing was added), opens the fence until the
 // deadline, adds and announces them. Taking what is held is Extend. The error is
@@ -259,7 +187,7 @@ func (h *Host) take(ctx context.Context, until draas.Deadline) error {
 			return err
 		}
 		p.index = h.seen.links[p.Interface].index
-		p.announced, p.mending, p.repaired, p.defended, p.told = 0, false, 0, 0, 0
+		p.announced, p.mending, p.here, p.repaired, p.defended, p.told = 0, false, false, 0, 0, 0
 	}
 	if err := h.listen(); err != nil {
 		return err
@@ -271,6 +199,23 @@ func (h *Host) take(ctx context.Context, until draas.Deadline) error {
 		return explain(err)
 	}
 	h.broken = nil
+	if !h.cfg.Foreign {
+		if err := h.add(ctx, until); err != nil {
+			return err
+		}
+	}
+	if until.Passed(h.cfg.Clock()) {
+		return draas.ErrExpired
+	}
+	h.held, h.until = true, until
+	for _, p := range h.places {
+		p.state, p.rival = h.state(p), nil
+	}
+	return nil
+}
+
+// add puts the addresses on their interfaces and sees that they are there.
+func (h *Host) add(ctx context.Context, until draas.Deadline) error {
 	for _, p := range h.places {
 		if err := h.put(p); err != nil {
 			return err
@@ -286,13 +231,6 @@ func (h *Host) take(ctx context.Context, until draas.Deadline) error {
 		if !h.seen.has(p.index, p.Prefix.Addr()) {
 			return fmt.Errorf("address %s was added and is not there", p.Address)
 		}
-	}
-	if until.Passed(h.cfg.Clock()) {
-		return draas.ErrExpired
-	}
-	h.held, h.until = true, until
-	for _, p := range h.places {
-		p.state, p.rival = h.state(p), nil
 	}
 	return nil
 }
@@ -419,6 +357,20 @@ func (h *Host) drop() error {
 	if err := h.look(); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
+	if !h.cfg.Foreign {
+		errs = append(errs, h.remove())
+	}
+	for _, p := range h.places {
+		p.index = 0
+	}
+	h.restart()
+	h.nudge()
+	return errors.Join(errs...)
+}
+
+// remove takes the addresses off their interfaces and sees that they are gone.
+func (h *Host) remove() error {
+	var errs []error
 	for _, at := range h.standing() {
 		errs = append(errs, explain(h.router.remove(at)))
 	}
@@ -428,11 +380,6 @@ func (h *Host) drop() error {
 	for _, at := range h.standing() {
 		errs = append(errs, fmt.Errorf("address %s is still there", at.addr.Addr()))
 	}
-	for _, p := range h.places {
-		p.index = 0
-	}
-	h.restart()
-	h.nudge()
 	return errors.Join(errs...)
 }
 
@@ -457,31 +404,4 @@ func (h *Host) look() error {
 	}
 	h.seen = seen
 	return nil
-}
-
-// Status is how the addresses stand now.
-func (h *Host) Status() Status {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.closed {
-		_ = h.look() // else as of the last time; Fit tells why
-	}
-	s := Status{Held: h.held, Until: h.until}
-	for _, p := range h.places {
-		index := p.index
-		if index == 0 {
-			index = h.seen.links[p.Interface].index
-		}
-		s.Addresses = append(s.Addresses, AddressStatus{Address: p.Address, MAC: h.seen.links[p.Interface].mac,
-			Present: h.seen.has(index, p.Prefix.Addr()), Announced: p.announced, Conflict: p.rival, Seen: p.rivalSeen})
-	}
-	return s
-}
-
-// explain makes a sentence of what an operator has to do about an error.
-func explain(err error) error {
-	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("this process may not change the network, it needs CAP_NET_ADMIN and CAP_NET_RAW: %w", err)
-	}
-	return err
 }

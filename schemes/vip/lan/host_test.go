@@ -325,3 +325,44 @@ func TestClose(t *testing.T) {
 		t.Errorf("left behind: %s", got)
 	}
 }
+
+// Where another program sets the addresses, they are fenced all the same, and
+// announced when they are there, and not touched.
+func TestForeign(t *testing.T) {
+	w := borrow(t)
+	serve(t, "first")
+	w.in(nil, "ip address add "+vip4+" dev lan0")
+	h, err := Open(Config{Name: "shop", Addresses: addresses(vip4, vip6), Clock: now, Foreign: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if s := h.Status(); !s.Addresses[0].Present {
+		t.Error("the address was removed")
+	}
+	if found := w.answers(w.user, firstMAC, vip4); len(found) > 0 {
+		t.Errorf("not held: %q", found)
+	}
+	take(t, h, 20*time.Second)
+	heard := w.overhear(w.user, "lan0")
+	if said, err := visit(w.user, vip4, 500*time.Millisecond); err != nil || said != "first" {
+		t.Errorf("held: %q, %v", said, err)
+	}
+	w.in(nil, "ip address add "+vip6+" dev lan0 nodad")
+	eventually(t, "announced when it is there", func() bool { return len(heard.claims(addr(vip6))) > 0 })
+	w.in(nil, "ip address del "+vip4+" dev lan0")
+	eventually(t, "told of when it is gone", func() bool { return !h.Status().Addresses[0].Present })
+	if err := h.Drop(); err != nil {
+		t.Error(err)
+	}
+	if s := h.Status(); s.Held || s.Addresses[0].Present || !s.Addresses[1].Present {
+		t.Errorf("%+v", s)
+	}
+	if found := w.answers(w.user, firstMAC, vip4, vip6); len(found) > 0 {
+		t.Errorf("dropped: %q", found)
+	}
+}

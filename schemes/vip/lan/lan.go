@@ -50,6 +50,10 @@ type Config struct {
 	// known; nil: none are. A friend that still answers for an address is one
 	// whose lease is over, and is taken over from; a stranger is not.
 	Friends func() []Station
+	// Foreign says that another program sets and removes the addresses while the
+	// Host holds them, and announces them first (keepalived: schemes/vip/keepalived).
+	// The Host then asks, fences, watches and announces, and touches no address.
+	Foreign bool
 }
 
 // EventKind is what happened to the addresses.
