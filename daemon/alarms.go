@@ -85,6 +85,8 @@ func alarmsOf(v sight) []alarm {
 		out = append(out, v.fences(svc)...)
 		out = append(out, v.users(svc)...)
 		out = append(out, v.entries(svc)...)
+		out = append(out, v.detours(svc)...)
+		out = append(out, v.unentered(svc)...)
 		out = append(out, v.unit(svc)...)
 	}
 	return out

@@ -131,7 +131,16 @@ func TestAlarms(t *testing.T) {
 		}, "users of shop enter at dr, where no frontend is heard: users can enter nowhere else", true, ""},
 		{"an entry", func(v *sight) {
 			v.status.Services[0].Entries = []api.Entry{{Service: "shop", Site: "dr", Turn: 1}}
+		}, "users of shop enter at dr and are led on to primary: they are served, by a detour", false, ""},
+		{"an entry that was asked for", func(v *sight) {
+			v.status.Services[0].Entries = []api.Entry{{Service: "shop", Site: "dr", Turn: 1, Operator: "anna"}}
 		}, "", false, ""},
+		{"an entry that can go back", func(v *sight) {
+			v.status.Services[0].Entries = []api.Entry{{Service: "shop", Site: "dr", Turn: 1}}
+			entered(v, "east", "west")
+		}, "frontends are heard at primary again: draasd enter shop primary", false, "draasd enter shop primary"},
+		{"all entries heard", func(v *sight) { entered(v, "east", "west") }, "", false, ""},
+		{"an entry that is not heard", func(v *sight) { entered(v, "east") }, "shop: no member hears a frontend at dr: users cannot enter there", true, ""},
 		{"a name that does not lead to its entry", func(v *sight) {
 			v.status.Reported[1].Users = []api.UserPath{{Service: "shop", Step: "hybrid/dns", Site: "dr", AsDecided: "no", Evidence: "x", Repairs: 3}}
 		}, "shop: users are not led to dr as decided (hybrid/dns): x; put right 3 times within an hour and changed again: somebody else writes there, and is not fought until draasd ack shop", true, ""},
@@ -218,4 +227,17 @@ func TestStuck(t *testing.T) {
 			t.Errorf("against %v: %q, want %q", against, got, want)
 		}
 	}
+}
+
+// entered gives the service a frontend at each site, and has dr's member hear
+// those that are named.
+func entered(v *sight, heard ...string) {
+	p := v.state.Policy.Services["shop"]
+	p.Ways = map[draas.ServiceID][]failover.Way{"shop": {{Site: "primary", Frontends: []string{"east"}}, {Site: "dr", Frontends: []string{"west"}}}}
+	v.state.Policy.Services["shop"] = p
+	all := map[string]failover.Observation{"east": {Frontend: "east", Verdict: draas.Failed}, "west": {Frontend: "west", Verdict: draas.Failed}}
+	for _, name := range heard {
+		all[name] = failover.Observation{Frontend: name, Verdict: draas.Healthy}
+	}
+	v.state.Members["dr"].Frontends = all
 }
