@@ -13,23 +13,26 @@ func columns() []column {
 		{Name: "frontend", Scheme: schemeFrontend, Lease: 2 * time.Second},
 		{Name: "frontend+vip", Scheme: schemeFrontend, Pair: true, Lease: 2 * time.Second},
 		{Name: "hybrid", Scheme: schemeHybrid, Lease: 2 * time.Second},
-		{Name: "dns, metro", Scheme: schemeDNS, Lease: metroLease, Renew: metroRenew, Metro: true},
-		{Name: "frontend, metro", Scheme: schemeFrontend, Lease: metroLease, Renew: metroRenew, Metro: true},
-		{Name: "frontend+vip, metro", Scheme: schemeFrontend, Pair: true, Lease: metroLease, Renew: metroRenew, Metro: true},
-		{Name: "hybrid, metro", Scheme: schemeHybrid, Lease: metroLease, Renew: metroRenew, Metro: true},
+		{Name: "dns, metro", Scheme: schemeDNS, Lease: metroLease, Metro: true},
+		{Name: "frontend, metro", Scheme: schemeFrontend, Lease: metroLease, Metro: true},
+		{Name: "frontend+vip, metro", Scheme: schemeFrontend, Pair: true, Lease: metroLease, Metro: true},
+		{Name: "hybrid, metro", Scheme: schemeHybrid, Lease: metroLease, Metro: true},
 		{Name: "HAProxy", Peer: &peer{}},
 		{Name: "keepalived 1 s", Peer: &peer{Advert: time.Second}, Pair: true},
 		{Name: "keepalived 100 ms", Peer: &peer{Advert: 100 * time.Millisecond}, Pair: true},
 	}
 }
 
-// The shortest lease that draasd check takes with the fast profile, whose
-// elections take 300 ms, between sites some milliseconds apart.
-const (
-	metroLease = 900 * time.Millisecond
-	metroRenew = 120 * time.Millisecond
-	metroDrain = 250 * time.Millisecond
-)
+// metroLease is that of the profile metro, for sites some milliseconds apart.
+const metroLease = 600 * time.Millisecond
+
+// profile is that of the column's cluster.
+func (c column) profile() string {
+	if c.Metro {
+		return "metro"
+	}
+	return "fast"
+}
 
 // meets reports whether a disaster is made to a column.
 func (c column) meets(x cell) bool {

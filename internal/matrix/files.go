@@ -20,7 +20,6 @@ type column struct {
 	Peer   *peer         // in the place of a scheme
 	Pair   bool          // the frontends share a virtual address
 	Lease  time.Duration // of the service's permits
-	Renew  time.Duration // how often they are renewed; zero: as the profile has it
 	Metro  bool          // only the headline cells are made of it
 	Bare   bool          // no fence: what is checked has to be seen to fail
 }
@@ -31,9 +30,6 @@ const (
 	schemeFrontend = "frontend"
 	schemeHybrid   = "hybrid"
 )
-
-// profile is that of every cluster here.
-const profile = "fast"
 
 // hold is how long a frontend lets requests wait: longer than users do.
 const holdRequests = patience + time.Second
@@ -62,7 +58,7 @@ type machineAt struct {
 func (c column) failoverTOML() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("cluster = %q\nprofile = %q\ndata = %q", "matrix", profile, "data")
+	line("cluster = %q\nprofile = %q\ndata = %q", "matrix", c.profile(), "data")
 	line("control = %q\nguard = %q", "run/draasd.sock", "run/guard.sock")
 	line("[tls]\nca = %q\ncert = %q\nkey = %q", "tls/ca.crt", "tls/member.crt", "tls/member.key")
 	for _, m := range members {
@@ -125,9 +121,6 @@ func (c column) frontendsTOML(line func(string, ...any)) {
 
 func (c column) serviceTOML(line func(string, ...any)) {
 	line("[service.%s]\nscheme = %q\nhome = %q\nautomatic = true\nlease = %q", service, c.Scheme, primary, c.Lease)
-	if c.Renew > 0 {
-		line("renew = %q", c.Renew)
-	}
 	line("hold = %q\nflaps = 0", "0s") // as ready to move as can be: what was seen before is acknowledged
 	for _, s := range sites {
 		line("address.%s = [%q]", s, serviceAddress(s))
@@ -141,9 +134,6 @@ func (c column) serviceTOML(line func(string, ...any)) {
 	}
 	if c.Scheme != schemeDNS {
 		line("[service.%s.frontend]\nmode = %q\nlisten = [\":%d\"]\nhold = %q\nhold_requests = 10000", service, "http", webPort, holdRequests)
-		if c.Metro {
-			line("drain = %q", metroDrain) // has to fit in the permit
-		}
 		for _, s := range sites {
 			line("server.%s = [\"%s:%d\"]", s, serviceAddress(s), webPort)
 		}

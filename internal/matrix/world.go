@@ -161,7 +161,7 @@ func (w *world) socket(who, name string) string {
 
 // cluster makes the cluster's files and starts its processes.
 func (w *world) cluster() error {
-	if err := w.draasd("init", filepath.Join(w.dir, "cluster"), "--profile", profile); err != nil {
+	if err := w.draasd("init", filepath.Join(w.dir, "cluster"), "--profile", w.profile()); err != nil {
 		return err
 	}
 	whose := slices.Clone(members)
