@@ -60,6 +60,7 @@ func TestRenderings(t *testing.T) {
 		"status-lost":      func(w io.Writer) { writeStatus(w, lostStatus()) },
 		"status-broken":    func(w io.Writer) { writeStatus(w, brokenStatus()) },
 		"status-long":      func(w io.Writer) { writeStatus(w, long) },
+		"status-hybrid":    func(w io.Writer) { writeStatus(w, hybridStatus()) },
 		"status-group":     func(w io.Writer) { writeStatus(w, groupStatus()) },
 		"members":          func(w io.Writer) { writeMembership(w, healthyStatus()) },
 		"members-changing": func(w io.Writer) { writeMembership(w, changingStatus()) },

@@ -115,7 +115,7 @@ func writeService(w io.Writer, s *api.Status, sv api.ServiceStatus) {
 	} else {
 		writeText(w, "  ", fmt.Sprintf("scheme %s, fence %s, home %s, automatic moves %s", sv.Scheme, sv.Fence, sv.Home, automatic))
 	}
-	for _, line := range conditions(sv) {
+	for _, line := range slices.Concat(conditions(sv), halves(s, sv)) {
 		writeText(w, "  ", line)
 	}
 	if sv.Move != nil {
@@ -214,6 +214,9 @@ func entryLine(sv api.ServiceStatus, e api.Entry) string {
 	}
 	if e.Operator != "" {
 		text += ", by " + e.Operator
+	}
+	if e.Site != sv.Active && sv.Active != "" {
+		text += ", and are led on to " + string(sv.Active)
 	}
 	if e.Refused != "" {
 		text += ": no frontend is heard there"
