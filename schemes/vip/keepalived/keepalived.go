@@ -3,9 +3,9 @@
 //
 // A frontend writes into a file whether it has the lease, and keepalived reads
 // that as soon as it is written: 1 lets its instance become master, 0, or no
-// file, is a fault, in which it has no addresses. What keepalived's own protocol
-// would do, an election among those who hear each other, cannot happen then: all
-// but one are in fault.
+// file, is a fault, in which it has no addresses. There is no election among
+// those who hear each other, which is what keepalived would else do: each has a
+// router id of its own.
 //
 // When the frontend dies the file stays as it is. A check that keepalived runs
 // every second finds that; until it has, the fence of the lan package, which
@@ -36,8 +36,10 @@ type Address struct {
 type Config struct {
 	Name      string // letters, digits, _ . and -
 	Addresses []Address
-	// Router is the virtual_router_id, 1 to 255, the same at all frontends and
-	// used by nothing else on the network.
+	// Router is the virtual_router_id, 1 to 255: another one at each frontend, and
+	// used by nothing else on the network. With the same one a keepalived whose
+	// frontend was killed would keep the next from becoming master by its adverts,
+	// until its check has found that.
 	Router int
 	// Advert is how often the master says that it is there, and how long a
 	// frontend that was given the lease waits before it sets the addresses; in
@@ -118,7 +120,7 @@ func Snippet(c Config) (string, error) {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 
 	line("# Virtual IP %s: keepalived sets the addresses, draas says when.", c.Name)
-	line("# The same at every frontend. keepalived 2.2.3 or later.")
+	line("# The same at every frontend, but for virtual_router_id. keepalived 2.2.3 or later.")
 	line("")
 	line("# 1 while this frontend has the lease, read as soon as it is written. 0 is a")
 	line("# fault, and so is no file: that is what \"reverse\" is for.")
@@ -142,8 +144,9 @@ func Snippet(c Config) (string, error) {
 	}
 	line("}")
 	line("")
-	line("# For an instance that is there already, or a vrrp_sync_group: add the two")
-	line("# track_ blocks, priority, down_timer_adverts and advert_int, the same at all.")
+	line("# To an instance that is there already add its virtual_router_id, priority,")
+	line("# advert_int, down_timer_adverts, nopreempt and the garp_ lines, and both track_")
+	line("# blocks; those to its vrrp_sync_group instead, if it is in one.")
 	line("vrrp_instance %s {", name)
 	line("    version 3")
 	line("    state BACKUP")
@@ -154,6 +157,7 @@ func Snippet(c Config) (string, error) {
 	line("    down_timer_adverts 1")
 	line("    nopreempt")
 	line("    interface %s", c.Addresses[0].Interface)
+	line("    # Another one at each frontend, so that no other's adverts count.")
 	line("    virtual_router_id %d", c.Router)
 	line("    # Announced three times at once, again after a second, and every ten seconds.")
 	line("    garp_master_delay 1")
@@ -185,9 +189,8 @@ func addresses(line func(string, ...any), all []Address) {
 		for _, a := range some {
 			flags := ""
 			if a.Prefix.Addr().Is6() {
-				// No connection of this host's own is to start from it; and it may be
-				// used at once.
-				flags = " preferred_lft 0 nodad"
+				// No connection of this host's own is to start from it.
+				flags = " preferred_lft 0"
 			}
 			line("        %s dev %s%s", a.Prefix, a.Interface, flags)
 		}

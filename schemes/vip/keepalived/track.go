@@ -51,22 +51,15 @@ func (f *TrackFile) Set(lease bool) error {
 func (f *TrackFile) Close() error { return f.Set(false) }
 
 // replace writes a file so that whoever reads it reads all of the old one or all
-// of the new one.
-func replace(path string, what []byte) (err error) {
-	// keepalived watches the directory for this one name.
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(tmp.Name()))
-		}
-	}()
-	_, err = tmp.Write(what)
+// of the new one. keepalived watches the directory for this one name.
+func replace(path string, what []byte) error {
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
 	// It is no secret; keepalived may read it as somebody else.
-	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
+	if err := os.WriteFile(tmp, what, 0o644); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), path)
+	if err := os.Rename(tmp, path); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	return nil
 }
