@@ -21,7 +21,7 @@ type column struct {
 	Pair   bool          // the frontends share a virtual address
 	Lease  time.Duration // of the service's permits
 	Metro  bool          // only the headline cells are made of it
-	Bare   bool          // no fence: what is checked has to be seen to fail
+	Bare   bool          // no fence, and nothing moves by itself: what is checked has to be seen to fail
 }
 
 // The schemes.
@@ -120,7 +120,7 @@ func (c column) frontendsTOML(line func(string, ...any)) {
 }
 
 func (c column) serviceTOML(line func(string, ...any)) {
-	line("[service.%s]\nscheme = %q\nhome = %q\nautomatic = true\nlease = %q", service, c.Scheme, primary, c.Lease)
+	line("[service.%s]\nscheme = %q\nhome = %q\nautomatic = %v\nlease = %q", service, c.Scheme, primary, !c.Bare, c.Lease)
 	line("hold = %q\nflaps = 0", "0s") // as ready to move as can be: what was seen before is acknowledged
 	for _, s := range sites {
 		line("address.%s = [%q]", s, serviceAddress(s))

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -59,12 +60,8 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 		return had, fmt.Errorf("make directory: %w", err)
 	}
 	m := &matrix{Options: o, dir: dir, results: had}
-	for _, c := range columns() {
-		if o.Columns != nil && !o.Columns.MatchString(c.Name) || o.Headline && c.Metro {
-			continue
-		}
-		if err = m.column(ctx, c); err != nil {
-			err = fmt.Errorf("%s: %w", c.Name, err)
+	for _, most := range passes {
+		if err = m.pass(ctx, most); err != nil {
 			break
 		}
 	}
@@ -78,12 +75,31 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 	return m.results, err
 }
 
+// passes are how often each cell is made at most before the next pass begins,
+// so that a run that is interrupted has something of everything.
+var passes = []int{1, 3, 8, math.MaxInt}
+
+// pass makes what is still to be made of every column, up to so many runs of a
+// cell.
+func (m *matrix) pass(ctx context.Context, most int) error {
+	for _, c := range columns() {
+		if m.Columns != nil && !m.Columns.MatchString(c.Name) || m.Headline && c.Metro {
+			continue
+		}
+		if err := m.column(ctx, c, most); err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+	}
+	return nil
+}
+
 // matrix is one run.
 type matrix struct {
 	Options
 	dir     string
 	results []Result
 	faulty  bool
+	worlds  int // made so far
 }
 
 // wanted are the cells of a column that are not made yet, with how often.
@@ -92,7 +108,7 @@ type wanted struct {
 	runs int
 }
 
-func (m *matrix) wanted(c column) []wanted {
+func (m *matrix) wanted(c column, most int) []wanted {
 	var all []wanted
 	for _, x := range cells(m.Down) {
 		if m.Cells != nil && !m.Cells.MatchString(x.Name) || !c.meets(x) {
@@ -102,6 +118,7 @@ func (m *matrix) wanted(c column) []wanted {
 		if x.Headline {
 			n = m.Runs
 		}
+		n = min(n, most)
 		for _, r := range m.results {
 			if r.Column == c.Name && r.Cell == x.Name && r.Void == "" {
 				n--
@@ -120,14 +137,14 @@ const voidLimit = 3
 
 // column makes what is to be made of one column, in one world: round by round,
 // so that each cell sees what the machine is like at different times.
-func (m *matrix) column(ctx context.Context, c column) (err error) {
-	todo := m.wanted(c)
+func (m *matrix) column(ctx context.Context, c column, most int) (err error) {
+	todo := m.wanted(c, most)
 	if len(todo) == 0 {
 		return nil
 	}
-	c.Bare = m.Bare
 	began := time.Now()
-	dir := filepath.Join(m.dir, strings.ReplaceAll(c.Name, " ", "-"))
+	m.worlds++
+	dir := filepath.Join(m.dir, fmt.Sprintf("%d-%s", m.worlds, strings.ReplaceAll(c.Name, " ", "-")))
 	w, err := newWorld(ctx, m.Options, c, dir)
 	if err != nil {
 		return err

@@ -21,7 +21,7 @@ type Result struct {
 	Home float64 `json:"home_s"`
 
 	Kinds map[string]Seen `json:"kinds"` // by kind of client
-	// WrongSite counts answers, to anybody, of a site that had been succeeded.
+	// WrongSite counts answers, to users, of a site that had been succeeded.
 	// DualMS is the time in which both sites were proved to serve.
 	WrongSite int     `json:"wrong_site"`
 	DualMS    float64 `json:"dual_active_ms"`
@@ -123,7 +123,7 @@ func (c *crowd) judge(r *Result, epoch draas.Epoch, fault, end time.Time) {
 	at := fault.Sub(c.began)
 	res := rto.Analyse(t, rto.Options{Fault: at, Marked: true, Settle: settledFor, Join: join})
 	r.Void, r.DualMS = res.Void, ms(res.DualTime)
-	r.Kinds = make(map[string]Seen)
+	r.Kinds, r.WrongSite = make(map[string]Seen), 0
 	for _, k := range res.Clients {
 		r.WrongSite += k.Wrong
 		s := Seen{Sent: k.Sent, Failed: k.Failed, Recovered: true, Outages: len(k.Outages), GapMS: ms(k.Gap.Len())}

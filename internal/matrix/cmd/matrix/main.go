@@ -103,7 +103,6 @@ func options(args []string, errOut io.Writer) (matrix.Options, pages, error) {
 	flags.DurationVar(&o.Way, "way", time.Millisecond, "how `LONG` a packet takes from one place to another")
 	flags.DurationVar(&o.Lag, "lag", 200*time.Millisecond, "how far the copies of the workload are behind")
 	flags.DurationVar(&o.Down, "down", 2*time.Minute, "how long the seed's network is down")
-	flags.BoolVar(&o.Bare, "bare", false, "without a fence, to see that the check can fail")
 	if err := flags.Parse(args); err != nil {
 		return o, to, err
 	}

@@ -1,0 +1,111 @@
+package matrix
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/draasd/draas/internal/lab"
+)
+
+// The test's own program is what is started in machines for the roles.
+func TestMain(m *testing.M) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ok, err := Role(ctx, os.Args[1:], os.Stdin, os.Stdout)
+	stop()
+	switch {
+	case err != nil:
+		os.Stderr.WriteString("role: " + err.Error() + "\n")
+		os.Exit(1)
+	case ok:
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("disasters are made on machines made of namespaces: run the tests as root (in a container that may mount will do)")
+	}
+	for tool, pkg := range map[string]string{"ip": "iproute2", "nft": "nftables", "sysctl": "procps", "unbound": "unbound"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Fatalf("this test needs %s: apt-get install %s (%v)", tool, pkg, err)
+		}
+	}
+}
+
+// build makes draasd.
+func build(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "draasd")
+	if out, err := exec.Command("go", "build", "-o", file, "../../cmd/draasd").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v: %s", err, out)
+	}
+	return file
+}
+
+// until polls for what has to become true.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(10 * time.Second); !ok(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("still waiting until %s", what)
+		}
+	}
+}
+
+// testNetwork is one with users and a dr site's member in it, and the wide
+// area between them.
+func testNetwork(t *testing.T, way time.Duration) *network {
+	t.Helper()
+	needRoot(t)
+	n, err := newNetwork()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.end(); err != nil {
+			t.Error(err)
+		}
+	})
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := lab.NewProcess("wan", filepath.Join(t.TempDir(), "wan.log"),
+		func() *exec.Cmd { return n.router.Command("/", self, roleWAN, "-way", way.String()) },
+		func(_ *lab.Process, err error, said string) { t.Errorf("the wide area ended: %v: %s", err, said) })
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	until(t, "there is a wide area", func() bool {
+		_, err := n.router.Run("/", "ip", "link", "show", "dev", wanDevice)
+		return err == nil
+	})
+	if err := n.joinWAN(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.add(users, outside, hostMember); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.add(dr, dr, hostMember); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

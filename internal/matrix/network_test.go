@@ -1,0 +1,110 @@
+package matrix
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// echo answers every connection to a machine's address until the test ends.
+func echo(t *testing.T, n *network, machine, at string) {
+	t.Helper()
+	var ln net.Listener
+	err := n.machines[machine].Inside(func() (err error) {
+		ln, err = net.Listen("tcp", at)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "here\n")
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = ln.Close(); <-done })
+}
+
+// reaches says whether a machine reaches an address, and how long that took.
+func reaches(t *testing.T, n *network, machine, at string, patience time.Duration) (bool, time.Duration) {
+	t.Helper()
+	var took time.Duration
+	err := n.machines[machine].Inside(func() error {
+		from := time.Now()
+		c, err := net.DialTimeout("tcp", at, patience)
+		took = time.Since(from)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	})
+	return err == nil, took
+}
+
+// Between two places packets take their time; a machine that is off is not
+// reached, and says nothing; what is cut does not pass, and the rest does.
+func TestNetwork(t *testing.T) {
+	const way = 5 * time.Millisecond
+	n := testNetwork(t, way)
+	at := address(dr, hostMember) + ":7000"
+	echo(t, n, dr, at)
+	// The first packets also wait for addresses to be resolved.
+	reaches(t, n, users, at, 5*time.Second)
+	ok, took := reaches(t, n, users, at, 5*time.Second)
+	if !ok || took < 2*way {
+		t.Errorf("reached (%v) after %v, the way there and back is %v", ok, took, 2*way)
+	}
+	hidden := func(what string) {
+		t.Helper()
+		if ok, took := reaches(t, n, users, at, 300*time.Millisecond); ok || took < 250*time.Millisecond {
+			t.Errorf("%s: reached %v, known after %v", what, ok, took)
+		}
+	}
+	seen := func(what string) {
+		t.Helper()
+		if ok, _ := reaches(t, n, users, at, 5*time.Second); !ok {
+			t.Errorf("%s: not reached", what)
+		}
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(n.reach(false, dr))
+	hidden("it is off")
+	must(n.reach(true, dr))
+	seen("it is on again")
+	for _, c := range []cut{{From: dr}, {To: dr}, {From: outside, To: dr}, {From: dr, To: outside}, {To: dr, Port: 7000}} {
+		must(n.sever(c, cut{From: witness}))
+		hidden("cut")
+		must(n.join(c))
+		seen("joined")
+		must(n.join(cut{From: witness}))
+	}
+	must(n.sever(cut{To: dr, Port: 53}, cut{From: dr, To: primary}))
+	seen("something else is cut")
+}
+
+func TestRuleset(t *testing.T) {
+	got := ruleset([]cut{{From: primary}, {To: edge}, {From: primary, To: dr, Port: 53}})
+	for _, want := range []string{
+		"ip saddr { 10.91.1.0/24, 10.91.11.0/24 } ip daddr != { 10.91.1.0/24, 10.91.11.0/24 } drop\n",
+		"ip saddr != { 10.91.4.0/24 } ip daddr { 10.91.4.0/24 } drop\n",
+		"ip saddr { 10.91.1.0/24, 10.91.11.0/24 } ip daddr { 10.91.2.0/24, 10.91.12.0/24 } meta l4proto { tcp, udp } th dport 53 drop\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+}
