@@ -96,8 +96,13 @@ func TestEntryFollowsTheFrontends(t *testing.T) {
 	c.hears(draas.Failed, western, everybody...)
 	c.run(1300 * ms)
 	c.enters("primary", 1, 2)
-	if sv := c.service("shop"); sv.Epoch != 1 || sv.Active != "primary" || len(sv.Timers) != 0 {
+	if sv := c.service("shop"); sv.Epoch != 1 || sv.Active != "primary" || len(sv.Timers) != 0 || sv.Turns != 2 {
 		t.Errorf("the service itself is %+v", sv)
+	}
+	c.request("witness", "dr", Request{Move: MoveSwitchover})
+	c.until(PhaseVerifying, time.Second)
+	if sv := c.service("shop"); sv.Turns != 2 {
+		t.Errorf("%d turns in all epochs, of 2", sv.Turns)
 	}
 }
 
@@ -108,7 +113,7 @@ func TestFlappingFrontendMovesNoEntry(t *testing.T) {
 		c.hears(draas.Failed, eastern, everybody...)
 		c.run(800 * ms)
 		c.hears(draas.Healthy, eastern[:1], "witness", "dr")
-		c.run(400 * ms)
+		c.run(100 * ms)
 	}
 	c.enters("primary", 1, 0)
 	if n := c.count(RecordEntry, ""); n != 0 {
@@ -126,6 +131,10 @@ func TestEntryWhenNobodyHearsAFrontend(t *testing.T) {
 	c.run(10 * time.Second)
 	c.enters("primary", 1, 0)
 	c.mustRefuse(ReasonStatic)
+	for _, v := range []draas.Verdict{draas.Failed, draas.Healthy} { // other news
+		c.see("witness", Observation{Peer: "dr", Verdict: v})
+		c.run(100 * ms)
+	}
 	n := len(c.log)
 	c.run(10 * time.Second)
 	for _, e := range c.log[n:] {
@@ -142,6 +151,35 @@ func TestEntryWhenNobodyHearsAFrontend(t *testing.T) {
 	c.hears(draas.Healthy, western, "dr")
 	c.run(100 * ms)
 	c.enters("dr", 1, 1)
+}
+
+// A failure that was sat out because users could enter nowhere else is over when
+// a frontend is heard again: the next one has to last anew.
+func TestEntryIsLostAnew(t *testing.T) {
+	c := entered(t, nil)
+	c.hears(draas.Failed, slices.Concat(eastern, western), everybody...)
+	c.run(5 * time.Second)
+	c.hears(draas.Healthy, slices.Concat(eastern, western), everybody...)
+	c.run(100 * ms)
+	c.hears(draas.Failed, eastern, everybody...)
+	c.run(900 * ms)
+	c.enters("primary", 1, 0)
+	c.run(300 * ms)
+	c.enters("dr", 1, 1)
+}
+
+// A clock of the epoch before does not run into the next: there the frontends
+// have to fail for long enough by themselves.
+func TestEntryTimerEndsWithTheEpoch(t *testing.T) {
+	c := entered(t, nil)
+	c.hears(draas.Failed, eastern, everybody...)
+	c.run(500 * ms)
+	c.request("witness", "dr", Request{Move: MoveSwitchover})
+	c.until(PhaseVerifying, 400*ms)
+	c.enters("dr", 2, 0)
+	if _, measured := c.service("shop").Timers[timerEntry+"shop"]; measured {
+		t.Error("a timer of the old epoch runs on")
+	}
 }
 
 // Who may be blind, or is out of reach himself, says nothing of a frontend.
@@ -195,11 +233,17 @@ func TestEntryAfterAMove(t *testing.T) {
 			if n := c.count(RecordEntry, "no frontend leads them at dr"); n != map[draas.SiteID]int{"primary": 1}[tc.want] {
 				t.Errorf("%d entries are recorded\n%s", n, c.story())
 			}
-			if _, measured := c.service("shop").Timers[timerEntry+"shop"]; measured {
-				t.Error("a timer of the old epoch runs on")
-			}
 		})
 	}
+	t.Run("elsewhere failed for most", func(t *testing.T) {
+		c := entered(t, nil)
+		c.hears(draas.Failed, western, everybody...)
+		c.hears(draas.Failed, eastern, "primary", "dr") // and heard by the witness
+		c.run(100 * ms)
+		c.request("witness", "dr", Request{Move: MoveSwitchover})
+		c.until(PhaseVerifying, time.Second)
+		c.enters("dr", 2, 0)
+	})
 }
 
 // The whole site dies: users enter at the other one under the new epoch, and no
@@ -262,6 +306,13 @@ func TestNoEntryWithoutWays(t *testing.T) {
 	c.run(5 * time.Second)
 	if m := c.state().Members["dr"]; m.Frontends != nil || c.service("shop").Entries != nil {
 		t.Errorf("%+v", m)
+	}
+	for _, e := range c.log {
+		for _, o := range e.Observed {
+			if o.Frontend != "" {
+				t.Fatalf("%s tells of frontend %s, which no rule has", e.By, o.Frontend)
+			}
+		}
 	}
 	if site, _, has := newCluster(t, testPolicy()).state().Leads("shop"); has {
 		t.Errorf("a service that was never active leads to %s", site)
@@ -337,6 +388,23 @@ func TestEntryUnderOtherRules(t *testing.T) {
 	c.enters("dr", 2, 0)
 	if c.service("shop").Entries != nil {
 		t.Errorf("%+v", c.service("shop").Entries)
+	}
+}
+
+// A unit that takes over the services of others goes on with the most turns that
+// any had: the serials of zones grow with them.
+func TestTurnsGoOnInAnotherUnit(t *testing.T) {
+	c := entered(t, nil)
+	c.request("witness", "dr", Request{Ask: AskEnter})
+	c.run(100 * ms)
+	c.offer(otherPolicy("d2", func(p *Policy) {
+		s := p.Services["shop"]
+		s.Parts = []draas.ServiceID{"shop", "bill"}
+		p.Services = map[draas.ServiceID]ServicePolicy{"crm": s}
+	}), everybody...)
+	c.inForce("d2")
+	if was, is := c.service("shop").Turns, c.service("crm").Turns; was != 1 || is != 1 {
+		t.Errorf("%d and %d turns, of 1", was, is)
 	}
 }
 

@@ -73,15 +73,27 @@ func TestFindingsSurviveALoss(t *testing.T) {
 	if n := c.count(RecordFinding, ""); lost != 1 || n != 1 || c.count(RecordFinding, "lost") != 1 {
 		t.Fatalf("%d lost, %d told\n%s", lost, n, c.story())
 	}
-	a.Find(old)
+	old.Step = "dns@old"
 	e := a.event(EventFinding, c.reading())
-	e.Finding = &old
+	sent := old
+	sent.Text = "old, and on its way"
+	e.Finding = &sent
 	c.request("witness", "dr", Request{Move: MoveSwitchover})
 	c.until(PhaseVerifying, time.Second)
 	c.append(e) // it was on its way
+	a.Find(old)
 	c.run(time.Second)
-	if c.count(RecordFinding, "(dns): old") != 0 {
+	if c.count(RecordFinding, "old") != 0 {
 		t.Errorf("a finding of an epoch that is over\n%s", c.story())
+	}
+	told := 0
+	for _, e := range c.log {
+		if e.Finding != nil && *e.Finding == old {
+			told++
+		}
+	}
+	if told != 0 {
+		t.Errorf("a finding of an epoch that is over was proposed")
 	}
 	if c.count(RecordFinding, "ahead") != 1 {
 		t.Errorf("a finding that came before the entry was lost\n%s", c.story())

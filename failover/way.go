@@ -8,7 +8,7 @@ import (
 
 // heard takes how a member hears a frontend.
 func (s *step) heard(o Observation) {
-	if s.s.Version < 3 || o.Service != "" || o.Peer != "" || !s.s.hasFrontend(o.Frontend) {
+	if o.Service != "" || o.Peer != "" || !s.s.hasFrontend(o.Frontend) {
 		return
 	}
 	m := s.s.Members[s.e.By].clone()
