@@ -39,11 +39,11 @@ type Options struct {
 	Way     time.Duration  // of a packet from one place to another
 	Lag     time.Duration  // of the copies
 	Down    time.Duration  // how long the seed's network is down
-	// Headline leaves out the columns with another lease.
-	Headline bool
-	Bare     bool      // no fence: the check has to fail
-	Dir      string    // in which the run makes its directory; empty: that for temporary files
-	Out      io.Writer // progress
+	// Short leaves out the columns with another lease.
+	Short bool
+	Bare  bool      // no fence: the check has to fail
+	Dir   string    // in which the run makes its directory; empty: that for temporary files
+	Out   io.Writer // progress
 }
 
 // Run makes what is still to be made, and returns all results, also those that
@@ -83,7 +83,7 @@ var passes = []int{1, 3, 8, math.MaxInt}
 // cell.
 func (m *matrix) pass(ctx context.Context, most int) error {
 	for _, c := range columns() {
-		if m.Columns != nil && !m.Columns.MatchString(c.Name) || m.Headline && c.Metro {
+		if m.Columns != nil && !m.Columns.MatchString(c.Name) || m.Short && c.Metro {
 			continue
 		}
 		if err := m.column(ctx, c, most); err != nil {
@@ -115,7 +115,7 @@ func (m *matrix) wanted(c column, most int) []wanted {
 			continue
 		}
 		n := m.Others
-		if x.Headline {
+		if x.Headline || m.Short && x.Fence {
 			n = m.Runs
 		}
 		n = min(n, most)

@@ -97,7 +97,7 @@ func options(args []string, errOut io.Writer) (matrix.Options, pages, error) {
 	flags.StringVar(&to.page, "page", "", "`FILE` of the page that is drawn")
 	flags.Func("columns", "only columns whose names match this `REGEXP`", pattern(&o.Columns))
 	flags.Func("cells", "only cells whose names match this `REGEXP`", pattern(&o.Cells))
-	short := flags.Bool("short", false, "the headline cells once, of columns with a lease of 2 s")
+	short := flags.Bool("short", false, "the headline cells and one that only the fence keeps safe, once, of columns with a lease of 2 s")
 	flags.IntVar(&o.Runs, "runs", 20, "how often each headline cell is made")
 	flags.IntVar(&o.Others, "others", 3, "how often each other cell is made")
 	flags.DurationVar(&o.Way, "way", time.Millisecond, "how `LONG` a packet takes from one place to another")
@@ -107,7 +107,7 @@ func options(args []string, errOut io.Writer) (matrix.Options, pages, error) {
 		return o, to, err
 	}
 	if *short {
-		o.Runs, o.Others, o.Headline = 1, 0, true
+		o.Runs, o.Others, o.Short = 1, 0, true
 	}
 	var errs [2]error
 	o.Draasd, errs[0] = filepath.Abs(o.Draasd)
