@@ -21,6 +21,7 @@ import (
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/internal/lab"
+	"github.com/draasd/draas/schemes/vip/keepalived"
 )
 
 // now reads this machine's clocks.
@@ -73,6 +74,27 @@ func newWorld() (w *world, err error) {
 		return nil, errors.Join(err, w.close())
 	}
 	return w, nil
+}
+
+// third adds one more frontend, for one test.
+func (w *world) third(t testing.TB) *lab.Machine {
+	t.Helper()
+	m, err := lab.New("third")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(w.plug(m, 0, 3), w.plug(m, 1, 3)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "interfaces carry", func() bool {
+		return !strings.Contains(w.in(m, "ip -br link show type veth"), "DOWN") && !strings.Contains(w.in(w.wire, "ip -br link show type veth"), "DOWN")
+	})
+	return m
 }
 
 func (w *world) close() error {
@@ -268,6 +290,8 @@ type order struct {
 	Friends []Station     `json:"friends,omitempty"`
 	Addrs   []Address     `json:"addrs,omitempty"`
 	Name    string        `json:"name,omitempty"`
+	// Track is the file by which a keepalived sets the addresses.
+	Track string `json:"track,omitempty"`
 }
 
 type reply struct {
@@ -338,6 +362,7 @@ func (r *remote) do(o order) reply {
 // serveHost is the process of a remote host.
 func serveHost(orders io.Reader, replies io.Writer) int {
 	var h *Host
+	var track *keepalived.TrackFile
 	var l net.Listener
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -359,7 +384,12 @@ func serveHost(orders io.Reader, replies io.Writer) int {
 		start := time.Now()
 		switch {
 		case o.Do == "open":
-			h, err = Open(Config{Name: "shop", Addresses: o.Addrs, Clock: now, Friends: func() []Station { return o.Friends }})
+			if o.Track != "" {
+				if track, err = keepalived.OpenTrackFile(o.Track); err != nil {
+					break
+				}
+			}
+			h, err = Open(Config{Name: "shop", Addresses: o.Addrs, Clock: now, Friends: func() []Station { return o.Friends }, Foreign: o.Track != ""})
 			if err == nil && o.Name != "" {
 				if l, err = net.Listen("tcp", ":80"); err == nil {
 					wg.Go(func() { greet(l, o.Name) })
@@ -368,11 +398,16 @@ func serveHost(orders io.Reader, replies io.Writer) int {
 		case h == nil:
 			err = errors.New("not open")
 		case o.Do == "take":
-			err = h.Take(context.Background(), inTime(o.For))
+			if err = h.Take(context.Background(), inTime(o.For)); err == nil && track != nil {
+				err = track.Set(true)
+			}
 		case o.Do == "extend":
 			err = h.Extend(inTime(o.For))
 		case o.Do == "drop":
-			err = h.Drop()
+			if track != nil {
+				err = track.Set(false)
+			}
+			err = errors.Join(err, h.Drop())
 		case o.Do == "fit":
 			err = h.Fit()
 		}
