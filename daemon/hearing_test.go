@@ -205,6 +205,24 @@ func TestHearingFollowsTheFile(t *testing.T) {
 	if _, gone := f.listen(now); len(gone) > 0 {
 		t.Errorf("gone twice: %v", gone)
 	}
+	// One that was nobody's entrance has served nobody's hybrid: that is no fault.
+	for range 3 {
+		asks(t, f, "old", "open", "", "mail")
+		now = now.Add(time.Second)
+	}
+	asks(t, f, "old", "open", "", "mail")
+	other := c
+	other.Services = slices.Clone(c.Services)
+	other.Services[1].Frontend.Use = []string{"east", "old"}
+	other.Frontends = []config.Frontend{{ID: "east", Site: "primary"}, {ID: "old", Site: "dr"}}
+	v := w
+	v.cfg = &other
+	f.use(&v)
+	if o := latestOf(f, "old"); o.Verdict != draas.Healthy {
+		t.Errorf("new as an entrance: %+v", o)
+	}
+	f.use(&w)
+	asks(t, f, "east", "open", "", "web")
 	f.restart(nil, func() {})
 	f.publish(s)
 	if all, _ := f.listen(now); len(all) != 1 || all[0].Verdict != draas.Healthy {
@@ -218,4 +236,13 @@ func addressesAt(sites ...draas.SiteID) map[draas.SiteID][]netip.Addr {
 		all[site] = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})}
 	}
 	return all
+}
+
+// latestOf is what is new of one frontend, whoever else there is.
+func latestOf(f *frontends, name string) failover.Observation {
+	all, _ := f.listen(f.clock())
+	if i := slices.IndexFunc(all, func(o failover.Observation) bool { return o.Frontend == name }); i >= 0 {
+		return all[i]
+	}
+	return failover.Observation{}
 }
