@@ -17,6 +17,7 @@ func columns() []column {
 		{Name: "frontend, metro", Scheme: schemeFrontend, Lease: metroLease, Metro: true},
 		{Name: "frontend+vip, metro", Scheme: schemeFrontend, Pair: true, Lease: metroLease, Metro: true},
 		{Name: "hybrid, metro", Scheme: schemeHybrid, Lease: metroLease, Metro: true},
+		{Name: "dns by BIND", Scheme: schemeDNS, BIND: true, Lease: 2 * time.Second},
 		{Name: "HAProxy", Peer: &peer{}},
 		{Name: "keepalived 1 s", Peer: &peer{Advert: time.Second}, Pair: true},
 		{Name: "keepalived 100 ms", Peer: &peer{Advert: 100 * time.Millisecond}, Pair: true},
@@ -34,9 +35,13 @@ func (c column) profile() string {
 	return "fast"
 }
 
+// variant reports whether a column is one of the others with something
+// changed: only the headline cells are made of it.
+func (c column) variant() bool { return c.Metro || c.BIND }
+
 // meets reports whether a disaster is made to a column.
 func (c column) meets(x cell) bool {
-	if c.Metro && !x.Headline {
+	if c.variant() && !x.Headline {
 		return false
 	}
 	if c.Peer != nil {

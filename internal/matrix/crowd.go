@@ -36,10 +36,9 @@ const (
 // between.
 func (w *world) whoAsks() {
 	url := fmt.Sprintf("http://%s:%d/", strings.TrimSuffix(serviceName, "."), webPort)
-	authorities := []string{fmt.Sprintf("%s:%d", address(primary, hostMember), dnsPort), fmt.Sprintf("%s:%d", address(dr, hostMember), dnsPort)}
 	var all []asker
 	for _, k := range kinds() {
-		a := asker{Name: k, URL: url, Kind: k, Resolvers: authorities, Rate: rate, Patience: patience, Writes: k == kindFresh}
+		a := asker{Name: k, URL: url, Kind: k, Resolvers: w.authorities(), Rate: rate, Patience: patience, Writes: k == kindFresh}
 		if k == kindResolver {
 			a.Resolvers = []string{fmt.Sprintf("%s:%d", address(outside, hostResolver), dnsPort)}
 		}

@@ -20,7 +20,8 @@ type column struct {
 	Peer   *peer         // in the place of a scheme
 	Pair   bool          // the frontends share a virtual address
 	Lease  time.Duration // of the service's permits
-	Metro  bool          // only the headline cells are made of it
+	BIND   bool          // the zone is on a server outside, changed by updates, and not on the sites'
+	Metro  bool          // the sites are near each other, and the lease is short
 	Bare   bool          // no fence, and nothing moves by itself: what is checked has to be seen to fail
 }
 
@@ -68,7 +69,7 @@ func (c column) failoverTOML() string {
 		}
 		at := address(m, hostMember)
 		line("[member.%s]\nrole = %q\npeer = \"%s:%d\"\napi = \"%s:%d\"", m, role, at, peerPort, at, apiPort)
-		if m != witness {
+		if m != witness && !c.BIND {
 			line("dns = \"%s:%d\"", at, dnsPort)
 		}
 	}
@@ -81,6 +82,11 @@ func (c column) failoverTOML() string {
 // zoneTOML is the zone that both sites answer for.
 func (c column) zoneTOML(line func(string, ...any)) {
 	// What moves so often on purpose is not to be held.
+	if c.BIND {
+		line("[dns.public]\nprovider = %q\nzone = %q\nprimary = %q\ndomain = %q\nkey_file = %q\nmoves_per_hour = %d",
+			"rfc2136", zone, c.authorities()[0], outside, "dns.key", 100000)
+		return
+	}
 	line("[dns.public]\nprovider = %q\nzone = %q\nmoves_per_hour = %d", "embedded", zone, 100000)
 	for _, s := range sites {
 		line("ns.%s = %q\nns_address.%s = [%q]", s, "ns-"+s+"."+zone, s, address(s, hostMember))
@@ -88,6 +94,14 @@ func (c column) zoneTOML(line func(string, ...any)) {
 	if c.Scheme == schemeFrontend {
 		line("[[dns.public.record]]\nname = %q\ntype = %q\nttl = %q\nvalue = [%s]", serviceName, "A", ttl, quoted(c.entries()))
 	}
+}
+
+// authorities are where the zone's servers are asked.
+func (c column) authorities() []string {
+	if c.BIND {
+		return []string{fmt.Sprintf("%s:%d", address(outside, hostNamed), dnsPort)}
+	}
+	return []string{fmt.Sprintf("%s:%d", address(primary, hostMember), dnsPort), fmt.Sprintf("%s:%d", address(dr, hostMember), dnsPort)}
 }
 
 // ttl is how long resolvers keep an answer: the least that DNS can say.

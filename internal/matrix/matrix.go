@@ -39,7 +39,7 @@ type Options struct {
 	Way     time.Duration  // of a packet from one place to another
 	Lag     time.Duration  // of the copies
 	Down    time.Duration  // how long the seed's network is down
-	// Short leaves out the columns with another lease.
+	// Short leaves out the variants of columns, and keeps what tries the fence.
 	Short bool
 	Bare  bool      // no fence: the check has to fail
 	Dir   string    // in which the run makes its directory; empty: that for temporary files
@@ -83,7 +83,7 @@ var passes = []int{1, 3, 8, math.MaxInt}
 // cell.
 func (m *matrix) pass(ctx context.Context, most int) error {
 	for _, c := range columns() {
-		if m.Columns != nil && !m.Columns.MatchString(c.Name) || m.Short && c.Metro {
+		if m.Columns != nil && !m.Columns.MatchString(c.Name) || m.Short && c.variant() {
 			continue
 		}
 		if err := m.column(ctx, c, most); err != nil {

@@ -93,8 +93,9 @@ func draw(w io.Writer, results []Result) error {
 		title string
 		has   func(column) bool
 	}{
-		{"Lease of 2 s", func(c column) bool { return c.Peer == nil && !c.Metro }},
+		{"Lease of 2 s", func(c column) bool { return c.Peer == nil && !c.variant() }},
 		{fmt.Sprintf("Lease of %v", metroLease), func(c column) bool { return c.Metro }},
+		{"The zone on a BIND outside, changed by updates", func(c column) bool { return c.BIND }},
 		{"Others, which decide by what they see themselves, and fence nothing", func(c column) bool { return c.Peer != nil }},
 	} {
 		if drawn := newGrid(g.title, g.has, results); len(drawn.Rows) > 0 {

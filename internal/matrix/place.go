@@ -30,6 +30,7 @@ const (
 	hostSecond   = 12  //
 	hostFrontend = 30  // a site's own frontend
 	hostResolver = 53  //
+	hostNamed    = 54  // a name server outside, of columns that have one
 	hostVIP      = 100 // the pair's virtual address
 	hostNear     = 110 // users beside a site
 	hostService  = 20  // behind the member
@@ -70,6 +71,7 @@ const (
 const (
 	users    = "users"
 	resolver = "resolver"
+	named    = "named"
 	edge1    = "edge1"
 	edge2    = "edge2"
 )

@@ -192,9 +192,10 @@ func (w *world) steps(ctx context.Context, r *Result, fault time.Time) {
 }
 
 // The clients' own part of a downtime, which no arithmetic of a file knows: a
-// SYN that is lost is sent again after a second (RFC 6298, section 2), and so
-// do resolvers ask; who keeps a connection takes it for dead after quiet, and
-// may then meet the same once more.
+// SYN that is lost is sent again after a second (RFC 6298, section 2); a
+// resolver counts the life of an answer in whole seconds, and so does who asks
+// it; who keeps a connection takes it for dead after quiet, and may then meet
+// the same once more.
 const (
 	lostSYN   = time.Second
 	longExtra = quiet + lostSYN

@@ -15,6 +15,7 @@ import (
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/config"
 	"github.com/draasd/draas/internal/lab"
+	"github.com/draasd/draas/internal/lab/nameserver"
 )
 
 // world is the machines of a column with all that runs in them. It is kept
@@ -28,9 +29,10 @@ type world struct {
 	names   []string          // of procs, in the order of their start
 	where   map[string]string // the machine of each
 	clients map[string]*api.Client
-	budget  []config.RTO // what the file implies
-	asking  []asking     // who asks, and from where
-	front   string       // the frontend that is struck: the one that users come by
+	budget  []config.RTO   // what the file implies
+	asking  []asking       // who asks, and from where
+	key     nameserver.Key // of updates to the zone, where it is on a server outside
+	front   string         // the frontend that is struck: the one that users come by
 
 	mu    sync.Mutex
 	wrong []string // what must not have happened since it was asked last
@@ -174,6 +176,11 @@ func (w *world) cluster() error {
 			return err
 		}
 	}
+	if w.BIND {
+		if err := w.startNamed(); err != nil {
+			return err
+		}
+	}
 	text := []byte(w.failoverTOML())
 	for _, who := range whose {
 		if err := os.MkdirAll(filepath.Join(w.home(who), "run"), 0o700); err != nil {
@@ -181,6 +188,9 @@ func (w *world) cluster() error {
 		}
 		if err := os.WriteFile(w.file(who), text, 0o600); err != nil {
 			return fmt.Errorf("write configuration: %w", err)
+		}
+		if err := os.WriteFile(filepath.Join(w.home(who), "dns.key"), []byte(w.key.File()), 0o600); err != nil {
+			return fmt.Errorf("write key: %w", err)
 		}
 	}
 	if err := w.draasd("check", "-c", w.file(primary)); err != nil {
@@ -244,9 +254,10 @@ remote-control:
   control-enable: no
 stub-zone:
   name: %s
-  stub-addr: %s
-  stub-addr: %s
-`, at, w.dir, zone, address(primary, hostMember), address(dr, hostMember))
+`, at, w.dir, zone)
+	for _, a := range w.authorities() {
+		conf += "  stub-addr: " + strings.TrimSuffix(a, fmt.Sprintf(":%d", dnsPort)) + "\n"
+	}
 	file := filepath.Join(w.dir, "unbound.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		return fmt.Errorf("write configuration of the resolver: %w", err)
