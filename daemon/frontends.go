@@ -64,6 +64,7 @@ func (f *frontends) restart(look func(health.Key) bool, poke func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.look, f.poke, f.led, f.tag, f.touched = look, poke, nil, "", draas.Reading{}
+	f.heard = make(map[string]*heardFrontend) // the end of that run has ended their requests
 	f.hearing.since, f.hearing.said = f.clock().Boot, make(map[string]failover.Observation)
 	f.permits, f.renewed = make(map[draas.ServiceID]draas.Deadline), make(map[draas.ServiceID]time.Duration)
 	for id, d := range f.drains {

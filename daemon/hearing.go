@@ -18,6 +18,9 @@ const (
 	// unheardGrace is how long a frontend may take to be heard first, of a
 	// member that has just started: it asks one that was away every second.
 	unheardGrace = 5 * time.Second
+	// unableGrace is how long a frontend may lead nobody: longer than any proxy
+	// takes to be led elsewhere.
+	unableGrace = 5 * time.Second
 )
 
 // Classes of what is said of frontends.
@@ -83,7 +86,7 @@ func (f *frontends) judge(name string, now draas.Reading) (failover.Observation,
 		o.Class, o.Detail = classEnded, "it left in the middle of a request"
 	case now.Boot-h.at >= f.hearing.silent:
 		o.Class, o.Detail = classSilent, fmt.Sprintf("it was not heard for %s", f.hearing.silent)
-	case h.unable != 0 && now.Boot-h.unable >= f.hearing.silent:
+	case h.unable != 0 && now.Boot-h.unable >= max(f.hearing.silent, unableGrace):
 		o.Class, o.Detail = classUnable, "it follows, and leads nobody: its proxy does not do as it is told, or it goes by another file"
 	default:
 		o.Verdict = draas.Healthy

@@ -107,10 +107,10 @@ func TestHearing(t *testing.T) {
 		func() { asks(t, f, "west", "wait", "driving", "web") },
 		func() { asks(t, f, "west", "open", "", "mail") },
 	} {
-		for range 3 {
+		for range 5 {
 			unable()
 			expect("unable for a while", "west", draas.Unknown, "")
-			pass(400 * time.Millisecond)
+			pass(time.Second)
 		}
 		unable()
 		expect("unable for too long", "west", draas.Failed, classUnable)
@@ -225,8 +225,12 @@ func TestHearingFollowsTheFile(t *testing.T) {
 	asks(t, f, "east", "open", "", "web")
 	f.restart(nil, func() {})
 	f.publish(s)
+	if all, _ := f.listen(now); len(all) > 0 {
+		t.Errorf("after a restart, which ended all requests: %+v", all)
+	}
+	asks(t, f, "east", "open", "", "web")
 	if all, _ := f.listen(now); len(all) != 1 || all[0].Verdict != draas.Healthy {
-		t.Errorf("after a restart: %+v", all)
+		t.Errorf("heard after a restart: %+v", all)
 	}
 }
 
