@@ -220,3 +220,59 @@ func TestMovesWithoutTheNameServer(t *testing.T) {
 		})
 	})
 }
+
+// A service that DNS moves gets frontends while it runs, and loses them again:
+// its name leads to the new places at one entry of the log, and no permit is
+// lost over it.
+func TestFromDNSToHybridAndBack(t *testing.T) {
+	t.Parallel()
+	l := newLabOf(t, "balanced")
+	l.startAll()
+	l.activate()
+	leads := func(what, want string) {
+		t.Helper()
+		for _, site := range []string{"primary", "dr"} {
+			l.await(fmt.Sprintf("%s: %s answers %s, not %s", what, site, want, l.named(site)), 10*time.Second, func() bool { return l.named(site) == want })
+		}
+	}
+	leads("at first", "127.0.0.2, epoch=1 site=primary")
+	plain := make(map[string]string)
+	for _, m := range []string{"primary", "dr", "witness"} {
+		l.edit(m, func(text string) string { plain[m] = text; return text + "\n" })
+	}
+	reload := func() {
+		t.Helper()
+		for _, m := range []string{"primary", "dr", "witness"} {
+			if r := l.reload(m); len(r.Refused) > 0 {
+				t.Fatalf("%s refuses: %v", m, r.Refused)
+			}
+		}
+	}
+	stop := l.served("primary")
+	l.hybrid()
+	reload()
+	east, west := l.newEdge(t, "east", true), l.newEdge(t, "west", true)
+	for _, m := range []string{"primary", "dr", "witness"} {
+		l.await(m+" is asked", 10*time.Second, func() bool { _, err := east.ask(m, "", 0); return err == nil })
+	}
+	east.until()
+	west.until()
+	leads("with frontends", "192.0.2.80, epoch=1 site=primary")
+	l.await("both halves are as decided", 20*time.Second, func() bool {
+		return l.userPath("primary", "hybrid/dns").AsDecided == "yes" && l.userPath("primary", "hybrid/frontend").AsDecided == "yes"
+	})
+	if asked, failed := stop(); failed > 0 || asked == 0 {
+		t.Errorf("%d of %d requests failed", failed, asked)
+	}
+	if a := l.request("dr", api.Request{Site: "dr", Request: failover.Request{Move: failover.MoveSwitchover}}); !a.Accepted {
+		t.Fatalf("switchover refused: %+v", a.Record)
+	}
+	l.awaitPhase(failover.PhaseElsewhere, 30*time.Second)
+	leads("moved", "203.0.113.80, epoch=2 site=dr")
+	for m, text := range plain {
+		l.edit(m, func(string) string { return text })
+	}
+	reload()
+	leads("without frontends again", "127.0.0.3, epoch=2 site=dr")
+	l.await("the name is as decided", 20*time.Second, func() bool { return l.userPath("dr", "dns").AsDecided == "yes" })
+}
