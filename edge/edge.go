@@ -52,6 +52,8 @@ type Edge struct {
 	ports  map[string]*port // by address
 	driven map[draas.ServiceID]frontend.Driven
 	keeps  map[string]*kept // virtual IPs
+	// openVIP opens what sets the addresses of a virtual IP on this host.
+	openVIP func(*keeper) (addresses, error)
 }
 
 // New reads the file and who this is. Nothing is opened yet.
@@ -61,7 +63,7 @@ func New(o Options) (*Edge, error) {
 		return nil, err
 	}
 	e := &Edge{o: o, name: self.ID, log: o.Log.With("frontend", self.ID), cfg: c, self: self,
-		ports: make(map[string]*port), driven: make(map[draas.ServiceID]frontend.Driven), keeps: make(map[string]*kept)}
+		ports: make(map[string]*port), driven: make(map[draas.ServiceID]frontend.Driven), keeps: make(map[string]*kept), openVIP: openAddresses}
 	e.clock = newClock(o.Clock)
 	e.follow = &follower{name: self.ID, clock: o.Clock, log: e.log}
 	e.table = frontend.New(frontend.Config{Clock: e.clock.Now, Log: e.log, Tell: e.follow.tell}, specsOf(c, self.ID))

@@ -36,6 +36,7 @@ type cluster struct {
 	sites   map[string]string // addresses of the sites' servers
 	listen  map[string]string
 	hold    string
+	openVIP func(*keeper) (addresses, error)
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -172,6 +173,9 @@ func (c *cluster) run() *running {
 		Ready: func() error { close(ready); return nil }})
 	if err != nil {
 		c.t.Fatal(err)
+	}
+	if c.openVIP != nil {
+		e.openVIP = c.openVIP
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -70,7 +70,7 @@ func (e *Edge) keep(ctx context.Context, from keptFrom) {
 		k.clients = append(k.clients, client)
 		members[id] = client
 	}
-	k.keeper = newKeeper(from.vip, e.name, e.o.Clock, e.log, members, openAddresses)
+	k.keeper = newKeeper(from.vip, e.name, e.o.Clock, e.log, members, e.openVIP)
 	ctx, k.stop = context.WithCancel(ctx)
 	go func() { k.run(ctx); close(k.ended) }()
 	e.mu.Lock()
