@@ -235,14 +235,8 @@ func (c *counter) send(ctx context.Context) {
 	client := &http.Client{Timeout: sendTimeout, Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	for {
-		c.mu.Lock()
-		batch := c.out[:min(len(c.out), sendAtOnce)]
-		c.mu.Unlock()
-		wait := time.Hour
-		if len(batch) > 0 {
-			wait = time.Until(batch[0].at.Add(c.o.Lag))
-		}
-		if wait > 0 {
+		batch, wait := c.due(time.Now())
+		if len(batch) == 0 {
 			select {
 			case <-time.After(wait):
 			case <-c.wake:
@@ -251,16 +245,7 @@ func (c *counter) send(ctx context.Context) {
 			}
 			continue
 		}
-		var body strings.Builder
-		n := 0
-		for _, r := range batch {
-			if time.Since(r.at) < c.o.Lag {
-				break
-			}
-			body.WriteString(r.line + "\n")
-			n++
-		}
-		if err := post(ctx, client, "http://"+c.o.Other+"/", body.String()); err != nil {
+		if err := post(ctx, client, "http://"+c.o.Other+"/", strings.Join(batch, "\n")); err != nil {
 			select {
 			case <-time.After(sendAgain):
 			case <-ctx.Done():
@@ -269,9 +254,23 @@ func (c *counter) send(ctx context.Context) {
 			continue
 		}
 		c.mu.Lock()
-		c.out = append([]row(nil), c.out[n:]...)
+		c.out = append([]row(nil), c.out[len(batch):]...)
 		c.mu.Unlock()
 	}
+}
+
+// due are the rows that are as old as the lag, and how long it is until the
+// next one is.
+func (c *counter) due(now time.Time) (lines []string, wait time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.out[:min(len(c.out), sendAtOnce)] {
+		if wait := r.at.Add(c.o.Lag).Sub(now); wait > 0 {
+			return lines, wait
+		}
+		lines = append(lines, r.line)
+	}
+	return lines, time.Hour // or until it is woken
 }
 
 func post(ctx context.Context, client *http.Client, url, body string) error {

@@ -79,6 +79,15 @@ func TestJudge(t *testing.T) {
 	if r.DualMS != 0 || r.WrongSite != 0 || r.Lost != 4 || r.Acked != 50 || len(r.Kinds) != 2 {
 		t.Errorf("%+v", r)
 	}
+	// What failed before users were served steadily is not looked at.
+	c.answers[kindFresh] = append([]answer{{At: c.began.UnixNano() - 1, Done: c.began.UnixNano(), Class: rto.Refused}}, c.answers[kindFresh]...)
+	if c.judge(&r, 7, fault, end); r.Void != "" || r.Kinds[kindFresh].Failed != 20 {
+		t.Errorf("void %q, %+v", r.Void, r.Kinds[kindFresh])
+	}
+	c.answers[kindFresh][0].At++
+	if c.judge(&r, 7, fault, end); r.Void == "" {
+		t.Error("a failure just before the disaster is no matter")
+	}
 	c.writes.Known = false
 	if c.judge(&r, 7, fault, end); r.Lost != -1 {
 		t.Errorf("%d lost, and nothing was read back", r.Lost)
