@@ -3,10 +3,13 @@ package lan
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/draasd/draas"
 )
@@ -136,5 +139,111 @@ func TestTranslated(t *testing.T) {
 	event(t, h, Expired)
 	if said, err := visitByMAC(); err == nil {
 		t.Errorf("shut again: %q", said)
+	}
+}
+
+// Shut means shut both ways, each by itself: what comes to the address is not
+// heard, and what is sent from it is not, either.
+func TestShutBothWays(t *testing.T) {
+	for _, a := range []string{vip4, vip6} {
+		t.Run(a, func(t *testing.T) {
+			w := borrow(t)
+			h := w.open(nil, a)
+			w.in(nil, "ip address add "+a+" dev lan0 $(case "+a+" in *:*) echo nodad;; esac)")
+			four := addr(a).Is4()
+			here, user := netip.AddrPortFrom(addr(a), 900), netip.AddrPortFrom(addr("fd07::9/64"), 900)
+			if four {
+				user = netip.AddrPortFrom(addr("10.7.0.9/24"), 900)
+			}
+			// They know each other: nobody has to ask.
+			w.in(nil, fmt.Sprintf("ip neigh replace %s lladdr %s nud permanent dev lan0", user.Addr(), userMAC))
+			w.in(w.user, fmt.Sprintf("ip neigh replace %s lladdr %s nud permanent dev lan0", here.Addr(), firstMAC))
+			var mine, theirs net.PacketConn
+			eventually(t, "the address is there", func() bool {
+				var err error
+				mine, err = net.ListenPacket("udp", here.String())
+				return err == nil
+			})
+			defer mine.Close()
+			if err := w.user.Inside(func() (err error) {
+				theirs, err = net.ListenPacket("udp", user.String())
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			defer theirs.Close()
+			arrives := func(from, to net.PacketConn, at netip.AddrPort) bool {
+				// The fence answers a sender of its own host with an error.
+				_, _ = from.WriteTo([]byte("x"), net.UDPAddrFromAddrPort(at))
+				if err := to.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+					t.Fatal(err)
+				}
+				_, _, err := to.ReadFrom(make([]byte, 10))
+				return err == nil
+			}
+			for _, open := range []bool{false, true} {
+				if open {
+					take(t, h, 10*time.Second)
+				}
+				if arrives(theirs, mine, here) != open {
+					t.Errorf("open %v: what is sent to the address", open)
+				}
+				if arrives(mine, theirs, user) != open {
+					t.Errorf("open %v: what is sent from the address", open)
+				}
+			}
+		})
+	}
+}
+
+// Neighbour discovery about the address is fenced by what it is about, whoever it
+// comes from.
+func TestDiscoveryIsShut(t *testing.T) {
+	w := borrow(t)
+	h := w.open(nil, vip6)
+	w.in(nil, "ip address add "+vip6+" dev lan0 nodad")
+	heard := w.overhear(w.user, "lan0")
+	l, four, six := w.ears(w.user, "lan0")
+	defer four.close()
+	defer six.close()
+	c, err := net.ListenPacket("ip6:ipv6-icmp", "fd07::1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	raw, err := c.(*net.IPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, hopLimit)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	advertisement := announcement(addr(vip6), mustMAC(firstMAC))[0][etherLen+ip6Len:]
+	question := ndFrame(ndSolicit, l.mac, addr("fd07::9/128"), solicitedNode(addr(vip6)), addr(vip6), optSourceLink)
+	known := func() bool { return strings.Contains(w.in(nil, "ip neigh show fd07::9 dev lan0"), userMAC) }
+	for _, open := range []bool{false, true} {
+		if open {
+			take(t, h, 10*time.Second)
+		}
+		before := len(heard.claims(addr(vip6)))
+		// From another address of the host; the kernel makes its checksum right.
+		if _, err := c.WriteTo(advertisement, &net.IPAddr{IP: net.ParseIP("ff02::1"), Zone: "lan0"}); err != nil && open {
+			t.Fatal(err)
+		}
+		if err := six.send(question); err != nil {
+			t.Fatal(err)
+		}
+		if open {
+			eventually(t, "advertised and asked", func() bool { return len(heard.claims(addr(vip6))) > before && known() })
+			continue
+		}
+		if got := heard.claims(addr(vip6)); len(got) > before || known() {
+			t.Errorf("shut: %+v, the user is known: %v", got, known())
+		}
 	}
 }

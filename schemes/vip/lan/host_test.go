@@ -366,3 +366,25 @@ func TestForeign(t *testing.T) {
 		t.Errorf("dropped: %q", found)
 	}
 }
+
+// Nothing is announced of a lease that is over: frames of packet sockets pass by
+// the fence.
+func TestNotAnnouncedLate(t *testing.T) {
+	w := borrow(t)
+	h := w.open(nil, vip4, vip6)
+	take(t, h, 20*time.Second)
+	heard := w.overhear(w.user, "lan0")
+	h.mu.Lock()
+	until := h.until
+	h.until = inTime(0)
+	h.announce()
+	h.until = until
+	w.claim(w.second, vip4, vip6) // heard after that
+	h.mu.Unlock()
+	for _, a := range []string{vip4, vip6} {
+		eventually(t, "what came later is heard", func() bool { return len(heard.claims(addr(a))) > 0 })
+		if c := heard.claims(addr(a))[0]; c.mac.String() != secondMAC {
+			t.Errorf("announced: %+v", c)
+		}
+	}
+}
