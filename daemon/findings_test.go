@@ -81,6 +81,7 @@ type watchOne struct {
 	*overseer
 	t     *testing.T
 	zone  *zoneOf
+	led   *zoneOf // what frontends follow
 	state failover.State
 	mu    sync.Mutex
 	found []string
@@ -89,9 +90,9 @@ type watchOne struct {
 func newWatchOne(t *testing.T, ctx context.Context) *watchOne {
 	t.Helper()
 	w := &watchOne{t: t, zone: &zoneOf{site: "primary", token: runbook.Token{Epoch: 3}}}
-	led := &zoneOf{site: "primary", token: runbook.Token{Epoch: 3}}
+	w.led = &zoneOf{site: "primary", token: runbook.Token{Epoch: 3}}
 	both, err := hybrid.New(hybrid.Config{Halves: []hybrid.Half{{Name: stepDNS, Effect: &partEffect{part: "shop", Effect: w.zone}},
-		{Name: stepFrontend, Effect: &partEffect{part: "shop", Effect: led}}}})
+		{Name: stepFrontend, Effect: &partEffect{part: "shop", Effect: w.led}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,8 +177,8 @@ func TestOverseerFollowsTheEntry(t *testing.T) {
 				t.Errorf("%+v", u)
 			}
 		}
-		if w.zone.moves != 1 {
-			t.Errorf("%d moves", w.zone.moves)
+		if w.zone.moves != 1 || w.led.moves != 0 {
+			t.Errorf("%d moves of the name, %d of the frontends", w.zone.moves, w.led.moves)
 		}
 	})
 }
@@ -223,6 +224,14 @@ func TestOverseerDoesNotFight(t *testing.T) {
 		if u := w.report()[0]; u.Repairs != 2 {
 			t.Errorf("reported %+v", u)
 		}
+		tamper()
+		w.leads("the last time", 70*time.Second, "primary by epoch 3")
+		// A decision is carried out all the same, and is fought over no more than
+		// the one before.
+		w.enter(ctx, "dr", 1)
+		w.leads("another entry", 0, "dr by epoch 3 turn 1")
+		tamper()
+		w.leads("not fought there", 10*time.Minute, "nowhere by epoch 3 turn 1")
 	})
 }
 

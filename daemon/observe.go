@@ -208,7 +208,7 @@ func (o *overseer) look(ctx context.Context, log *slog.Logger, j *oversight, p p
 
 // repair makes one attempt to bring into force what was decided.
 func (o *overseer) repair(ctx context.Context, log *slog.Logger, j *oversight, p path, op runbook.Op, s *sighting) {
-	if !o.mayRepair(j) {
+	if !o.mayRepair(j, op) {
 		s.refused = true
 		return
 	}
@@ -224,10 +224,18 @@ func (o *overseer) repair(ctx context.Context, log *slog.Logger, j *oversight, p
 	}
 }
 
-// mayRepair reports whether another repair is let through.
-func (o *overseer) mayRepair(j *oversight) bool {
+// fresh: it has just been decided where users enter, and nobody can have changed
+// what was never in force.
+func (j *oversight) fresh(op runbook.Op) bool { return op.Token.Turn > 0 && !j.landed }
+
+// mayRepair reports whether another repair is let through. What was decided and
+// is not yet in force is no repair.
+func (o *overseer) mayRepair(j *oversight, op runbook.Op) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if j.fresh(op) {
+		return true
+	}
 	now := o.now()
 	j.repairs = slices.DeleteFunc(j.repairs, func(at time.Time) bool { return now.Sub(at) >= time.Hour })
 	return len(j.repairs) < maxRepairs
@@ -238,7 +246,7 @@ func (o *overseer) took(log *slog.Logger, j *oversight, op runbook.Op, s sightin
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := o.now()
-	first := op.Token.Turn > 0 && !j.landed // it has just been decided: nobody has changed it
+	first := j.fresh(op)
 	if s.repaired && !first {
 		j.repairs = append(j.repairs, now)
 	}

@@ -128,6 +128,9 @@ func TestRollingUpgrade(t *testing.T) {
 	if s.Version != failover.Version-1 || !strings.Contains(strings.Join(s.Warnings, "\n"), "dr runs an older draasd") {
 		t.Errorf("with one of three upgraded it decides by version %d; warnings %q", s.Version, s.Warnings)
 	}
+	if _, err := l.client("witness").Request(t.Context(), api.Request{Service: "web", Site: "dr", Request: failover.Request{Ask: failover.AskEnter}}); err == nil || !strings.Contains(err.Error(), "older draasd: until it is upgraded enter cannot be asked for") {
+		t.Errorf("what the older version does not know is asked for: %v", err)
+	}
 	l.await("dr ready", 30*time.Second, l.ready)
 	if a := l.request("witness", api.Request{Site: "dr", Request: failover.Request{Move: failover.MoveSwitchover}}); !a.Accepted {
 		t.Fatalf("switchover refused: %+v", a.Record)
