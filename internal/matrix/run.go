@@ -192,21 +192,19 @@ func (w *world) steps(ctx context.Context, r *Result, fault time.Time) {
 }
 
 // The clients' own part of a downtime, which no arithmetic of a file knows: a
-// SYN that is lost is sent again after a second (RFC 6298, section 2); a
-// resolver counts the life of an answer in whole seconds, and so does who asks
-// it; who keeps a connection takes it for dead after quiet, and may then meet
-// the same once more.
-const (
-	lostSYN   = time.Second
-	longExtra = quiet + lostSYN
-)
+// SYN that is lost is sent again after a second (RFC 6298, section 2). Who
+// keeps a connection takes it for dead after quiet, and may then meet that
+// twice. A resolver goes on to ask a server that was lost, each time for
+// longer, for as long as a user is patient; and counts the life of an answer
+// in whole seconds.
+const lostSYN = time.Second
 
 func extra(kind string) time.Duration {
 	switch kind {
 	case kindLong:
-		return longExtra + lostSYN
+		return quiet + 2*lostSYN
 	case kindResolver:
-		return 2 * lostSYN
+		return patience + lostSYN
 	}
 	return lostSYN
 }
