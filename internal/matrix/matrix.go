@@ -65,11 +65,9 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 			break
 		}
 	}
-	if err == nil && !m.faulty {
-		return m.results, os.RemoveAll(dir)
-	}
-	if ctx.Err() != nil {
-		return m.results, errors.Join(ctx.Err(), os.RemoveAll(dir))
+	err = errors.Join(ctx.Err(), err)
+	if !m.faulty && (err == nil || ctx.Err() != nil) {
+		return m.results, errors.Join(err, os.RemoveAll(dir))
 	}
 	fmt.Fprintf(o.Out, "logs and files are in %s\n", dir)
 	return m.results, err
@@ -135,13 +133,28 @@ func (m *matrix) wanted(c column, most int) []wanted {
 // error.
 const voidLimit = 3
 
-// column makes what is to be made of one column, in one world: round by round,
-// so that each cell sees what the machine is like at different times.
-func (m *matrix) column(ctx context.Context, c column, most int) (err error) {
-	todo := m.wanted(c, most)
-	if len(todo) == 0 {
-		return nil
+// worldLimit is how many worlds of a column may be of no more use in a pass
+// before that is an error.
+const worldLimit = 3
+
+// column makes what is to be made of one column in a pass.
+func (m *matrix) column(ctx context.Context, c column, most int) error {
+	for failed := 1; ; failed++ {
+		todo := m.wanted(c, most)
+		if len(todo) == 0 {
+			return nil
+		}
+		err := m.inWorld(ctx, c, todo)
+		if err == nil || ctx.Err() != nil || failed == worldLimit {
+			return err
+		}
+		m.say("%s: %v: begun anew", c.Name, err)
 	}
+}
+
+// inWorld makes all of it in one world: round by round, so that each cell sees
+// what the machine is like at different times.
+func (m *matrix) inWorld(ctx context.Context, c column, todo []wanted) (err error) {
 	began := time.Now()
 	m.worlds++
 	dir := filepath.Join(m.dir, fmt.Sprintf("%d-%s", m.worlds, strings.ReplaceAll(c.Name, " ", "-")))
@@ -155,11 +168,17 @@ func (m *matrix) column(ctx context.Context, c column, most int) (err error) {
 	for len(todo) > 0 {
 		for i := range todo {
 			r, err := w.once(ctx, todo[i].cell)
-			if r != nil {
-				err = errors.Join(err, m.note(*r))
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil && r == nil {
+				r = &Result{Column: c.Name, Cell: todo[i].Name, At: time.Now().UTC(), Lost: -1, Void: "it could not be made to its end"}
 			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", todo[i].Name, err)
+				r.Faults = append(r.Faults, err.Error())
+			}
+			if err := errors.Join(err, m.note(*r)); err != nil {
+				return fmt.Errorf("%s: %w", r.Cell, err)
 			}
 			if r.Void == "" {
 				todo[i].runs--
