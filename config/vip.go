@@ -249,7 +249,7 @@ func (c *Config) vipNotes(v *VIP) []string {
 	note := fmt.Sprintf("vip.%s: when the frontend that has it is lost, another has it after %s at the longest (lease %s x %.1f, and %s to set and announce it)",
 		v.ID, short(v.Worst()), short(v.Lease.Length), 1+Drift, short(VIPTake))
 	if v.SetBy == VIPByKeepalived {
-		note = fmt.Sprintf("vip.%s: keepalived sets the addresses and is told when it may: one that is killed leaves them where they are, and nothing closes them", v.ID)
+		note += fmt.Sprintf("; keepalived sets it then, after one of its adverts: draasd frontend keepalived %s prints what belongs into its file", v.ID)
 	}
 	return []string{note}
 }

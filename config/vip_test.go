@@ -65,7 +65,7 @@ func TestVIP(t *testing.T) {
 		t.Errorf("track file %s", v.TrackFile)
 	}
 	notes := strings.Join(append(c.Notes(), kept.Notes()...), "\n")
-	for _, want := range []string{"another has it after 350ms", "keepalived sets the addresses"} {
+	for _, want := range []string{"another has it after 350ms", "draasd frontend keepalived web prints"} {
 		if !strings.Contains(notes, want) {
 			t.Errorf("no note says %q:\n%s", want, notes)
 		}

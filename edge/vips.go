@@ -84,14 +84,13 @@ func openAddresses(k *keeper) (addresses, error) {
 	for _, a := range k.v.At(k.frontend) {
 		conf.Addresses = append(conf.Addresses, lan.Address{Interface: a.Interface, Prefix: a.Prefix})
 	}
-	h, err := lan.Open(conf)
-	if err != nil {
-		return nil, err
-	}
 	k.mu.Lock()
 	k.own = stationsOf(conf.Addresses)
 	k.mu.Unlock()
-	return h, nil
+	if k.v.SetBy == config.VIPByKeepalived {
+		return tell(k.v.TrackFile, conf)
+	}
+	return lan.Open(conf)
 }
 
 // endVIP gives a virtual IP up and waits until it has.

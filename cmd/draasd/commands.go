@@ -64,12 +64,13 @@ services serving. It starts closed. A witness needs none. It reads the file agai
 With --close it closes the kernel fences and ends: for draas-fence-boot.service, before the
 network comes up.`,
 			example: "draasd guard -c /etc/draas/failover.toml"},
-		{name: "frontend", args: "[status | yield VIP | holds VIP] -c FILE", max: 2, bind: bindFrontend,
+		{name: "frontend", args: "[status | yield VIP | holds VIP | keepalived VIP] -c FILE", max: 2, bind: bindFrontend,
 			short: "run the frontend of this host: a proxy that follows the decision; or ask how it is",
 			long: `Which frontend it is, the common name of the certificate says. It starts leading nowhere,
 follows every member that it can reach, and has no vote. It reads the file again at SIGHUP.
 With status it says where it leads, for how long, and what it has counted since its start.
-With yield it gives a virtual IP up for another frontend to take; holds succeeds when it has it.`,
+With yield it gives a virtual IP up for another frontend to take; holds succeeds when it has it;
+keepalived prints what belongs into keepalived.conf where that sets the addresses.`,
 			example: "draasd frontend -c /etc/draas/failover.toml"},
 		{name: "activate", args: "SERVICE SITE", min: 2, max: 2, bind: bindMove(failover.MoveActivate),
 			short:   "make a site active for the first time",

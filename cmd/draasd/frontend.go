@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -13,12 +14,14 @@ import (
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/api/connect"
 	"github.com/draasd/draas/config"
+	"github.com/draasd/draas/schemes/vip/keepalived"
 )
 
 func bindFrontend(p *program, f *flag.FlagSet) action {
 	path, logs := configFlag(f), bindLog(f)
 	socket := f.String("socket", "", "status: `PATH` of the frontend's control socket, instead of the file's")
 	name := f.String("name", "", "status: the `FRONTEND`, where the certificate here is not its own")
+	router := f.Int("router", 51, "keepalived: the first of the virtual router ids, `1 to 255`, of which each frontend gets one")
 	asJSON := f.Bool("json", false, "status: print JSON")
 	return func(ctx context.Context, args []string) error {
 		switch {
@@ -28,8 +31,10 @@ func bindFrontend(p *program, f *flag.FlagSet) action {
 				return err
 			}
 			return p.refused(p.server.frontend(ctx, configPath(*path), log))
+		case args[0] == "keepalived" && len(args) == 2:
+			return p.refused(p.keepalived(configPath(*path), *name, args[1], *router))
 		case !frontendAsks[args[0]] || (args[0] == "status") != (len(args) == 1):
-			return usagef("want: draasd frontend -c FILE, draasd frontend status, draasd frontend yield VIP, or draasd frontend holds VIP")
+			return usagef("want: draasd frontend -c FILE, draasd frontend status, draasd frontend yield VIP, draasd frontend holds VIP, or draasd frontend keepalived VIP")
 		}
 		at := *socket
 		if at == "" {
@@ -61,9 +66,15 @@ func bindFrontend(p *program, f *flag.FlagSet) action {
 
 // frontendSocket is the control socket of a frontend of this machine.
 func (p *program) frontendSocket(path, name string) (string, error) {
+	_, x, err := p.frontendHere(path, name)
+	return x.Control, err
+}
+
+// frontendHere is the file and the frontend of this machine in it.
+func (p *program) frontendHere(path, name string) (*config.Config, config.Frontend, error) {
 	c, err := p.server.load(path)
 	if err != nil {
-		return "", err
+		return nil, config.Frontend{}, err
 	}
 	if name == "" && len(c.Frontends) == 1 {
 		name = c.Frontends[0].ID
@@ -71,7 +82,7 @@ func (p *program) frontendSocket(path, name string) (string, error) {
 	if name == "" {
 		own, err := connect.CommonName(c.TLS.Cert)
 		if err != nil {
-			return "", usagef("the file has %d frontends: --name says which (%v)", len(c.Frontends), err)
+			return nil, config.Frontend{}, usagef("the file has %d frontends: --name says which (%v)", len(c.Frontends), err)
 		}
 		name = own
 		if i := slices.IndexFunc(c.Frontends, func(x config.Frontend) bool { return string(x.Member) == own }); i >= 0 {
@@ -80,9 +91,41 @@ func (p *program) frontendSocket(path, name string) (string, error) {
 	}
 	x, ok := c.Frontend(name)
 	if !ok {
-		return "", usagef("there is no [frontend.%s] in %s: --name names another", name, path)
+		return nil, config.Frontend{}, usagef("there is no [frontend.%s] in %s: --name names another", name, path)
 	}
-	return x.Control, nil
+	return c, x, nil
+}
+
+// keepalived prints what belongs into a keepalived's file that is to follow a
+// virtual IP.
+func (p *program) keepalived(path, name, id string, router int) error {
+	c, x, err := p.frontendHere(path, name)
+	if err != nil {
+		return err
+	}
+	v, ok := c.VIP(id)
+	rank := slices.Index(v.Holders, x.ID)
+	switch {
+	case !ok || rank < 0:
+		return usagef("there is no [vip.%s] in %s that %s may have", id, path, x.ID)
+	case v.SetBy != config.VIPByKeepalived:
+		return usagef("vip.%s.set_by is %q: draas sets its addresses itself", id, v.SetBy)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	conf := keepalived.Config{Name: id, Router: router + rank, Track: v.TrackFile, User: "draas",
+		Check: []string{self, "frontend", "status", "--socket", x.Control}}
+	for _, h := range v.At(x.ID) {
+		conf.Addresses = append(conf.Addresses, keepalived.Address{Interface: h.Interface, Prefix: h.Prefix})
+	}
+	text, err := keepalived.Snippet(conf)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(p.stdout, text)
+	return err
 }
 
 // writeFrontend draws how a frontend is.

@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/config"
 )
 
 // How a frontend looks to its operator: our own, and one of others whose proxy
@@ -46,4 +49,36 @@ func TestVIPsSeen(t *testing.T) {
 			{Frontend: "edge1", HeardMS: 20, Trouble: "interface eth0 has no carrier"}, {Frontend: "edge2", HeardMS: 12, Has: true}, {Frontend: "edge3", HeardMS: -1}}}}},
 	}})
 	golden(t, "vips", out.Bytes())
+}
+
+// What belongs into keepalived.conf, and who is told that nothing does.
+func TestKeepalivedSnippet(t *testing.T) {
+	base, err := os.ReadFile("../../etc/frontend.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	vip := "\n[vip.web]\nholders = [\"edge1\", \"edge2\"]\naddress = [\"192.0.2.80/24 dev eth0\"]\naddress_at.edge2 = [\"192.0.2.80/24 dev ens3\"]\n"
+	var out bytes.Buffer
+	p := &program{stdout: &out}
+	with := func(more string) {
+		p.server.load = func(path string) (*config.Config, error) {
+			return config.Parse(path, append(bytes.Clone(base), vip+more...))
+		}
+	}
+	with("")
+	if err := p.keepalived("f.toml", "edge1", "web", 51); err == nil || !strings.Contains(err.Error(), "draas sets its addresses itself") {
+		t.Errorf("where draas sets them: %v", err)
+	}
+	with("set_by = \"keepalived\"\ntrack_file = \"/run/draas/web.vip\"\n")
+	if err := p.keepalived("f.toml", "edge2", "other", 51); err == nil || !strings.Contains(err.Error(), "no [vip.other]") {
+		t.Errorf("one that is not there: %v", err)
+	}
+	if err := p.keepalived("f.toml", "edge2", "web", 51); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "keepalived", bytes.ReplaceAll(out.Bytes(), []byte(self), []byte("/usr/bin/draasd")))
 }
