@@ -90,7 +90,10 @@ func (h *Host) hear(l link, e *ear) {
 	if err != nil {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.tell(Event{Kind: Failed, Interface: l.name, Text: fmt.Sprintf("who has the addresses is not heard on %s any more: %v", l.name, err)})
+		h.tell(Event{Kind: Failed, Interface: l.name, Text: fmt.Sprintf("who has the addresses is not heard on %s for a while: %v", l.name, err)})
+		if p := h.ports[l.index]; p != nil {
+			p.lose(e) // listen opens another
+		}
 	}
 }
 

@@ -128,7 +128,7 @@ func TestStranger(t *testing.T) {
 		t.Run(a, func(t *testing.T) {
 			w := borrow(t)
 			h := w.open([]Station{{Name: "second", MAC: mustMAC(secondMAC)}}, vip4, vip6, back)
-			w.in(w.user, fmt.Sprintf("ip address add %s dev lan0 nodad", a))
+			w.add(w.user, a)
 			err := h.Take(context.Background(), inTime(10*time.Second))
 			var conflict *ConflictError
 			if !errors.As(err, &conflict) || conflict.MAC.String() != userMAC || conflict.Address.Prefix.String() != a {
@@ -185,7 +185,7 @@ func TestStrangerAsks(t *testing.T) {
 func TestFriendIsLate(t *testing.T) {
 	w := borrow(t)
 	h := w.open([]Station{{Name: "second", MAC: mustMAC(secondMAC)}}, vip4, vip6)
-	w.in(w.second, fmt.Sprintf("ip address add %s dev lan0 nodad", vip6))
+	w.add(w.second, vip6)
 	take(t, h, 10*time.Second)
 	e := event(t, h, Stale)
 	if !strings.Contains(e.Text, "second") || e.Addr != addr(vip6) {

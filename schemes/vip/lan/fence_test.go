@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/internal/lab"
 )
 
 // Renewals lose no packet, of a user and of the questions who has the address.
@@ -45,8 +46,8 @@ func TestRenewalsLoseNothing(t *testing.T) {
 }
 
 // A permit that is written late, by a process that was stopped after it read the
-// clock, opens nothing: neither the kernel's timer nor its wall clock alone is
-// what shuts the fence.
+// clock, opens nothing: each of the kernel's timer and its wall clock shuts the
+// fence alone.
 func TestLateWrite(t *testing.T) {
 	w := borrow(t)
 	serve(t, "first")
@@ -58,28 +59,34 @@ func TestLateWrite(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	w.in(nil, "ip address add "+vip4+" dev lan0", "ip address add "+vip6+" dev lan0 nodad")
-	for what, c := range map[string]struct {
+	w.add(nil, vip4)
+	w.add(nil, vip6)
+	for _, c := range []struct {
+		what     string
 		deadline draas.Deadline
+		wait     time.Duration // before it is written, from the start
+		look     time.Duration // afterwards
 		open     bool
 	}{
-		"in time":                        {draas.DeadlineAt(start, time.Minute), true},
-		"late by the wall clock":         {draas.Deadline{Boot: start.Boot + time.Minute, Wall: start.Wall + time.Nanosecond}, false},
-		"after the timer, wall set back": {draas.Deadline{Boot: start.Boot + 100*time.Millisecond, Wall: start.Wall + time.Minute}, false},
+		{"in time", draas.DeadlineAt(start, time.Minute), 0, 0, true},
+		{"after the timer, wall clock set back", draas.Deadline{Boot: start.Boot + 100*time.Millisecond, Wall: start.Wall + time.Minute}, 0, 120 * time.Millisecond, false},
+		// The clock still says start: the timer is set for a second and a half.
+		{"written late", draas.DeadlineAt(start, 1500*time.Millisecond), 1510 * time.Millisecond, 0, false},
 	} {
+		eventually(t, "the time to write", func() bool { return now().Boot > start.Boot+c.wait })
 		if err := f.open(c.deadline); err != nil {
 			t.Fatal(err)
 		}
 		written := now().Boot
-		eventually(t, "the time is over", func() bool { return now().Boot > written+120*time.Millisecond })
+		eventually(t, "the time to look", func() bool { return now().Boot > written+c.look })
 		for _, a := range []string{vip4, vip6} {
 			said, err := visit(w.user, a, 300*time.Millisecond)
 			if open := err == nil && said == "first"; open != c.open {
-				t.Errorf("%s, %s: %q, %v", what, a, said, err)
+				t.Errorf("%s, %s: %q, %v", c.what, a, said, err)
 			}
 		}
 		if found := w.answers(w.user, firstMAC, vip4, vip6); c.open == (len(found) == 0) {
-			t.Errorf("%s: %q", what, found)
+			t.Errorf("%s: %q", c.what, found)
 		}
 	}
 	if err := f.open(draas.DeadlineAt(start, 0)); !errors.Is(err, draas.ErrExpired) {
@@ -113,32 +120,58 @@ func TestPassedWhileWriting(t *testing.T) {
 // the translation, and behind that of the answers.
 func TestTranslated(t *testing.T) {
 	w := borrow(t)
-	r := w.start(w.second, nil)
-	if got := r.do(order{Do: "open", Name: "second", Addrs: addresses(back)}); got.Err != "" {
-		t.Fatal(got.Err)
-	}
 	h := w.open(nil, vip4)
 	w.in(nil, "sysctl -qw net.ipv4.ip_forward=1", fmt.Sprintf(`nft 'add table ip web
 		add chain ip web to { type nat hook prerouting priority dstnat; }
 		add chain ip web from { type nat hook postrouting priority srcnat; }
-		add rule ip web to ip daddr %s tcp dport 80 dnat to 10.8.0.%d
+		add rule ip web to ip daddr %s udp dport 900 dnat to 10.8.0.%d
 		add rule ip web from oifname lan1 masquerade'`, addr(vip4), secondN))
 	t.Cleanup(func() { w.in(nil, "sysctl -qw net.ipv4.ip_forward=0") })
-	w.in(nil, "ip address add "+vip4+" dev lan0")
-	visitByMAC := func() (string, error) {
-		w.in(w.user, fmt.Sprintf("ip neigh replace %s lladdr %s nud permanent dev lan0", addr(vip4), firstMAC))
-		return visit(w.user, vip4, 200*time.Millisecond)
+	w.add(nil, vip4)
+	w.in(w.user, fmt.Sprintf("ip neigh replace %s lladdr %s nud permanent dev lan0", addr(vip4), firstMAC))
+	var user, server net.PacketConn
+	listen := func(m *lab.Machine, c *net.PacketConn) {
+		t.Helper()
+		if err := m.Inside(func() (err error) {
+			*c, err = net.ListenPacket("udp4", ":900")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if said, err := visitByMAC(); err == nil {
-		t.Errorf("shut: %q", said)
+	listen(w.user, &user)
+	defer user.Close()
+	listen(w.second, &server)
+	defer server.Close()
+	arrives := func(from, to net.PacketConn, at net.Addr) (net.Addr, bool) {
+		t.Helper()
+		if _, err := from.WriteTo([]byte("x"), at); err != nil {
+			t.Fatal(err)
+		}
+		if err := to.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		_, sender, err := to.ReadFrom(make([]byte, 10))
+		return sender, err == nil
 	}
-	take(t, h, 300*time.Millisecond)
-	if said, err := visitByMAC(); err != nil || said != "second" {
-		t.Errorf("open: %q, %v", said, err)
+	vip := net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr(vip4), 900))
+	if _, ok := arrives(user, server, vip); ok {
+		t.Error("shut: a question arrives")
+	}
+	take(t, h, 400*time.Millisecond)
+	asker, ok := arrives(user, server, vip)
+	if !ok {
+		t.Fatal("open: no question arrives")
+	}
+	if _, ok := arrives(server, user, asker); !ok {
+		t.Error("open: no answer arrives")
 	}
 	event(t, h, Expired)
-	if said, err := visitByMAC(); err == nil {
-		t.Errorf("shut again: %q", said)
+	if _, ok := arrives(server, user, asker); ok {
+		t.Error("shut again: an answer arrives")
+	}
+	if _, ok := arrives(user, server, vip); ok {
+		t.Error("shut again: a question arrives")
 	}
 }
 
@@ -149,7 +182,7 @@ func TestShutBothWays(t *testing.T) {
 		t.Run(a, func(t *testing.T) {
 			w := borrow(t)
 			h := w.open(nil, a)
-			w.in(nil, "ip address add "+a+" dev lan0 $(case "+a+" in *:*) echo nodad;; esac)")
+			w.add(nil, a)
 			four := addr(a).Is4()
 			here, user := netip.AddrPortFrom(addr(a), 900), netip.AddrPortFrom(addr("fd07::9/64"), 900)
 			if four {
@@ -158,13 +191,12 @@ func TestShutBothWays(t *testing.T) {
 			// They know each other: nobody has to ask.
 			w.in(nil, fmt.Sprintf("ip neigh replace %s lladdr %s nud permanent dev lan0", user.Addr(), userMAC))
 			w.in(w.user, fmt.Sprintf("ip neigh replace %s lladdr %s nud permanent dev lan0", here.Addr(), firstMAC))
-			var mine, theirs net.PacketConn
-			eventually(t, "the address is there", func() bool {
-				var err error
-				mine, err = net.ListenPacket("udp", here.String())
-				return err == nil
-			})
+			mine, err := net.ListenPacket("udp", here.String())
+			if err != nil {
+				t.Fatal(err)
+			}
 			defer mine.Close()
+			var theirs net.PacketConn
 			if err := w.user.Inside(func() (err error) {
 				theirs, err = net.ListenPacket("udp", user.String())
 				return err
@@ -201,7 +233,7 @@ func TestShutBothWays(t *testing.T) {
 func TestDiscoveryIsShut(t *testing.T) {
 	w := borrow(t)
 	h := w.open(nil, vip6)
-	w.in(nil, "ip address add "+vip6+" dev lan0 nodad")
+	w.add(nil, vip6)
 	heard := w.overhear(w.user, "lan0")
 	l, four, six := w.ears(w.user, "lan0")
 	defer four.close()

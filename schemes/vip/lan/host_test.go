@@ -331,7 +331,7 @@ func TestClose(t *testing.T) {
 func TestForeign(t *testing.T) {
 	w := borrow(t)
 	serve(t, "first")
-	w.in(nil, "ip address add "+vip4+" dev lan0")
+	w.add(nil, vip4)
 	h, err := Open(Config{Name: "shop", Addresses: addresses(vip4, vip6), Clock: now, Foreign: true})
 	if err != nil {
 		t.Fatal(err)
@@ -352,7 +352,7 @@ func TestForeign(t *testing.T) {
 	if said, err := visit(w.user, vip4, 500*time.Millisecond); err != nil || said != "first" {
 		t.Errorf("held: %q, %v", said, err)
 	}
-	w.in(nil, "ip address add "+vip6+" dev lan0 nodad")
+	w.add(nil, vip6)
 	eventually(t, "announced when it is there", func() bool { return len(heard.claims(addr(vip6))) > 0 })
 	w.in(nil, "ip address del "+vip4+" dev lan0")
 	eventually(t, "told of when it is gone", func() bool { return !h.Status().Addresses[0].Present })

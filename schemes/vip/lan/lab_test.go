@@ -169,6 +169,18 @@ func (w *world) in(m *lab.Machine, lines ...string) string {
 	return all.String()
 }
 
+// add puts an address on lan0 of a machine by hand, and waits until it works.
+func (w *world) add(m *lab.Machine, a string) {
+	w.t.Helper()
+	flags := ""
+	if strings.Contains(a, ":") {
+		flags = " nodad"
+	}
+	w.in(m, "ip address add "+a+" dev lan0"+flags)
+	ip := netip.MustParsePrefix(a).Addr()
+	eventually(w.t, a+" works", func() bool { return strings.HasPrefix(w.in(m, "ip route get "+ip.String()), "local") })
+}
+
 func addresses(list ...string) []Address {
 	var all []Address
 	for _, s := range list {

@@ -38,7 +38,8 @@ type Station struct {
 	MAC  net.HardwareAddr
 }
 
-// Config describes a virtual IP on this host.
+// Config describes a virtual IP on this host. Its functions are called while the
+// Host is locked: they call no method of it.
 type Config struct {
 	// Name is the virtual IP's. It is part of the name of the fence's tables:
 	// letters, digits, _ . and -, up to 64.
@@ -113,6 +114,11 @@ const (
 	// remove: an alarm instead of a fight.
 	RepairEvery = 10 * time.Second
 )
+
+// Worst is how long after the deadline a packet may still pass: the kernel's
+// timers are exact to a jiffy, of 10 ms at the most. It is what to take off the
+// lease as margin.
+const Worst = 10 * time.Millisecond
 
 // ErrNotHeld is returned by Extend when the addresses are not held: they were
 // dropped, or their lease ended before it was extended. Take is to be called.

@@ -119,6 +119,16 @@ func (p *port) ear(mac net.HardwareAddr, four bool) (*ear, error) {
 	return e, nil
 }
 
+// lose closes one ear, for another to be opened in its place.
+func (p *port) lose(e *ear) {
+	e.close()
+	for _, slot := range []**ear{&p.four, &p.six} {
+		if *slot == e {
+			*slot = nil
+		}
+	}
+}
+
 func (p *port) close() {
 	for _, e := range []*ear{p.four, p.six} {
 		if e != nil {
