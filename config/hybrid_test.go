@@ -99,6 +99,11 @@ func TestNotesOfHybrids(t *testing.T) {
 	}
 	one := strings.Replace(read(t, "../etc/hybrid.toml"), "site    = \"dr\"\n", "site    = \"dr\"\ndomain  = \"hall\"\n", 1)
 	one = strings.Replace(one, "site    = \"primary\"\n", "site    = \"primary\"\ndomain  = \"hall\"\n", 1)
+	// A second one at a site, elsewhere, is what is left.
+	two := strings.Replace(one, "[frontend.west-edge]\n", "[frontend.north-edge]\nsite = \"dr\"\ndomain = \"north\"\n[frontend.west-edge]\n", 1)
+	if notes := parse(t, two).Notes(); len(notes) > 0 {
+		t.Errorf("notes %q", notes)
+	}
 	want = []string{"shop: all frontends at dr and primary are in the failure domain hall: when it is lost, nobody enters"}
 	if notes := parse(t, one).Notes(); !slices.Equal(notes, want) {
 		t.Errorf("notes %q, want %q", notes, want)
@@ -141,5 +146,66 @@ func TestBudgetsOfHybrids(t *testing.T) {
 	}
 	if !slices.Equal(names, []string{"site lost", "service dead", "cloud lost", "frontend lost"}) {
 		t.Errorf("disasters of a group: %v", names)
+	}
+}
+
+// A DNS service that compares nothing is left alone for as long at every move:
+// what runs at the same time as that is not counted twice.
+func TestQuarantineOfHybrids(t *testing.T) {
+	text := read(t, "../etc/hybrid.toml")
+	zone := text[strings.Index(text, "[dns.public]"):strings.Index(text, "# -------------------------------------------------------------- frontends")]
+	text = strings.Replace(text, zone, "[dns.public]\nprovider = \"dyndns2\"\nzone = \"ha.example.org.\"\nendpoint = \"https://dyn.example.net/nic/update\"\n"+
+		"credentials_file = \"dyn.key\"\nauthorities = [\"192.0.2.53:53\"]\ncontact = \"hostmaster.example.org.\"\n\n", 1)
+	text = strings.NewReplacer("dns    = \"198.51.100.10:53\"\n", "", "dns    = \"203.0.113.10:53\"\n", "", "max_rto   = \"5s\"\n", "confirm = \"2s\"\nlease = \"10s\"\n").Replace(text)
+	c := parse(t, text)
+	quarantine := c.Quarantine(c.DNS["public"])
+	for _, r := range c.RTO("shop") {
+		terms := map[string]time.Duration{}
+		for _, term := range r.Terms {
+			terms[term.Name] += term.Worst
+		}
+		want := map[string]time.Duration{
+			"site lost":     quarantine - terms["lease"],
+			"frontend lost": quarantine - 2*time.Second,
+		}[r.Disaster]
+		if terms["quarantine"] != want {
+			t.Errorf("%s: quarantine %s, want %s (in all %s): %s", r.Disaster, terms["quarantine"], want, quarantine, r)
+		}
+		if f := terms["frontend"]; r.Disaster == "site lost" && f != 0 {
+			t.Errorf("%s: the frontends take %s longer than DNS", r.Disaster, f)
+		}
+	}
+}
+
+// How long a frontend may be silent follows from how often it asks.
+func TestFrontendSilent(t *testing.T) {
+	text := read(t, "../etc/hybrid.toml")
+	for lease, want := range map[string][2]time.Duration{
+		"lease = \"4s\"\nrenew = \"50ms\"":  {50 * time.Millisecond, 600 * time.Millisecond},
+		"lease = \"4s\"\nrenew = \"250ms\"": {250 * time.Millisecond, 750 * time.Millisecond},
+		"lease = \"20s\"\nrenew = \"5s\"":   {time.Second, 3 * time.Second},
+	} {
+		c := parse(t, strings.Replace(text, "max_rto   = \"5s\"\n", lease+"\n", 1))
+		if c.FollowWait() != want[0] || c.FrontendSilent() != want[1] {
+			t.Errorf("%q: waits %s, silent %s, want %s", lease, c.FollowWait(), c.FrontendSilent(), want)
+		}
+	}
+	none := *parse(t, text)
+	none.Services = []config.Service{{ID: "x"}}
+	if none.FollowWait() <= 0 {
+		t.Errorf("a wait of %s is a storm", none.FollowWait())
+	}
+}
+
+// Who waits at a frontend waits for what frontends mask, not for DNS.
+func TestHoldOfHybrids(t *testing.T) {
+	slow := strings.Replace(read(t, "../etc/hybrid.toml"), "max_rto   = \"5s\"\n", "", 1)
+	slow = strings.Replace(slow, "ttl  = \"1s\"", "ttl  = \"60s\"", 1)
+	if notes := parse(t, slow).Notes(); len(notes) > 0 {
+		t.Errorf("notes %q", notes)
+	}
+	short := strings.Replace(slow, "[service.shop.frontend]\n", "[service.shop.frontend]\nhold = \"3s\"\n", 1)
+	if notes := parse(t, short).Notes(); len(notes) != 1 || !strings.Contains(notes[0], "in the worst case (cloud lost, 3.35s) a move takes longer than users wait (hold 3s)") {
+		t.Errorf("notes %q", notes)
 	}
 }
