@@ -56,7 +56,7 @@ func (s *step) enterAnew(id draas.ServiceID) {
 		case has && to == "":
 			continue
 		case has:
-			reasons = append(against(s.s.hear(id, w, true).reasons), reasons...)
+			reasons = append(s.s.unheard(w), reasons...)
 		case to == "":
 			to = policy.Ways[part][0].Site
 		}
@@ -126,7 +126,7 @@ func (s *step) entry(id, part draas.ServiceID) {
 // enterElsewhere holds another entry against what has to speak for it.
 func (s *step) enterElsewhere(id, part draas.ServiceID, from Way) {
 	to, why := s.s.otherWay(id, part, from.Site)
-	reasons := append(against(s.s.hear(id, from, true).reasons), s.s.paused(id))
+	reasons := append(s.s.unheard(from), s.s.paused(id))
 	reasons = append(reasons, why...)
 	if allOK(reasons) {
 		s.turn(id, part, to, "", fmt.Sprintf("no frontend at %s is heard", from.Site), reasons)

@@ -429,6 +429,23 @@ func fuzzStart(e Event, version int, p Policy) []Event {
 	return log
 }
 
+// The log that entries are fuzzed on is where it says it is: an entry would
+// change with the next word of a clock.
+func TestFuzzEntered(t *testing.T) {
+	p := testPolicy()
+	hybrid(&p)
+	var s State
+	for i, e := range fuzzEntered(Event{Incarnation: 7}, p) {
+		e.Index = uint64(i + 1)
+		s, _ = Step(s, e)
+	}
+	timer := s.Services["shop"].Timers[timerEntry+"shop"]
+	s, _ = Step(s, Event{Kind: EventDue, By: "dr", Incarnation: 7, Index: 99, Service: "shop", Timer: timerEntry + "shop", Mark: timer.Mark})
+	if site, token, _ := s.Leads("shop"); site != "dr" || token.Turn != 1 {
+		t.Errorf("it is entered at %s by %v", site, token)
+	}
+}
+
 // fuzzEntered is a log up to where the frontends of a settled service have
 // failed at one site and are heard at the other.
 func fuzzEntered(e Event, p Policy) []Event {
@@ -442,7 +459,7 @@ func fuzzEntered(e Event, p Policy) []Event {
 		Move: runbook.Token{Epoch: 1}, Step: "dns", Member: "primary", Outcome: runbook.OutcomeDone}})
 	for _, m := range []draas.MemberID{"dr", "witness"} {
 		add(Event{Kind: EventObserved, By: m, Observed: []Observation{{Service: "shop", Site: "primary", Epoch: 1, Verdict: draas.Healthy},
-			{Peer: "primary", Verdict: draas.Healthy}, {Peer: "dr", Verdict: draas.Healthy},
+			{Peer: "primary", Verdict: draas.Healthy}, {Peer: "dr", Verdict: draas.Healthy}, {Peer: "witness", Verdict: draas.Healthy},
 			{Frontend: "east-1", Verdict: draas.Failed}, {Frontend: "east-2", Verdict: draas.Failed}, {Frontend: "west-1", Verdict: draas.Healthy}}})
 	}
 	return log

@@ -90,7 +90,7 @@ func (s *State) hear(id draas.ServiceID, w Way, why bool) hearing {
 		return h
 	}
 	for _, name := range w.Frontends {
-		h.reasons = append(h.reasons, s.whoHears(name, w.Site)...)
+		h.reasons = append(h.reasons, s.whoHears(name, w.Site, draas.Healthy)...)
 	}
 	switch {
 	case h.failed:
@@ -127,8 +127,9 @@ func (s *State) hearOne(name string, site draas.SiteID) (domains int, well bool)
 	return len(failed), well
 }
 
-// whoHears is the same in words.
-func (s *State) whoHears(name string, site draas.SiteID) (reasons []Reason) {
+// whoHears is the same in words; speaks is the verdict that speaks for what is
+// asked.
+func (s *State) whoHears(name string, site draas.SiteID, speaks draas.Verdict) (reasons []Reason) {
 	for _, m := range s.Policy.Members {
 		st := s.Members[m.ID]
 		if st == nil {
@@ -140,18 +141,19 @@ func (s *State) whoHears(name string, site draas.SiteID) (reasons []Reason) {
 		case s.discounted(m.ID, site, o.Verdict):
 			reasons = append(reasons, no(ReasonVantage, "%s says that frontend %s is %s, not counted: %s", m.ID, name, o.Verdict, s.whyDiscounted(m.ID, site)))
 		default:
-			reasons = append(reasons, Reason{ReasonVantage, o.Verdict == draas.Healthy, sees(m.ID, "frontend "+name, o)})
+			reasons = append(reasons, Reason{ReasonVantage, o.Verdict == speaks, sees(m.ID, "frontend "+name, o)})
 		}
 	}
 	return reasons
 }
 
-// against: what speaks against a site speaks for another.
-func against(reasons []Reason) []Reason {
-	for i := range reasons {
-		reasons[i].OK = !reasons[i].OK
+// unheard says, of a way whose frontends have all failed, what speaks for
+// another.
+func (s *State) unheard(w Way) (reasons []Reason) {
+	for _, name := range w.Frontends {
+		reasons = append(reasons, s.whoHears(name, w.Site, draas.Failed)...)
 	}
-	return reasons
+	return append(reasons, ok(ReasonWay, "no frontend at %s is heard", w.Site))
 }
 
 // otherWay is where else users of a part can enter: at the active site if they
