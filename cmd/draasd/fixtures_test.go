@@ -204,6 +204,11 @@ func records() []failover.Record {
 	return []failover.Record{
 		{Index: 2, At: after(-90000), Kind: failover.RecordMember, Member: "dr", Text: "dr started", By: "dr", ID: 1},
 		{Index: 40, At: after(-60000), Kind: failover.RecordDone, Service: "shop", Epoch: 3, Text: "failback of shop from dr to primary by ada: drill over is complete", Move: done, By: "witness", ID: 7},
+		{Index: 44, At: after(-50000), Kind: failover.RecordFinding, Service: "shop", Member: "primary", Phase: failover.PhaseNormal, Epoch: 3,
+			Text: "users were not led as decided: it was put right (hybrid/dns): it was epoch=3 site=primary A 203.0.113.99", By: "primary", ID: 4},
+		{Index: 48, At: after(-40000), Kind: failover.RecordEntry, Service: "shop", Phase: failover.PhaseNormal, Epoch: 3,
+			Text: "users of shop enter at dr, epoch 3 turn 1: no frontend at primary is heard", By: "witness", ID: 8,
+			Reasons: []failover.Reason{{Code: failover.ReasonWay, OK: true, Text: "users can enter at dr"}}},
 		{Index: 51, At: after(-30000), Kind: failover.RecordRefusal, Service: "shop", Phase: failover.PhaseConfirmed, Epoch: 3, Text: "automatic failover refused", Reasons: held, By: "dr", ID: 9},
 		{Index: 63, At: noon, Kind: failover.RecordDecision, Service: "shop", Phase: failover.PhaseConfirmed, Epoch: 4, Text: "failover of shop from primary to dr", Reasons: clauses(), By: "witness", ID: 12},
 		{Index: 63, At: noon, Kind: failover.RecordPhase, Service: "shop", Phase: failover.PhaseFencing, Epoch: 3, Text: "permit 3 of primary is revoked", By: "witness", ID: 12},
@@ -214,5 +219,5 @@ func whyShop() *api.Why {
 	r := records()
 	return &api.Why{Service: "shop", Phase: failover.PhaseConfirmed, Active: "primary", Epoch: 3,
 		Now:       against(failover.ReasonTarget, "dr sees dr failed (status): 503 Service Unavailable"),
-		Decisions: []failover.Record{r[3], r[2]}}
+		Decisions: []failover.Record{r[5], r[4]}}
 }
