@@ -209,3 +209,13 @@ func TestHoldOfHybrids(t *testing.T) {
 		t.Errorf("notes %q", notes)
 	}
 }
+
+// Of two services that need one address of a frontend the later one is told, in
+// the line where it says so.
+func TestListenAtClashes(t *testing.T) {
+	text := strings.Replace(read(t, "testdata/good/hybrid.toml"), `b = ["192.0.2.91:443"]`, `b = ["192.0.2.90:443"]`, 1)
+	_, err := config.Parse("f.toml", []byte(text))
+	if err == nil || !strings.Contains(err.Error(), "service.wiki.frontend.listen_at.b[0]: far serves shop at the same address") {
+		t.Errorf("%v", err)
+	}
+}
