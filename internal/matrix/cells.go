@@ -79,7 +79,7 @@ func headlines() []cell {
 		Heal:   func(w *world) error { return w.powerOn(serviceHost(primary)) },
 	}, {
 		Name: "frontend host off", Headline: true, Expect: stays, Watch: watch, Budget: frontendLost, Needs: hasFrontends, First: true,
-		Before: func(_ context.Context, w *world) error { return w.findFront() },
+		Before: func(ctx context.Context, w *world) error { return w.findFront(ctx) },
 		Strike: func(_ context.Context, w *world) error { return w.powerOff(w.front) },
 		Heal:   func(w *world) error { return w.powerOn(w.front) },
 	}, {
@@ -128,24 +128,41 @@ func (w *world) on(machine string) []string {
 	return all
 }
 
-// powerOff has packets of the machines dropped, all at once, and then nothing
-// run in them.
+// powerOff has packets of the machines dropped, all at once, then has nothing
+// run in them, and takes what a machine forgets without power.
 func (w *world) powerOff(machines ...string) error {
-	err := w.net.reach(false, machines...)
+	errs := []error{w.net.reach(false, machines...)}
 	var all []string
 	for _, m := range machines {
 		all = append(all, w.on(m)...)
 	}
 	w.kill(all...)
-	return err
+	for _, m := range machines {
+		script := "nft flush ruleset"
+		if w.Pair && (m == edge1 || m == edge2) {
+			script += fmt.Sprintf("\nip addr del %s/24 dev eth0 2>/dev/null || true", address(edge, hostVIP))
+		}
+		_, err := w.net.machines[m].Run("/", "sh", "-euc", script)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
+// powerOn boots the machines. As the units are ordered the fences that the
+// kernel holds are closed before the network is up (draas-fence-boot.service).
 func (w *world) powerOn(machines ...string) error {
-	err := w.net.reach(true, machines...)
+	var errs []error
+	for _, m := range machines {
+		if _, guarded := w.procs[m+"-guard"]; guarded {
+			_, err := w.net.machines[m].Run("/", w.o.Draasd, "guard", "--close", "-c", w.file(m))
+			errs = append(errs, err)
+		}
+	}
+	errs = append(errs, w.net.reach(true, machines...))
 	for _, m := range machines {
 		w.revive(w.on(m)...)
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // site are a site's machines: the member's, the service's, and those of its
@@ -215,9 +232,13 @@ func ofProcesses() []cell {
 		Heal:   func(w *world) error { w.revive(daemonOf(primary)); return nil },
 	}, {
 		Name: "frontend killed", Expect: stays, Watch: watch, Budget: frontendLost, Needs: hasFrontends, First: true,
-		Before: func(_ context.Context, w *world) error { return w.findFront() },
+		Before: func(ctx context.Context, w *world) error { return w.findFront(ctx) },
 		Strike: func(_ context.Context, w *world) error { w.kill(w.front + "-frontend"); return nil },
 		Heal:   func(w *world) error { w.revive(w.front + "-frontend"); return nil },
+	}, {
+		Name: "frontends cut from each other", Expect: unnoticed, Watch: watch, Needs: func(c column) bool { return c.Pair },
+		Strike: func(_ context.Context, w *world) error { return w.net.isolate(true, edge1, edge2) },
+		Heal:   func(w *world) error { return w.net.isolate(false, edge1, edge2) },
 	}, {
 		Name: "witness off", Expect: unnoticed, Watch: watch, Needs: isDraas,
 		Strike: func(_ context.Context, w *world) error { return w.powerOff(witness) },

@@ -52,7 +52,7 @@ func (c column) meets(x cell) bool {
 }
 
 // peerCells are the disasters that are made to peers.
-var peerCells = []string{"service killed", "service hangs", "service host off", "primary site off", "frontend killed", "frontend host off"}
+var peerCells = []string{"service killed", "service hangs", "service host off", "primary site off", "frontend killed", "frontend host off", "frontends cut from each other"}
 
 // hasFront reports whether a disaster strikes a frontend.
 func hasFront(cell string) bool { return strings.HasPrefix(cell, "frontend") }

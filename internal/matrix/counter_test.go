@@ -57,6 +57,7 @@ func rows(t *testing.T, at, run string) string {
 // A write is there at once where it was taken, and a lag later at the other
 // copy; each once, whoever took it, in the order in which they came.
 func TestCounter(t *testing.T) {
+	t.Parallel()
 	const lag = 300 * time.Millisecond
 	at := pairOfCounters(t, lag)
 	from := time.Now()
@@ -90,6 +91,7 @@ func TestCounter(t *testing.T) {
 // A long connection is answered; when it is lost, what was asked on it has
 // failed, and the next one is made to whoever answers then.
 func TestSession(t *testing.T) {
+	t.Parallel()
 	at := pairOfCounters(t, time.Hour)
 	r := newRelay(t, at[primary])
 	var mu sync.Mutex

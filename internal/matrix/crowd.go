@@ -77,6 +77,7 @@ type crowd struct {
 	answers map[string][]answer // by asker, as they came
 	direct  map[string]bool
 	writes  *measure.Writes
+	claims  []claim // to a pair's address
 }
 
 // crew is the process of those who ask from one machine.
@@ -95,54 +96,75 @@ func (w *world) gather() (*crowd, error) {
 		for _, k := range a.askers {
 			c.direct[k.Name] = k.Direct
 		}
-		crew, err := c.start(w.net.machines[a.machine], w.o.Self, a.askers)
+		text, err := json.Marshal(a.askers)
 		if err != nil {
+			return nil, errors.Join(fmt.Errorf("write askers: %w", err), c.kill())
+		}
+		if err := c.start(w.net.machines[a.machine], c.hear, w.o.Self, roleClients, string(text)); err != nil {
 			return nil, errors.Join(fmt.Errorf("start clients at %s: %w", a.machine, err), c.kill())
 		}
-		c.crews = append(c.crews, crew)
+	}
+	if w.Pair {
+		err := c.start(w.net.machines[nearHost(edge)], c.hearClaim, w.o.Self, roleClaims, "-ours", address(edge, hostNear), "-theirs", address(edge, hostVIP))
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("start neighbour: %w", err), c.kill())
+		}
 	}
 	return c, nil
 }
 
-func (c *crowd) start(m *lab.Machine, self string, askers []asker) (*crew, error) {
-	text, err := json.Marshal(askers)
-	if err != nil {
-		return nil, err
-	}
-	k := &crew{cmd: m.Command("/", self, roleClients, string(text)), said: &strings.Builder{}}
+// start starts a crew, whose every line is taken by hear.
+func (c *crowd) start(m *lab.Machine, hear func(line []byte) error, argv ...string) (err error) {
+	k := &crew{cmd: m.Command("/", argv...), said: &strings.Builder{}}
 	k.cmd.Stderr = k.said
 	if k.in, err = k.cmd.StdinPipe(); err != nil {
-		return nil, err
+		return err
 	}
 	out, err := k.cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := k.cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
-	k.read.Go(func() { k.err = c.hear(out) })
-	return k, nil
+	k.read.Go(func() {
+		lines := bufio.NewScanner(out)
+		lines.Buffer(nil, 1<<20)
+		for k.err == nil && lines.Scan() {
+			k.err = hear(lines.Bytes())
+		}
+		k.err = errors.Join(k.err, lines.Err())
+	})
+	c.crews = append(c.crews, k)
+	return nil
 }
 
-// hear takes what one crew says.
-func (c *crowd) hear(out io.Reader) error {
-	lines := bufio.NewScanner(out)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var a answer
-		if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
-			return fmt.Errorf("read answer: %w", err)
-		}
-		c.mu.Lock()
-		if a.Writes != nil {
-			c.writes = a.Writes
-		} else {
-			c.answers[a.Asker] = append(c.answers[a.Asker], a)
-		}
-		c.mu.Unlock()
+// hear takes a line of those who ask.
+func (c *crowd) hear(line []byte) error {
+	var a answer
+	if err := json.Unmarshal(line, &a); err != nil {
+		return fmt.Errorf("read answer: %w", err)
 	}
-	return lines.Err()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a.Writes != nil {
+		c.writes = a.Writes
+	} else {
+		c.answers[a.Asker] = append(c.answers[a.Asker], a)
+	}
+	return nil
+}
+
+// hearClaim takes a line of who asks for the pair's address.
+func (c *crowd) hearClaim(line []byte) error {
+	var x claim
+	if err := json.Unmarshal(line, &x); err != nil {
+		return fmt.Errorf("read claim: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.claims = append(c.claims, x)
+	return nil
 }
 
 // leaveLimit is how long after its end a crew may take: for what is under way,

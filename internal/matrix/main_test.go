@@ -42,6 +42,16 @@ func needRoot(t *testing.T) {
 	}
 }
 
+// self is this program, which runs the roles.
+func self(t *testing.T) string {
+	t.Helper()
+	file, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // build makes draasd.
 func build(t *testing.T) string {
 	t.Helper()
@@ -78,13 +88,10 @@ func testNetwork(t *testing.T, way time.Duration) *network {
 			t.Error(err)
 		}
 	})
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	program := self(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	p := lab.NewProcess("wan", filepath.Join(t.TempDir(), "wan.log"),
-		func() *exec.Cmd { return n.router.Command("/", self, roleWAN, "-way", way.String()) },
+		func() *exec.Cmd { return n.router.Command("/", program, roleWAN, "-way", way.String()) },
 		func(_ *lab.Process, err error, said string) { t.Errorf("the wide area ended: %v: %s", err, said) })
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()

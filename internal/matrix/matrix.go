@@ -23,6 +23,7 @@ const (
 	roleWAN     = "wan"
 	roleCounter = "counter"
 	roleClients = "clients"
+	roleClaims  = "claims"
 )
 
 // Options say what to do.
@@ -215,6 +216,9 @@ func (r Result) String() string {
 		}
 	}
 	fmt.Fprintf(&b, "  lost %d of %d, moved %d, %.1f + %.1f s", r.Lost, r.Acked, r.Moves, r.Took, r.Home)
+	if r.ClaimsMS > 0 {
+		fmt.Fprintf(&b, ", claimed twice for %v ms", r.ClaimsMS)
+	}
 	if r.Void != "" {
 		fmt.Fprintf(&b, "\n    void: %s", r.Void)
 	}

@@ -19,11 +19,7 @@ import (
 func options(t *testing.T) Options {
 	t.Helper()
 	needRoot(t)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return Options{Draasd: build(t), Self: self, Way: time.Millisecond, Lag: 200 * time.Millisecond, Down: time.Second, Dir: t.TempDir(), Out: io.Discard}
+	return Options{Draasd: build(t), Self: self(t), Way: time.Millisecond, Lag: 200 * time.Millisecond, Down: time.Second, Dir: t.TempDir(), Out: io.Discard}
 }
 
 // That the check can fail: without a fence an operator who vouches, wrongly,
@@ -144,8 +140,11 @@ func TestWanted(t *testing.T) {
 		t.Errorf("of dns %v are to be made in the first pass", named("dns"))
 	}
 	most = 100
-	if got := named("hybrid"); len(got) != len(cells(0)) || got["frontend host off"] != 2 {
+	if got := named("hybrid"); len(got) != len(cells(0))-1 || got["frontend host off"] != 2 {
 		t.Errorf("of hybrid %v are to be made", got)
+	}
+	if got := named("frontend+vip"); len(got) != len(cells(0)) {
+		t.Errorf("of frontend+vip %v are to be made", got)
 	}
 	if got := named("hybrid, metro"); len(got) != len(headlines()) {
 		t.Errorf("of the short lease %v are to be made", got)
@@ -153,7 +152,7 @@ func TestWanted(t *testing.T) {
 	if got := named("HAProxy"); len(got) != 4 {
 		t.Errorf("of HAProxy %v are to be made", got)
 	}
-	if got := named("keepalived 1 s"); len(got) != 2 || got["frontend killed"] != 1 {
+	if got := named("keepalived 1 s"); len(got) != 3 || got["frontend killed"] != 1 {
 		t.Errorf("of keepalived %v are to be made", got)
 	}
 	if err := os.WriteFile(file, []byte("{\"column\":\n"), 0o600); err != nil {

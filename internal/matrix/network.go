@@ -160,12 +160,28 @@ func (n *network) reach(yes bool, machines ...string) error {
 			fmt.Fprintf(&batch, "link set dev %s state %d\n", port, state)
 		}
 	}
+	return n.ports(batch.String())
+}
+
+func (n *network) ports(batch string) error {
 	cmd := n.router.Command("/", "bridge", "-batch", "-")
-	cmd.Stdin = strings.NewReader(batch.String())
+	cmd.Stdin = strings.NewReader(batch)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("set state of ports: %w: %s", err, out)
 	}
 	return nil
+}
+
+// isolate has the switch carry nothing from one of the machines to another of
+// them; all else it carries.
+func (n *network) isolate(yes bool, machines ...string) error {
+	var batch strings.Builder
+	for _, m := range machines {
+		for _, port := range n.portsOf[m] {
+			fmt.Fprintf(&batch, "link set dev %s isolated %s\n", port, map[bool]string{true: "on", false: "off"}[yes])
+		}
+	}
+	return n.ports(batch.String())
 }
 
 // sever puts cuts in force, in one transaction; join takes them back.

@@ -53,6 +53,7 @@ func reaches(t *testing.T, n *network, machine, at string, patience time.Duratio
 // Between two places packets take their time; a machine that is off is not
 // reached, and says nothing; what is cut does not pass, and the rest does.
 func TestNetwork(t *testing.T) {
+	t.Parallel()
 	const way = 5 * time.Millisecond
 	n := testNetwork(t, way)
 	at := address(dr, hostMember) + ":7000"

@@ -171,23 +171,25 @@ func heard(s *api.Status, name string, epoch draas.Epoch) error {
 }
 
 // findFront finds the frontend that users come by: of a pair the one that has
-// the address, else the first, which is the one at home.
-func (w *world) findFront() error {
+// the address, as soon as one has, else the first, which is the one at home.
+func (w *world) findFront(ctx context.Context) error {
 	w.front = w.frontends()[0].name
 	if !w.Pair {
 		return nil
 	}
-	for _, f := range w.frontends() {
-		out, err := w.net.machines[f.name].Run("/", "ip", "-o", "addr", "show", "dev", "eth0")
-		if err != nil {
-			return err
+	return await(ctx, startLimit, func(context.Context) error {
+		for _, f := range w.frontends() {
+			out, err := w.net.machines[f.name].Run("/", "ip", "-o", "addr", "show", "dev", "eth0")
+			if err != nil {
+				return err
+			}
+			if strings.Contains(out, " "+address(edge, hostVIP)+"/") {
+				w.front = f.name
+				return nil
+			}
 		}
-		if strings.Contains(out, " "+address(edge, hostVIP)+"/") {
-			w.front = f.name
-			return nil
-		}
-	}
-	return errors.New("nobody has the virtual address")
+		return errors.New("nobody has the virtual address")
+	})
 }
 
 // entered says whether users of a hybrid come in at home.

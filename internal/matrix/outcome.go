@@ -25,6 +25,8 @@ type Result struct {
 	// DualMS is the time in which both sites were proved to serve.
 	WrongSite int     `json:"wrong_site"`
 	DualMS    float64 `json:"dual_active_ms"`
+	// ClaimsMS is the time in which both of a pair answered for its address.
+	ClaimsMS float64 `json:"double_claim_ms,omitempty"`
 	// Acked counts the writes that were acknowledged, and Lost those of them
 	// that could not be read back from who served at the end; -1: nothing
 	// could.
@@ -150,6 +152,9 @@ func (c *crowd) judge(r *Result, epoch draas.Epoch, fault, end time.Time) {
 		c.mu.Unlock()
 		r.Kinds[s.Name] = k
 	}
+	c.mu.Lock()
+	r.ClaimsMS = ms(doubleClaims(c.claims))
+	c.mu.Unlock()
 	r.Lost = -1
 	if w := c.writes; w != nil {
 		r.Acked = w.Acked

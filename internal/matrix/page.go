@@ -159,10 +159,13 @@ func newGroup(s summary, ok bool) group {
 	if s.DualMS > 0 {
 		notes = append(notes, fmt.Sprintf("two sites served for %.0f ms", s.DualMS))
 	}
+	if s.ClaimsMS > 0 {
+		notes = append(notes, fmt.Sprintf("address held twice for %s s", seconds(s.ClaimsMS)))
+	}
 	if s.WrongSite > 0 {
 		notes = append(notes, fmt.Sprintf("%d from a wrong site", s.WrongSite))
 	}
-	g.Note, g.Bad = strings.Join(notes, " · "), s.DualMS > 0 || s.WrongSite > 0
+	g.Note, g.Bad = strings.Join(notes, " · "), s.DualMS > 0 || s.WrongSite > 0 || s.ClaimsMS > 0
 	return g
 }
 

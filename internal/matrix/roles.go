@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"time"
 )
 
@@ -38,6 +39,19 @@ func Role(ctx context.Context, args []string, in io.Reader, out io.Writer) (ok b
 			return true, err
 		}
 		return true, runCounter(ctx, o)
+	case roleClaims:
+		device := flags.String("device", "eth0", "where to ask")
+		ours := flags.String("ours", "", "own address")
+		theirs := flags.String("theirs", "", "the address that is asked for")
+		if err := flags.Parse(args[1:]); err != nil {
+			return true, err
+		}
+		from, err1 := netip.ParseAddr(*ours)
+		to, err2 := netip.ParseAddr(*theirs)
+		if err := errors.Join(err1, err2); err != nil {
+			return true, err
+		}
+		return true, runClaims(ctx, *device, from, to, in, out)
 	case roleClients:
 		var askers []asker
 		if len(args) != 2 {

@@ -215,6 +215,9 @@ func (r *Result) hold(c cell) {
 	if r.DualMS > 0 {
 		wrong("two sites served for %v ms", r.DualMS)
 	}
+	if r.ClaimsMS > 0 {
+		wrong("both frontends answered for the virtual address for %v ms", r.ClaimsMS)
+	}
 	if r.WrongSite > 0 {
 		wrong("%d answers came from a site that had been succeeded", r.WrongSite)
 	}

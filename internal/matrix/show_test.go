@@ -22,6 +22,7 @@ func shown() []Result {
 		{Column: "dns", Cell: "service killed", At: at, Kinds: kinds(200, 40, 10, true), Lost: -1, Acked: 100, BoundMS: 2570},
 		{Column: "dns", Cell: "service killed", At: at, Kinds: kinds(9999, 9999, 999, true), Void: "so"},
 		{Column: "hybrid", Cell: "service killed", At: at, Kinds: kinds(0, 110, 0, true), DualMS: 3, WrongSite: 1},
+		{Column: "keepalived 1 s", Cell: "frontend killed", At: at, Kinds: kinds(2900, 90, 140, true), ClaimsMS: 1420},
 		{Column: "HAProxy", Cell: "service killed", At: at.Add(time.Hour), Kinds: kinds(16000, 5, 800, false), Lost: -1},
 	}
 }
@@ -29,11 +30,12 @@ func shown() []Result {
 func TestTable(t *testing.T) {
 	got := table(shown())
 	for _, want := range []string{
-		"7 runs, 21 Nov 2026 20:00 to 21 Nov 21:00 UTC.",
+		"8 runs, 21 Nov 2026 20:00 to 21 Nov 21:00 UTC.",
 		"### Service killed\n",
-		"| dns | 3 (and 1 void) | 200 (240), 31, 40 | - | - | - | 0 | 0 ms | 10 (12) | 2570 |\n",
-		"| hybrid | 1 | 0 (0), 0, 110 | - | - | - | 1 | 3 ms | 0 (0) | - |\n",
-		"| HAProxy | 1 | 16000 (16000), 800, 5; **not served again: 1** | - | - | - | - | 0 ms | not known | - |\n",
+		"| dns | 3 (and 1 void) | 200 (240), 31, 40 | - | - | - | 0 | 0 ms | - | 10 (12) | 2570 |\n",
+		"| hybrid | 1 | 0 (0), 0, 110 | - | - | - | 1 | 3 ms | - | 0 (0) | - |\n",
+		"| keepalived 1 s | 1 | 2900 (2900), 140, 90 | - | - | - | - | 0 ms | 1420 ms | 0 (0) | - |\n",
+		"| HAProxy | 1 | 16000 (16000), 800, 5; **not served again: 1** | - | - | - | - | 0 ms | - | not known | - |\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
@@ -59,7 +61,7 @@ func TestWriteTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.HasPrefix(once, []byte("before\n"+tableBegin+"\n\n7 runs")) || !bytes.HasSuffix(once, []byte("|\n\n"+tableEnd+"\nafter\n")) || bytes.Contains(once, []byte("old")) {
+	if !bytes.HasPrefix(once, []byte("before\n"+tableBegin+"\n\n8 runs")) || !bytes.HasSuffix(once, []byte("|\n\n"+tableEnd+"\nafter\n")) || bytes.Contains(once, []byte("old")) {
 		t.Errorf("written is\n%s", once)
 	}
 	if err := WriteTable(file, shown()); err != nil {
@@ -86,6 +88,7 @@ func TestPage(t *testing.T) {
 		`<span class="s1" title="fresh: N 3, RTO 200 ms (most 240), longest wait 40 ms, 31 of 300 requests failed, not served again in 0 runs">0.20</span>`,
 		`<div class="note">N 3 · most 0.24 s · lost 10</div>`,
 		`<div class="note bad">N 1 · most 0.11 s · two sites served for 3 ms · 1 from a wrong site</div>`,
+		`<div class="note bad">N 1 · most 2.9 s · address held twice for 1.4 s</div>`,
 		`>&gt;16</span>`,
 		`<h2>Lease of 2 s</h2>`,
 		`&lt;script&gt;`,

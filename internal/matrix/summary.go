@@ -12,7 +12,7 @@ type summary struct {
 	N, Void, Faulty  int
 	Kinds            map[string]kindSummary
 	WrongSite        int
-	DualMS           float64 // the most of any run
+	DualMS, ClaimsMS float64 // the most of any run
 	Lost             figure  // writes, of the runs in which that is known
 	LostKnown, Acked int
 	BoundMS          float64
@@ -58,7 +58,7 @@ func sum(results []Result, column, cell string) (s summary, ok bool) {
 			s.Faulty++
 		}
 		s.WrongSite += r.WrongSite
-		s.DualMS = max(s.DualMS, r.DualMS)
+		s.DualMS, s.ClaimsMS = max(s.DualMS, r.DualMS), max(s.ClaimsMS, r.ClaimsMS)
 		s.BoundMS = max(s.BoundMS, r.BoundMS)
 		s.Acked += r.Acked
 		if r.Lost >= 0 {

@@ -54,7 +54,7 @@ func table(results []Result) string {
 		for _, k := range kinds() {
 			b.WriteString(" " + k + " |")
 		}
-		b.WriteString(" wrong-site | dual-active | lost writes | allowed |\n|---|---|" + strings.Repeat("---|", len(kinds())+4) + "\n")
+		b.WriteString(" wrong-site | dual-active | claimed twice | lost writes | allowed |\n|---|---|" + strings.Repeat("---|", len(kinds())+5) + "\n")
 		for _, c := range columns() {
 			if s, ok := sum(results, c.Name, cell); ok {
 				b.WriteString(s.line(c))
@@ -90,10 +90,13 @@ func (s summary) line(c column) string {
 	if s.BoundMS > 0 {
 		allowed = fmt.Sprintf("%.0f", s.BoundMS)
 	}
-	wrong, dual := fmt.Sprint(s.WrongSite), fmt.Sprintf("%.0f ms", s.DualMS)
+	wrong, dual, claims := fmt.Sprint(s.WrongSite), fmt.Sprintf("%.0f ms", s.DualMS), "-"
+	if c.Pair {
+		claims = fmt.Sprintf("%.0f ms", s.ClaimsMS)
+	}
 	if c.Peer != nil {
 		wrong = "-" // they know no order of sites
 	}
-	fmt.Fprintf(&b, " | %s | %s | %s | %s |\n", wrong, dual, lost, allowed)
+	fmt.Fprintf(&b, " | %s | %s | %s | %s | %s |\n", wrong, dual, claims, lost, allowed)
 	return b.String()
 }

@@ -148,6 +148,11 @@ func (w *world) people() error {
 			return err
 		}
 	}
+	if w.Pair {
+		if _, err := w.net.add(nearHost(edge), edge, hostNear); err != nil {
+			return err
+		}
+	}
 	if _, err := w.net.add(users, outside, hostMember); err != nil {
 		return err
 	}

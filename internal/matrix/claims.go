@@ -1,0 +1,149 @@
+package matrix
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Who has a virtual address is asked as its neighbours do, by ARP: of the
+// addresses that hosts have set, those count that are answered for.
+
+// claimEvery is the pause between two questions.
+const claimEvery = 20 * time.Millisecond
+
+// claim is an answer: who says that he has the address, and when he was asked
+// and said so, in Unix nanoseconds.
+type claim struct {
+	Asked int64  `json:"asked"`
+	Said  int64  `json:"said"`
+	By    string `json:"by"`
+}
+
+// runClaims asks who has an address until in ends, and writes a line for every
+// answer.
+func runClaims(ctx context.Context, device string, ours, theirs netip.Addr, in io.Reader, out io.Writer) error {
+	i, err := net.InterfaceByName(device)
+	if err != nil {
+		return fmt.Errorf("find interface: %w", err)
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(bigEndian(unix.ETH_P_ARP)))
+	if err != nil {
+		return fmt.Errorf("open packet socket: %w", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	to := &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ARP), Ifindex: i.Index, Halen: 6, Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}
+	if err := errors.Join(unix.Bind(fd, to), unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000})); err != nil {
+		return fmt.Errorf("set up packet socket: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // ends with its input, which is how this process is told to end
+		_, _ = io.Copy(io.Discard, in)
+		cancel()
+	}()
+	var mu sync.Mutex
+	asked := time.Now()
+	var all sync.WaitGroup
+	var failed error
+	all.Go(func() {
+		defer cancel()
+		failed = hearClaims(ctx, fd, theirs, json.NewEncoder(out), func() time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return asked
+		})
+	})
+	question := arpRequest(i.HardwareAddr, ours, theirs)
+	tick := time.NewTicker(claimEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			all.Wait()
+			return failed
+		case <-tick.C:
+		}
+		mu.Lock()
+		asked = time.Now()
+		mu.Unlock()
+		if err := unix.Sendto(fd, question, 0, to); err != nil {
+			cancel()
+			all.Wait()
+			return fmt.Errorf("ask who has %s: %w", theirs, err)
+		}
+	}
+}
+
+func bigEndian(n uint16) uint16 { return n<<8 | n>>8 }
+
+// hearClaims writes the answers until ctx ends.
+func hearClaims(ctx context.Context, fd int, theirs netip.Addr, out *json.Encoder, asked func() time.Time) error {
+	buf := make([]byte, 256)
+	for ctx.Err() == nil {
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("hear answers: %w", err)
+		}
+		if by, ok := arpReply(buf[:n], theirs); ok {
+			if err := out.Encode(claim{asked().UnixNano(), time.Now().UnixNano(), by}); err != nil {
+				return fmt.Errorf("tell answer: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// The operations of ARP (RFC 826).
+const (
+	arpAsks  = 1
+	arpSays  = 2
+	arpSize  = 28
+	arpStart = "\x00\x01\x08\x00\x06\x04\x00" // Ethernet, IPv4, their lengths
+)
+
+// arpRequest is a question, without the frame's head.
+func arpRequest(from net.HardwareAddr, ours, theirs netip.Addr) []byte {
+	p := append([]byte(arpStart), arpAsks)
+	p = append(append(p, from...), ours.AsSlice()...)
+	return append(append(p, make([]byte, 6)...), theirs.AsSlice()...)
+}
+
+// arpReply reads who says that he has the address.
+func arpReply(p []byte, theirs netip.Addr) (by string, ok bool) {
+	if len(p) < arpSize || string(p[:7]) != arpStart || p[7] != arpSays {
+		return "", false
+	}
+	if sender, _ := netip.AddrFromSlice(p[14:18]); sender != theirs {
+		return "", false
+	}
+	return net.HardwareAddr(p[8:14]).String(), true
+}
+
+// doubleClaims is for how long more than one host answered for the address:
+// the questions that two answered, each for the pause that is between them.
+func doubleClaims(claims []claim) time.Duration {
+	who := make(map[int64]map[string]bool)
+	double := 0
+	for _, c := range claims {
+		if who[c.Asked] == nil {
+			who[c.Asked] = make(map[string]bool)
+		}
+		if len(who[c.Asked]) == 1 && !who[c.Asked][c.By] {
+			double++
+		}
+		who[c.Asked][c.By] = true
+	}
+	return time.Duration(double) * claimEvery
+}
