@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,7 +28,19 @@ func TestMain(m *testing.M) {
 	case ok:
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if made := program.dir; made != "" {
+			_ = os.RemoveAll(made)
+		}
+		os.Exit(code)
+	}))
+}
+
+// program is draasd, made once for all tests that need it.
+var program struct {
+	once      sync.Once
+	dir, said string
+	err       error
 }
 
 func needRoot(t *testing.T) {
@@ -55,11 +68,18 @@ func self(t *testing.T) string {
 // build makes draasd.
 func build(t *testing.T) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "draasd")
-	if out, err := exec.Command("go", "build", "-o", file, "../../cmd/draasd").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v: %s", err, out)
+	p := &program
+	p.once.Do(func() {
+		if p.dir, p.err = os.MkdirTemp("", "draasd-"); p.err == nil {
+			var out []byte
+			out, p.err = exec.Command("go", "build", "-o", filepath.Join(p.dir, "draasd"), "../../cmd/draasd").CombinedOutput()
+			p.said = string(out)
+		}
+	})
+	if p.err != nil {
+		t.Fatalf("build: %v: %s", p.err, p.said)
 	}
-	return file
+	return filepath.Join(p.dir, "draasd")
 }
 
 // until polls for what has to become true.
@@ -88,10 +108,10 @@ func testNetwork(t *testing.T, way time.Duration) *network {
 			t.Error(err)
 		}
 	})
-	program := self(t)
+	own := self(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	p := lab.NewProcess("wan", filepath.Join(t.TempDir(), "wan.log"),
-		func() *exec.Cmd { return n.router.Command("/", program, roleWAN, "-way", way.String()) },
+		func() *exec.Cmd { return n.router.Command("/", own, roleWAN, "-way", way.String()) },
 		func(_ *lab.Process, err error, said string) { t.Errorf("the wide area ended: %v: %s", err, said) })
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
