@@ -10,6 +10,7 @@ import (
 // void are in no figure but Void.
 type summary struct {
 	N, Void, Faulty  int
+	Upset            int // of N, made while the machine did not let all run
 	Kinds            map[string]kindSummary
 	WrongSite        int
 	DualMS, ClaimsMS float64 // the most of any run
@@ -56,6 +57,9 @@ func sum(results []Result, column, cell string) (s summary, ok bool) {
 		s.N++
 		if len(r.Faults) > 0 {
 			s.Faulty++
+		}
+		if r.Upset != "" {
+			s.Upset++
 		}
 		s.WrongSite += r.WrongSite
 		s.DualMS, s.ClaimsMS = max(s.DualMS, r.DualMS), max(s.ClaimsMS, r.ClaimsMS)

@@ -48,7 +48,8 @@ func table(results []Result) string {
 	var b strings.Builder
 	first, last := span(results)
 	fmt.Fprintf(&b, "%d runs, %s to %s. Of each kind of client: median RTO (greatest), requests that failed in all\n"+
-		"runs together, longest that a request waited that was answered; ms.\n", len(results), first.Format("2 Jan 2006 15:04"), last.Format("2 Jan 15:04 MST"))
+		"runs together, longest that a request waited that was answered; ms. Upset are runs in which processes had to\n"+
+		"wait for a processor for more than 40 %% of the time, or all for more than 150 ms: their times prove little.\n", len(results), first.Format("2 Jan 2006 15:04"), last.Format("2 Jan 15:04 MST"))
 	for _, cell := range cellNames(results) {
 		fmt.Fprintf(&b, "\n### %s%s\n\n| | N |", strings.ToUpper(cell[:1]), cell[1:])
 		for _, k := range kinds() {
@@ -67,6 +68,9 @@ func table(results []Result) string {
 func (s summary) line(c column) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| %s | %d", c.Name, s.N)
+	if s.Upset > 0 {
+		fmt.Fprintf(&b, ", %d upset", s.Upset)
+	}
 	if s.Void > 0 {
 		fmt.Fprintf(&b, " (and %d void)", s.Void)
 	}
