@@ -152,32 +152,76 @@ func TestStranger(t *testing.T) {
 	}
 }
 
+// repeatedly sends a frame from the user until it is stopped.
+func (w *world) repeatedly(frame []byte) (stop func()) {
+	_, four, six := w.ears(w.user, "lan0")
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+				_ = four.send(frame) // what is not heard the test shows
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-done
+		four.close()
+		six.close()
+	}
+}
+
 // Another host that is starting, and asks whether it may have the address, is
 // one too.
 func TestStrangerAsks(t *testing.T) {
 	w := borrow(t)
 	h := w.open(nil, vip4)
-	l, four, six := w.ears(w.user, "lan0")
+	h.mu.Lock()
+	h.patience = 5 * time.Second // it is heard long before that
+	h.mu.Unlock()
+	stop := w.repeatedly(probe(addr(vip4), mustMAC(userMAC)))
+	defer stop()
+	if err := h.Take(context.Background(), inTime(10*time.Second)); !errors.As(err, new(*ConflictError)) {
+		t.Errorf("taken: %v", err)
+	}
+}
+
+// What comes back of the host's own words, by another of its interfaces or a loop
+// of the network, is nobody else; nor is what is said on another network.
+func TestOwnVoice(t *testing.T) {
+	w := borrow(t)
+	h := w.open(nil, vip4, back)
+	h.mu.Lock()
+	h.patience = 200 * time.Millisecond
+	h.mu.Unlock()
+	const otherMAC = "02:00:00:00:01:01" // of lan1
+	stop := w.repeatedly(announcement(addr(vip4), mustMAC(otherMAC))[0])
+	err := h.Take(context.Background(), inTime(20*time.Second))
+	stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// On the other network somebody may have what he likes.
+	l, four, six := w.ears(w.user, "lan1")
 	defer four.close()
 	defer six.close()
-	stop := make(chan struct{})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(time.Millisecond):
-				_ = four.send(probe(addr(vip4), l.mac)) // Take shows it
-			}
-		}
-	}()
-	err := h.Take(context.Background(), inTime(time.Second))
-	close(stop)
-	<-done
-	if !errors.As(err, new(*ConflictError)) {
-		t.Errorf("taken: %v", err)
+	if err := four.send(announcement(addr(vip4), l.mac)...); err != nil {
+		t.Fatal(err)
+	}
+	if err := four.send(announcement(addr(back), l.mac)...); err != nil {
+		t.Fatal(err)
+	}
+	if e := event(t, h, Conflict); e.Addr != addr(back) {
+		t.Errorf("%+v", e)
+	}
+	if s := h.Status(); s.Addresses[0].Conflict != nil {
+		t.Errorf("%+v", s.Addresses[0])
 	}
 }
 
@@ -325,6 +369,9 @@ func TestLinkFlaps(t *testing.T) {
 	serve(t, "first")
 	h := w.open(nil, vip4, vip6)
 	take(t, h, 20*time.Second)
+	w.in(nil, "ip address del "+vip6+" dev lan0") // and put back: that has not to be waited for again
+	event(t, h, Removed)
+	eventually(t, "put back", func() bool { return h.Status().Addresses[1].Present })
 	w.in(nil, "ip link set lan0 down")
 	if e := event(t, h, LinkDown); e.Interface != "lan0" {
 		t.Errorf("%+v", e)

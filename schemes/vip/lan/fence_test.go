@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,13 +26,13 @@ func TestRenewalsLoseNothing(t *testing.T) {
 			done := make(chan string)
 			go func() {
 				// The exit status is by what was lost, too.
-				out, _ := shell(w.user, fmt.Sprintf("ping -q -c 400 -i 0.001 -W 1 %s", addr(a)))
+				out, _ := shell(w.user, fmt.Sprintf("ping -q -c 200 -i 0.001 -W 1 %s", addr(a)))
 				done <- out
 			}()
 			for n := 0; ; n++ {
 				select {
 				case out := <-done:
-					if !strings.Contains(out, "400 received") || n < 50 {
+					if !strings.Contains(out, "200 received") || n < 20 {
 						t.Errorf("%d renewals: %s", n, out)
 					}
 					return
@@ -70,8 +71,8 @@ func TestLateWrite(t *testing.T) {
 	}{
 		{"in time", draas.DeadlineAt(start, time.Minute), 0, 0, true},
 		{"after the timer, wall clock set back", draas.Deadline{Boot: start.Boot + 100*time.Millisecond, Wall: start.Wall + time.Minute}, 0, 120 * time.Millisecond, false},
-		// The clock still says start: the timer is set for a second and a half.
-		{"written late", draas.DeadlineAt(start, 1500*time.Millisecond), 1510 * time.Millisecond, 0, false},
+		// The clock still says start: the timer is set for a second.
+		{"written late", draas.DeadlineAt(start, time.Second), 1010 * time.Millisecond, 0, false},
 	} {
 		eventually(t, "the time to write", func() bool { return now().Boot > start.Boot+c.wait })
 		if err := f.open(c.deadline); err != nil {
@@ -255,6 +256,12 @@ func TestDiscoveryIsShut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lan0, err := net.InterfaceByName("lan0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// By its number: the name may have been another's a moment ago.
+	everybody := &net.IPAddr{IP: net.ParseIP("ff02::1"), Zone: strconv.Itoa(lan0.Index)}
 	advertisement := announcement(addr(vip6), mustMAC(firstMAC))[0][etherLen+ip6Len:]
 	question := ndFrame(ndSolicit, l.mac, addr("fd07::9/128"), solicitedNode(addr(vip6)), addr(vip6), optSourceLink)
 	known := func() bool { return strings.Contains(w.in(nil, "ip neigh show fd07::9 dev lan0"), userMAC) }
@@ -264,7 +271,7 @@ func TestDiscoveryIsShut(t *testing.T) {
 		}
 		before := len(heard.claims(addr(vip6)))
 		// From another address of the host; the kernel makes its checksum right.
-		if _, err := c.WriteTo(advertisement, &net.IPAddr{IP: net.ParseIP("ff02::1"), Zone: "lan0"}); err != nil && open {
+		if _, err := c.WriteTo(advertisement, everybody); err != nil && open {
 			t.Fatal(err)
 		}
 		if err := six.send(question); err != nil {

@@ -29,6 +29,8 @@ type Host struct {
 
 	mu     sync.Mutex // what follows
 	closed bool
+	// patience is how long Take waits for answers: probeWait.
+	patience time.Duration
 	fence  *fence
 	router *router
 	seen   interfaces // as of the last look
@@ -81,7 +83,7 @@ func Open(cfg Config) (*Host, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Host{cfg: cfg, log: cfg.Log.With("vip", cfg.Name), events: make(chan Event, 64), heard: make(chan hearing, 64),
-		wake: make(chan struct{}, 1), router: &router{}, ports: make(map[int]*port)}
+		wake: make(chan struct{}, 1), patience: probeWait, router: &router{}, ports: make(map[int]*port)}
 	var addrs []netip.Addr
 	for _, a := range cfg.Addresses {
 		h.places = append(h.places, &place{Address: a})
@@ -275,27 +277,47 @@ func (h *Host) ask(ctx context.Context) error {
 	if err := h.probe(); err != nil {
 		return err
 	}
-	timer := time.NewTimer(probeWait)
+	timer := time.NewTimer(h.patience)
 	defer timer.Stop()
-	for {
+	for over := false; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-timer.C:
-			return nil
 		case s := <-answers:
-			friend, known := h.friend(s.mac)
-			switch {
-			case h.seen.ours(s.mac):
-			case known && !s.probing:
-				h.tell(Event{Kind: Stale, Interface: s.place.Interface, Addr: s.addr, Text: fmt.Sprintf(
-					"frontend %s (%s) still answers for %s after its lease: the address is taken over", friend, s.mac, s.place.Address)})
-			case !known:
-				s.place.rival, s.place.rivalSeen = s.mac, h.cfg.Clock().Boot
-				return &ConflictError{Address: s.place.Address, MAC: s.mac}
+			if err := h.judge(s); err != nil {
+				return err
+			}
+			continue
+		default:
+		}
+		if over { // and everything that was heard by then has been judged
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+			over = true
+		case s := <-answers:
+			if err := h.judge(s); err != nil {
+				return err
 			}
 		}
 	}
+}
+
+// judge is what becomes of a sight of an address before it is taken.
+func (h *Host) judge(s hearing) error {
+	friend, known := h.friend(s.mac)
+	switch {
+	case h.seen.ours(s.mac):
+	case known && !s.probing:
+		h.tell(Event{Kind: Stale, Interface: s.place.Interface, Addr: s.addr, Text: fmt.Sprintf(
+			"frontend %s (%s) still answers for %s after its lease: the address is taken over", friend, s.mac, s.place.Address)})
+	case !known:
+		s.place.rival, s.place.rivalSeen = s.mac, h.cfg.Clock().Boot
+		return &ConflictError{Address: s.place.Address, MAC: s.mac}
+	}
+	return nil
 }
 
 func (h *Host) friend(mac net.HardwareAddr) (string, bool) {
