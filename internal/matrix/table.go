@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/draasd/draas/internal/lab"
 )
 
 // The lines between which the tables stand in docs/results.md.
@@ -49,7 +51,8 @@ func table(results []Result) string {
 	first, last := span(results)
 	fmt.Fprintf(&b, "%d runs, %s to %s. Of each kind of client: median RTO (greatest), requests that failed in all\n"+
 		"runs together, longest that a request waited that was answered; ms. Upset are runs in which processes had to\n"+
-		"wait for a processor for more than 40 %% of the time, or all for more than 150 ms: their times prove little.\n", len(results), first.Format("2 Jan 2006 15:04"), last.Format("2 Jan 15:04 MST"))
+		"wait for a processor for more than %.0f %% of the time, or all for more than %v: their times prove little.\n",
+		len(results), first.Format("2 Jan 2006 15:04"), last.Format("2 Jan 15:04 MST"), 100*lab.CalmPart, lab.CalmLate)
 	for _, cell := range cellNames(results) {
 		fmt.Fprintf(&b, "\n### %s%s\n\n| | N |", strings.ToUpper(cell[:1]), cell[1:])
 		for _, k := range kinds() {
