@@ -137,13 +137,13 @@ func (e *Edge) lead(ctx context.Context) error {
 	if err := e.use(ctx, e.cfg); err != nil {
 		return err
 	}
+	defer e.endVIPs()
+	e.useVIPs(ctx, e.cfg)
 	if e.o.Ready != nil {
 		if err := e.o.Ready(); err != nil {
 			e.log.Warn("cannot tell the service manager", "err", err)
 		}
 	}
-	defer e.endVIPs()
-	e.useVIPs(ctx, e.cfg)
 	e.log.Info("running", "kind", e.self.Kind, "services", len(e.table.Services()))
 	for {
 		round, stop := context.WithCancel(ctx)
