@@ -31,16 +31,16 @@ type Host struct {
 	closed bool
 	// patience is how long Take waits for answers: probeWait.
 	patience time.Duration
-	fence  *fence
-	router *router
-	seen   interfaces // as of the last look
-	ports  map[int]*port
-	places []*place
-	held   bool
-	until  draas.Deadline
-	round  int           // of announcements, or of probes while not held
-	next   time.Duration // boot clock, when it is due
-	broken error         // the fence's rules could not be restored
+	fence    *fence
+	router   *router
+	seen     interfaces // as of the last look
+	ports    map[int]*port
+	places   []*place
+	held     bool
+	until    draas.Deadline
+	round    int           // of announcements, or of probes while not held
+	next     time.Duration // boot clock, when it is due
+	broken   error         // the fence's rules could not be restored
 }
 
 // place is one of the addresses.
