@@ -154,7 +154,8 @@ func addName(z *audit.Zone, c *config.Config, s config.Service) {
 	}
 	n := audit.Name{Floor: s.DNS.Floor, Name: dns.Name{Name: s.DNS.Name, Service: s.ID, TTL: s.DNS.TTL, Targets: make(map[draas.SiteID]dns.Target)}}
 	for _, site := range c.Sites() {
-		n.Targets[site] = dns.Target{Addresses: s.Addresses[site], CNAME: s.CNAME[site]}
+		addresses, cname := s.Answers(site)
+		n.Targets[site] = dns.Target{Addresses: addresses, CNAME: cname}
 	}
 	z.Names = append(z.Names, n)
 }

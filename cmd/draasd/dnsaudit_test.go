@@ -123,6 +123,14 @@ func TestAuditZones(t *testing.T) {
 			t.Errorf("%s:\n%swant:\n%s", name, got[0], got[1])
 		}
 	}
+	// A hybrid's name leads to its frontends, not to what members probe.
+	both, err := daemon.Load("../../etc/hybrid.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if zones := auditZones(both); len(zones) != 1 || len(zones[0].Names) != 1 || zones[0].Names[0].Targets["dr"].Addresses[0].String() != "203.0.113.80" {
+		t.Errorf("a hybrid: %+v", zones)
+	}
 	// The same zone at two places is one.
 	with := *c
 	second := c.DNS["public"]
