@@ -75,6 +75,7 @@ func (d *decoder) hybrid(c *Config, s *Service) {
 				d.report(elem(path(site), i), fmt.Sprintf("%s is where users enter at %q too", a, first), "give each site its own, or DNS cannot move anybody")
 			}
 			owner[a] = site
+			d.enterByVIP(c, s, site, a, elem(path(site), i))
 		}
 	}
 	d.sameFamilies(s.DNS.Enter, at)
@@ -92,6 +93,26 @@ func (d *decoder) hybrid(c *Config, s *Service) {
 	for _, site := range s.Sites() {
 		if len(c.at(s, site)) == 0 && len(unplaced) == 0 {
 			d.report(service+".frontend", fmt.Sprintf("no frontend of it stands at %q", site), fmt.Sprintf("give a frontend site = %q and list it in use, or users cannot enter there when the others are lost", site))
+		}
+	}
+}
+
+// enterByVIP refuses a virtual IP that may be where users do not enter.
+func (d *decoder) enterByVIP(c *Config, s *Service, site draas.SiteID, a netip.Addr, path string) {
+	for _, v := range c.VIPs {
+		if !slices.ContainsFunc(v.Addresses, func(h Held) bool { return h.Prefix.Addr() == a }) || !d.clean("frontend", "vip") {
+			continue
+		}
+		for _, holder := range v.Holders {
+			switch at := c.SiteOf(holder); {
+			case at != site:
+				d.report(path, fmt.Sprintf("%s is an address of [vip.%s], which %s may have, and that does not stand at %q", a, v.ID, holder, site), "let only frontends of one site have it, and give each its site")
+			case !slices.Contains(s.Frontend.Use, holder):
+				d.report(path, fmt.Sprintf("%s is an address of [vip.%s], which %s may have, and that does not serve %s", a, v.ID, holder, s.ID), fmt.Sprintf("list %s in use", holder))
+			default:
+				continue
+			}
+			return
 		}
 	}
 }

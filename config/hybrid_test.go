@@ -219,3 +219,26 @@ func TestListenAtClashes(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A pair at a site shares a virtual IP: whoever has it has to be where users
+// enter by it.
+func TestEnterByVIP(t *testing.T) {
+	text := read(t, "../etc/hybrid.toml")
+	pair := func(site, use string) string {
+		s := strings.Replace(text, "[frontend.west-edge]\n", "[frontend.east-edge2]\nsite = \""+site+"\"\n\n[frontend.west-edge]\n", 1)
+		s = strings.Replace(s, "[service.shop.frontend]\n", "[service.shop.frontend]\nuse = ["+use+"]\n", 1)
+		return s + "\n[vip.east]\nholders = [\"east-edge\", \"east-edge2\"]\naddress = [\"198.51.100.80/24 dev eth0\"]\n"
+	}
+	all := `"east-edge", "east-edge2", "west-edge"`
+	if c := parse(t, pair("primary", all)); len(c.VIPs) != 1 {
+		t.Errorf("virtual IPs %+v", c.VIPs)
+	}
+	for what, want := range map[string]string{
+		pair("dr", all): "198.51.100.80 is an address of [vip.east], which east-edge2 may have, and that does not stand at \"primary\"",
+		pair("primary", `"east-edge", "west-edge"`): "which east-edge2 may have, and that does not serve shop",
+	} {
+		if _, err := config.Parse("f.toml", []byte(what)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\nwant %s", err, want)
+		}
+	}
+}
