@@ -56,6 +56,9 @@ func generate(seed uint64, p *Params) Schedule {
 	has := func(k Kind) bool {
 		return slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.Kind == k })
 	}
+	if has(Rollback) && p.devices() { // they would switch off who remembers
+		s.Faults = slices.DeleteFunc(s.Faults, func(f Fault) bool { return f.Kind == Rollback })
+	}
 	if has(Rollback) || has(Clone) {
 		s.Faults = slices.DeleteFunc(s.Faults, tooMuch)
 	}

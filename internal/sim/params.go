@@ -234,6 +234,16 @@ func between(r *rand.Rand, a, b time.Duration) time.Duration {
 	return a + time.Duration(r.Int64N(int64(b-a)+1))
 }
 
+// devices reports whether a site can be switched off by another.
+func (p *Params) devices() bool {
+	for _, s := range p.Policy.Services {
+		if len(s.Devices) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 func (p *Params) longestLease() time.Duration {
 	var longest time.Duration
 	for _, s := range p.Policy.Services {
