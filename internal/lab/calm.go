@@ -15,8 +15,8 @@ import (
 // or some process has waited for a processor for such a part of the time.
 const (
 	calmTick = 10 * time.Millisecond
-	CalmLate = 150 * time.Millisecond
-	CalmPart = 0.4
+	calmLate = 150 * time.Millisecond
+	calmPart = 0.4
 )
 
 // Calm watches how well the machine lets processes run.
@@ -68,9 +68,9 @@ func (c *Calm) Upset() string {
 	defer c.mu.Unlock()
 	waited, of := pressure()-c.psi, time.Since(c.at)
 	switch {
-	case c.late > CalmLate:
+	case c.late > calmLate:
 		return fmt.Sprintf("the machine let nobody run for %v", c.late.Round(time.Millisecond))
-	case waited > time.Duration(CalmPart*float64(of)):
+	case waited > time.Duration(calmPart*float64(of)):
 		return fmt.Sprintf("some process waited for a processor for %v of %v", waited.Round(time.Millisecond), of.Round(time.Millisecond))
 	}
 	return ""

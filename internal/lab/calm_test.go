@@ -12,12 +12,12 @@ import (
 func TestCalm(t *testing.T) {
 	var c Calm
 	c.Mark()
-	c.woken(CalmLate)
+	c.woken(calmLate)
 	c.at = time.Now().Add(-time.Hour) // whatever waits meanwhile is little of that
 	if why := c.Upset(); why != "" {
 		t.Errorf("upset on a calm machine: %s", why)
 	}
-	c.woken(CalmLate + time.Millisecond)
+	c.woken(calmLate + time.Millisecond)
 	if why := c.Upset(); !strings.Contains(why, "151ms") {
 		t.Errorf("a stall is said to be %q", why)
 	}

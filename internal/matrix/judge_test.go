@@ -146,6 +146,8 @@ func TestHold(t *testing.T) {
 		{"late", move, func(r *Result) { r.Kinds[kindFresh] = Seen{Recovered: true, RTOMS: 3100} }, "allowed are 3000 (2000 by the file)"},
 		{"waits too long", move, func(r *Result) { r.Kinds[kindFresh] = Seen{Recovered: true, StallMS: 3100} }, "without an answer for 3100 ms"},
 		{"late on a machine that let nobody run", move, func(r *Result) { r.Kinds[kindFresh] = Seen{Recovered: true, RTOMS: 3100}; r.Late = 60 }, ""},
+		{"late on a machine that let nobody run for long", move, func(r *Result) { r.To, r.Kinds[kindFresh], r.Upset = primary, Seen{RTOMS: 9999}, "so" }, ""},
+		{"two sites on a machine that let nobody run", move, func(r *Result) { r.DualMS, r.Upset = 1, "so" }, "two sites"},
 		{"nothing bounds it", move, func(r *Result) { r.Kinds[kindFresh] = Seen{Recovered: true, RTOMS: 31000}; r.BoundMS = 0 }, ""},
 		{"not served again", move, func(r *Result) { r.Kinds[kindKept] = Seen{Why: "refused"} }, "kept: not served again (refused)"},
 		{"did not move", move, func(r *Result) { r.To, r.Moves = primary, 0 }, "did not move to dr"},

@@ -119,7 +119,7 @@ func (m *matrix) wanted(c column, most int) []wanted {
 		}
 		n = min(n, most)
 		for _, r := range m.results {
-			if r.Column == c.Name && r.Cell == x.Name && r.Void == "" {
+			if r.Column == c.Name && r.Cell == x.Name && r.proves() {
 				n--
 			}
 		}
@@ -130,9 +130,12 @@ func (m *matrix) wanted(c column, most int) []wanted {
 	return all
 }
 
-// voidLimit is how many runs of a cell may prove nothing before that is an
-// error.
+// voidLimit is how many runs of a cell in a pass may prove nothing: what is void
+// is an error then, and a machine that upsets them is left alone with it.
 const voidLimit = 3
+
+// proves reports whether the run counts as made.
+func (r Result) proves() bool { return r.Void == "" && r.Upset == "" }
 
 // worldLimit is how many worlds of a column may be of no more use in a pass
 // before that is an error.
@@ -181,10 +184,14 @@ func (m *matrix) inWorld(ctx context.Context, c column, todo []wanted) (err erro
 			if err := errors.Join(err, m.note(*r)); err != nil {
 				return fmt.Errorf("%s: %w", r.Cell, err)
 			}
-			if r.Void == "" {
+			if r.proves() {
 				todo[i].runs--
 			} else if void[r.Cell]++; void[r.Cell] == voidLimit {
-				return fmt.Errorf("%s: %d runs proved nothing: %s", r.Cell, voidLimit, r.Void)
+				if r.Void != "" {
+					return fmt.Errorf("%s: %d runs proved nothing: %s", r.Cell, voidLimit, r.Void)
+				}
+				m.say("%s, %s: not timed: %d times %s", c.Name, r.Cell, voidLimit, r.Upset)
+				todo[i].runs = 0
 			}
 		}
 		todo = slices.DeleteFunc(todo, func(t wanted) bool { return t.runs == 0 })
@@ -219,8 +226,10 @@ func (r Result) String() string {
 	if r.ClaimsMS > 0 {
 		fmt.Fprintf(&b, ", claimed twice for %v ms", r.ClaimsMS)
 	}
-	if r.Void != "" {
-		fmt.Fprintf(&b, "\n    void: %s", r.Void)
+	for _, why := range []string{r.Void, r.Upset} {
+		if why != "" {
+			fmt.Fprintf(&b, "\n    proves nothing: %s", why)
+		}
 	}
 	for _, f := range r.Faults {
 		fmt.Fprintf(&b, "\n    WRONG: %s", f)

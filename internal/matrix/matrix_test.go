@@ -104,11 +104,12 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// What stands in the file is not made again; void runs do not count.
+// What stands in the file is not made again; what is void or upset does not count.
 func TestWanted(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "r.jsonl")
 	for _, r := range []Result{
 		{Column: "dns", Cell: "service killed"}, {Column: "dns", Cell: "service killed", Void: "so"},
+		{Column: "dns", Cell: "service killed", Upset: "so"},
 		{Column: "hybrid", Cell: "service killed"}, {Column: "dns", Cell: "witness off"},
 	} {
 		if err := appendResult(file, r); err != nil {
@@ -116,7 +117,7 @@ func TestWanted(t *testing.T) {
 		}
 	}
 	had, err := readResults(file)
-	if err != nil || len(had) != 4 {
+	if err != nil || len(had) != 5 {
 		t.Fatal(had, err)
 	}
 	m := &matrix{Options: Options{Runs: 2, Others: 1, Down: time.Second}, results: had}

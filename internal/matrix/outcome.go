@@ -41,7 +41,7 @@ type Result struct {
 
 	BoundMS float64  `json:"bound_ms,omitempty"` // what the file's arithmetic allows
 	Late    float64  `json:"machine_late_ms"`    // how long the machine let nobody run
-	Upset   string   `json:"upset,omitempty"`    // why its times prove little
+	Upset   string   `json:"upset,omitempty"`    // why its times prove nothing
 	Void    string   `json:"void,omitempty"`     // why the run proves nothing
 	Faults  []string `json:"faults,omitempty"`   // what was wrong
 }

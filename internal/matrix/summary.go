@@ -7,10 +7,11 @@ import (
 )
 
 // summary is what the runs of a cell in a column say together. Runs that are
-// void are in no figure but Void.
+// void are in no figure but Void; of those that the machine upset what must
+// never be counts, and nothing that was timed.
 type summary struct {
 	N, Void, Faulty  int
-	Upset            int // of N, made while the machine did not let all run
+	Upset            int // runs that the machine upset
 	Kinds            map[string]kindSummary
 	WrongSite        int
 	DualMS, ClaimsMS float64 // the most of any run
@@ -54,15 +55,16 @@ func sum(results []Result, column, cell string) (s summary, ok bool) {
 			s.Void++
 			continue
 		}
-		s.N++
 		if len(r.Faults) > 0 {
 			s.Faulty++
 		}
-		if r.Upset != "" {
-			s.Upset++
-		}
 		s.WrongSite += r.WrongSite
 		s.DualMS, s.ClaimsMS = max(s.DualMS, r.DualMS), max(s.ClaimsMS, r.ClaimsMS)
+		if r.Upset != "" {
+			s.Upset++
+			continue
+		}
+		s.N++
 		s.BoundMS = max(s.BoundMS, r.BoundMS)
 		s.Acked += r.Acked
 		if r.Lost >= 0 {
@@ -83,7 +85,7 @@ func sum(results []Result, column, cell string) (s summary, ok bool) {
 		}
 	}
 	s.Lost, s.LostKnown = figureOf(lost), len(lost)
-	return s, s.N+s.Void > 0
+	return s, s.N+s.Void+s.Upset > 0
 }
 
 // cellNames are those of the results, in the order of the list of cells;

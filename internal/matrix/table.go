@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-
-	"github.com/draasd/draas/internal/lab"
 )
 
 // The lines between which the tables stand in docs/results.md.
@@ -50,9 +48,9 @@ func table(results []Result) string {
 	var b strings.Builder
 	first, last := span(results)
 	fmt.Fprintf(&b, "%d runs, %s to %s. Of each kind of client: median RTO (greatest), requests that failed in all\n"+
-		"runs together, longest that a request waited that was answered; ms. Upset are runs in which processes had to\n"+
-		"wait for a processor for more than %.0f %% of the time, or all for more than %v: their times prove little.\n",
-		len(results), first.Format("2 Jan 2006 15:04"), last.Format("2 Jan 15:04 MST"), 100*lab.CalmPart, lab.CalmLate)
+		"runs together, longest that a request waited that was answered; ms. Upset are runs in which the machine let\n"+
+		"nobody run for more than %v: they are in no figure of time.\n",
+		len(results), first.Format("2 Jan 2006 15:04"), last.Format("2 Jan 15:04 MST"), upsetAfter)
 	for _, cell := range cellNames(results) {
 		fmt.Fprintf(&b, "\n### %s%s\n\n| | N |", strings.ToUpper(cell[:1]), cell[1:])
 		for _, k := range kinds() {
@@ -71,11 +69,13 @@ func table(results []Result) string {
 func (s summary) line(c column) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| %s | %d", c.Name, s.N)
-	if s.Upset > 0 {
-		fmt.Fprintf(&b, ", %d upset", s.Upset)
-	}
-	if s.Void > 0 {
-		fmt.Fprintf(&b, " (and %d void)", s.Void)
+	for _, more := range []struct {
+		n    int
+		what string
+	}{{s.Upset, "upset"}, {s.Void, "void"}} {
+		if more.n > 0 {
+			fmt.Fprintf(&b, ", and %d %s", more.n, more.what)
+		}
 	}
 	for _, kind := range kinds() {
 		b.WriteString(" | ")

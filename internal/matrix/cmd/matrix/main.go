@@ -95,6 +95,7 @@ func options(args []string, errOut io.Writer) (matrix.Options, pages, error) {
 	flags.StringVar(&o.Results, "results", "", "`FILE` of the results; what stands in it is not made again")
 	flags.StringVar(&to.table, "table", "", "`FILE` into which the tables are written, between their marks")
 	flags.StringVar(&to.page, "page", "", "`FILE` of the page that is drawn")
+	flags.StringVar(&o.Dir, "dir", "", "`DIR` in which the clusters' disks are; default: that for temporary files")
 	flags.Func("columns", "only columns whose names match this `REGEXP`", pattern(&o.Columns))
 	flags.Func("cells", "only cells whose names match this `REGEXP`", pattern(&o.Cells))
 	short := flags.Bool("short", false, "the headline cells and one that only the fence keeps safe, once, of columns with a lease of 2 s")
