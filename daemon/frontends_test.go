@@ -129,7 +129,7 @@ func (e *edge) has(member string) api.LedService {
 func TestPermitOfAnother(t *testing.T) {
 	t.Parallel()
 	at := func(d time.Duration) draas.Reading { return draas.Reading{Boot: d, Wall: d} }
-	f := newFrontends(nil)
+	f := newFrontends(func() draas.Reading { return draas.Reading{} })
 	f.restart(nil, nil)
 	left := func(now time.Duration) time.Duration { return f.permits["web"].Left(at(now)) }
 	f.another("web", 10*time.Second, time.Second)
