@@ -1,6 +1,9 @@
 package lan
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // nameOf is what the interface of an address is called now.
 func (h *Host) nameOf(p *place) string {
@@ -72,7 +75,7 @@ func (h *Host) listen() error {
 
 // hear hands on what one ear hears of the addresses on its interface.
 func (h *Host) hear(l link, e *ear) {
-	err := e.hear(func(s sight) {
+	err := e.hear(func(s sight, came time.Duration) {
 		for _, p := range h.places {
 			if p.Prefix.Addr() != s.addr || p.Interface != l.name {
 				continue
@@ -82,7 +85,7 @@ func (h *Host) hear(l link, e *ear) {
 				to = *asked
 			}
 			select {
-			case to <- hearing{place: p, sight: s}:
+			case to <- hearing{place: p, sight: s, came: came}:
 			default: // a storm: what is said again and again is heard again
 			}
 		}

@@ -70,6 +70,7 @@ type linkState struct {
 type hearing struct {
 	place *place
 	sight
+	came time.Duration // wall clock of the frame
 }
 
 // Open prepares the host: the fence is shut, and addresses that an earlier run
@@ -274,6 +275,7 @@ func (h *Host) ask(ctx context.Context) error {
 	answers := make(chan hearing, 64)
 	h.asked.Store(&answers)
 	defer h.asked.Store(nil)
+	asked := time.Duration(time.Now().UnixNano())
 	if err := h.probe(); err != nil {
 		return err
 	}
@@ -284,7 +286,7 @@ func (h *Host) ask(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case s := <-answers:
-			if err := h.judge(s); err != nil {
+			if err := h.judge(s, asked); err != nil {
 				return err
 			}
 			continue
@@ -298,15 +300,19 @@ func (h *Host) ask(ctx context.Context) error {
 		case <-timer.C:
 			over = true
 		case s := <-answers:
-			if err := h.judge(s); err != nil {
+			if err := h.judge(s, asked); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// judge is what becomes of a sight of an address before it is taken.
-func (h *Host) judge(s hearing) error {
+// judge is what becomes of a sight of an address before it is taken. What was
+// there before the question is no answer: the holder before may have said it.
+func (h *Host) judge(s hearing, asked time.Duration) error {
+	if s.came < asked {
+		return nil
+	}
 	friend, known := h.friend(s.mac)
 	switch {
 	case h.seen.ours(s.mac):

@@ -130,21 +130,31 @@ func shell(m *lab.Machine, line string) (string, error) {
 	return string(b), err
 }
 
+// tidy takes away what a test has left: rules, what was remembered of others,
+// addresses, which may not be there.
+const tidy = `nft flush ruleset
+ip -force -batch - 2>/dev/null <<end || true
+neigh flush all nud all
+neigh flush all nud permanent
+address del 10.7.0.100/32 dev lan0
+address del fd07::100/128 dev lan0
+address del 10.8.0.100/32 dev lan1
+address del fd08::100/128 dev lan1
+end`
+
 // borrow gives a test the world, with everything as it was made.
 func borrow(t testing.TB) *world {
 	t.Helper()
 	w := *shared
 	w.t = t
-	for _, m := range []*lab.Machine{nil, w.second, w.user, w.wire} {
+	for _, m := range []*lab.Machine{nil, w.wire} {
 		eventually(t, "interfaces carry", func() bool {
 			return !strings.Contains(w.in(m, "ip -br link show type veth"), "DOWN")
 		})
 	}
 	t.Cleanup(func() {
-		w.in(w.wire, "nft flush ruleset")
 		for _, m := range []*lab.Machine{nil, w.second, w.user} {
-			w.in(m, "nft flush ruleset", "ip neigh flush all nud all", "ip neigh flush all nud permanent",
-				"for i in 0 1; do ip address del 10.$((7+i)).0.100/32 dev lan$i || true; ip address del fd0$((7+i))::100/128 dev lan$i || true; done 2>/dev/null")
+			w.in(m, tidy)
 		}
 	})
 	return &w
@@ -331,7 +341,7 @@ func (w *world) overhear(m *lab.Machine, iface string) *overheard {
 	var wg sync.WaitGroup
 	for _, e := range []*ear{four, six} {
 		wg.Go(func() {
-			if err := e.hear(func(s sight) {
+			if err := e.hear(func(s sight, _ time.Duration) {
 				o.mu.Lock()
 				defer o.mu.Unlock()
 				o.all = append(o.all, overheardSight{s, now().Boot})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -172,5 +173,39 @@ func TestClaimedWhileHeld(t *testing.T) {
 			default:
 			}
 		})
+	}
+}
+
+// What the holder before said, and is only read now, is no answer to a question
+// that came later.
+func TestOldNews(t *testing.T) {
+	w := borrow(t)
+	h := w.open(nil, vip4)
+	before := time.Duration(time.Now().UnixNano())
+	heard := make(chan time.Duration, 64)
+	l, four, six := w.ears(w.second, "lan0")
+	defer six.close()
+	w.claim(w.user, vip4) // it waits to be read
+	after := time.Duration(time.Now().UnixNano())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := four.hear(func(_ sight, came time.Duration) { heard <- came }); err != nil {
+			t.Error(err)
+		}
+	})
+	defer wg.Wait()
+	defer four.close()
+	came := <-heard
+	if came < before || came > after {
+		t.Errorf("a frame came at %v, and not between %v and %v", came, before, after)
+	}
+	s := hearing{place: h.places[0], sight: sight{addr: addr(vip4), mac: l.mac}, came: came}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.judge(s, came+1); err != nil {
+		t.Errorf("before the question: %v", err)
+	}
+	if err := h.judge(s, came); !errors.As(err, new(*ConflictError)) {
+		t.Errorf("after the question: %v", err)
 	}
 }

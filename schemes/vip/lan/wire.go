@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/bpf"
@@ -18,7 +19,8 @@ const sendWait = 20 * time.Millisecond
 // ear is a packet socket of one interface: ARP, or neighbour discovery. What it
 // sends passes by nftables.
 type ear struct {
-	f *os.File
+	f      *os.File
+	closed atomic.Bool
 }
 
 // listen opens an ear. It is bound only once and stays open: binding again and
@@ -30,7 +32,8 @@ func listen(l link, proto uint16) (*ear, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
-	if err := errors.Join(attach(fd, proto), unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: network(proto), Ifindex: l.index})); err != nil {
+	if err := errors.Join(attach(fd, proto), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
+		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: network(proto), Ifindex: l.index})); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen on %s: %w", l.name, err), unix.Close(fd))
 	}
 	return &ear{f: os.NewFile(uintptr(fd), "packets of "+l.name)}, nil
@@ -66,24 +69,50 @@ func network(n uint16) uint16 {
 	return binary.NativeEndian.Uint16([]byte{byte(n >> 8), byte(n)})
 }
 
-// hear calls what for each sight of an address, until the ear is closed. It
-// returns why it ended then, or nil.
-func (e *ear) hear(what func(sight)) error {
-	buf := make([]byte, 2048)
+// hear calls what for each sight of an address, with the wall clock of when the
+// frame came, until the ear is closed. It returns why it ended then, or nil.
+func (e *ear) hear(what func(s sight, came time.Duration)) error {
+	raw, err := e.f.SyscallConn()
+	if err != nil { // only of no file at all
+		return err
+	}
+	buf, control := make([]byte, 2048), make([]byte, 64)
 	for {
-		n, err := e.f.Read(buf)
+		var n, controls int
+		var received error
+		err := raw.Read(func(fd uintptr) bool {
+			n, controls, _, _, received = unix.Recvmsg(int(fd), buf, control, 0)
+			return received != unix.EAGAIN
+		})
 		switch {
-		case errors.Is(err, os.ErrClosed):
+		case err != nil && e.closed.Load():
 			return nil
-		case errors.Is(err, unix.ENETDOWN): // said once; it goes on when the interface is up
-			continue
 		case err != nil:
 			return err
+		case received == unix.ENETDOWN: // said once; it goes on when the interface is up
+			continue
+		case received == unix.EINTR:
+			continue
+		case received != nil:
+			return os.NewSyscallError("recvmsg", received)
 		}
 		if s, ok := parse(buf[:n]); ok {
-			what(s)
+			what(s, stamped(control[:controls]))
 		}
 	}
+}
+
+// stamped reads when the kernel received a frame, or says that it was now.
+func stamped(control []byte) time.Duration {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err == nil {
+		for _, m := range messages {
+			if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= 16 {
+				return time.Duration(binary.NativeEndian.Uint64(m.Data))*time.Second + time.Duration(binary.NativeEndian.Uint64(m.Data[8:]))
+			}
+		}
+	}
+	return time.Duration(time.Now().UnixNano())
 }
 
 // send sends frames.
@@ -100,7 +129,10 @@ func (e *ear) send(frames ...[]byte) error {
 }
 
 // close ends hear.
-func (e *ear) close() { _ = e.f.Close() } // nothing is left to be lost
+func (e *ear) close() {
+	e.closed.Store(true)
+	_ = e.f.Close() // nothing is left to be lost
+}
 
 // port is an interface with its ears.
 type port struct {
