@@ -36,7 +36,7 @@ func TestClaims(t *testing.T) {
 		t.Errorf("claimed twice for %v, by two questions", got)
 	}
 	needRoot(t)
-	n := testNetwork(t, time.Millisecond)
+	n := testNetwork(t, "1ms")
 	for _, m := range []string{edge1, edge2} {
 		if _, err := n.add(m, edge, map[string]int{edge1: hostFirst, edge2: hostSecond}[m], hostVIP); err != nil {
 			t.Fatal(err)

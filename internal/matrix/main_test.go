@@ -96,7 +96,7 @@ func until(t *testing.T, what string, ok func() bool) {
 
 // testNetwork is one with users and a dr site's member in it, and the wide
 // area between them.
-func testNetwork(t *testing.T, way time.Duration) *network {
+func testNetwork(t *testing.T, ways string) *network {
 	t.Helper()
 	needRoot(t)
 	n, err := newNetwork()
@@ -111,7 +111,7 @@ func testNetwork(t *testing.T, way time.Duration) *network {
 	own := self(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	p := lab.NewProcess("wan", filepath.Join(t.TempDir(), "wan.log"),
-		func() *exec.Cmd { return n.router.Command("/", own, roleWAN, "-way", way.String()) },
+		func() *exec.Cmd { return n.router.Command("/", own, roleWAN, "-way", ways) },
 		func(_ *lab.Process, err error, said string) { t.Errorf("the wide area ended: %v: %s", err, said) })
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()

@@ -37,7 +37,7 @@ type Options struct {
 	Cells   *regexp.Regexp // only cells whose names match; nil: all
 	Runs    int            // of each headline cell
 	Others  int            // of each other cell; zero: only headline cells
-	Way     time.Duration  // of a packet from one place to another
+	Ways    Ways           // of packets
 	Lag     time.Duration  // of the copies
 	Down    time.Duration  // how long the seed's network is down
 	// Short leaves out the variants of columns, and keeps what tries the fence.

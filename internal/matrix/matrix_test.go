@@ -19,7 +19,7 @@ import (
 func options(t *testing.T) Options {
 	t.Helper()
 	needRoot(t)
-	return Options{Draasd: build(t), Self: self(t), Way: time.Millisecond, Lag: 200 * time.Millisecond, Down: time.Second, Dir: t.TempDir(), Out: io.Discard}
+	return Options{Draasd: build(t), Self: self(t), Ways: Ways{All: time.Millisecond}, Lag: 200 * time.Millisecond, Down: time.Second, Dir: t.TempDir(), Out: io.Discard}
 }
 
 // That the check can fail: without a fence an operator who vouches, wrongly,

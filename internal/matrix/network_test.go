@@ -55,7 +55,7 @@ func reaches(t *testing.T, n *network, machine, at string, patience time.Duratio
 func TestNetwork(t *testing.T) {
 	t.Parallel()
 	const way = 5 * time.Millisecond
-	n := testNetwork(t, way)
+	n := testNetwork(t, "1ms,dr-outside="+way.String())
 	at := address(dr, hostMember) + ":7000"
 	echo(t, n, dr, at)
 	// The first packets also wait for addresses to be resolved.
@@ -107,5 +107,40 @@ func TestRuleset(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
+	}
+}
+
+func TestWays(t *testing.T) {
+	var w Ways
+	for _, bad := range []string{"", "x", "-1ms", "primary-dr=5ms", "1ms,2ms", "1ms,primary=5ms", "1ms,primary-primary=5ms", "1ms,primary-moon=5ms"} {
+		if err := w.Set(bad); err == nil {
+			t.Errorf("%q is taken for ways: %v", bad, w.String())
+		}
+	}
+	const text = "1ms,primary-dr=5ms,dr-outside=20ms"
+	if err := w.Set(text); err != nil || w.String() != text {
+		t.Errorf("%q is read as %q, %v", text, w.String(), err)
+	}
+	packet := func(from, to string) []byte {
+		p := append([]byte{0x45}, make([]byte, 19)...)
+		copy(p[12:], net.ParseIP(from).To4())
+		copy(p[16:], net.ParseIP(to).To4())
+		return p
+	}
+	for _, c := range []struct {
+		from, to string
+		want     time.Duration
+	}{
+		{address(primary, hostMember), address(dr, hostMember), 5 * time.Millisecond},
+		{serviceAddress(dr), serviceAddress(primary), 5 * time.Millisecond},
+		{address(outside, hostResolver), serviceAddress(dr), 20 * time.Millisecond},
+		{address(outside, hostResolver), serviceAddress(primary), time.Millisecond},
+	} {
+		if got := w.of(packet(c.from, c.to)); got != c.want {
+			t.Errorf("from %s to %s in %v, want %v", c.from, c.to, got, c.want)
+		}
+	}
+	if got := w.of([]byte{0x45}); got != time.Millisecond {
+		t.Errorf("a broken packet takes %v", got)
 	}
 }

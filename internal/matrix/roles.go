@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"time"
 )
 
 // Role runs one of the roles in which the program starts itself in machines.
@@ -21,11 +20,12 @@ func Role(ctx context.Context, args []string, in io.Reader, out io.Writer) (ok b
 	flags.SetOutput(io.Discard)
 	switch args[0] {
 	case roleWAN:
-		way := flags.Duration("way", time.Millisecond, "how long a packet is under way")
+		ways := &Ways{}
+		flags.Var(ways, "way", "how long a packet is under way")
 		if err := flags.Parse(args[1:]); err != nil {
 			return true, err
 		}
-		return true, runWAN(ctx, *way)
+		return true, runWAN(ctx, ways)
 	case roleCounter:
 		var o counterOptions
 		flags.StringVar(&o.Listen, "listen", "", "where users ask")

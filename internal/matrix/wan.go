@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
-	"sync"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +19,75 @@ import (
 // has no netem.)
 const wanDevice = "wan"
 
-// wanQueue is how many packets may be under way; more are lost.
+// wanQueue is how many packets may be under way for as long as each other;
+// more are lost.
 const wanQueue = 1 << 14
+
+// Ways are how long a packet takes from one place to another.
+type Ways struct {
+	All     time.Duration            // unless it is
+	Between map[[2]int]time.Duration // of two places, the lower number first
+}
+
+// String writes what Set reads.
+func (w *Ways) String() string {
+	if w == nil {
+		return ""
+	}
+	parts := []string{w.All.String()}
+	for _, pair := range slices.SortedFunc(maps.Keys(w.Between), func(a, b [2]int) int { return slices.Compare(a[:], b[:]) }) {
+		parts = append(parts, fmt.Sprintf("%s-%s=%v", placeOf(pair[0]), placeOf(pair[1]), w.Between[pair]))
+	}
+	return strings.Join(parts, ",")
+}
+
+// Set reads "1ms,primary-dr=5ms".
+func (w *Ways) Set(text string) error {
+	w.Between = make(map[[2]int]time.Duration)
+	for i, part := range strings.Split(text, ",") {
+		pair, long, between := strings.Cut(part, "=")
+		if !between {
+			pair, long = "", part
+		}
+		d, err := time.ParseDuration(long)
+		if err != nil || d < 0 || between == (i == 0) {
+			return fmt.Errorf("%q is no way: want a time, and behind it PLACE-PLACE=TIME", part)
+		}
+		if !between {
+			w.All = d
+			continue
+		}
+		one, other, _ := strings.Cut(pair, "-")
+		a, b := numberOf[one], numberOf[other]
+		if a == 0 || b == 0 || a == b {
+			return fmt.Errorf("%q are no two of %s", pair, strings.Join(places, ", "))
+		}
+		w.Between[[2]int{min(a, b), max(a, b)}] = d
+	}
+	return nil
+}
+
+func placeOf(number int) string {
+	for name, n := range numberOf {
+		if n == number {
+			return name
+		}
+	}
+	return ""
+}
+
+// of is how long an IPv4 packet takes: by the places of its two addresses.
+func (w *Ways) of(p []byte) time.Duration {
+	const source, destination, third = 12, 16, 2 // RFC 791, section 3.1
+	if len(p) < destination+4 || p[0]>>4 != 4 {
+		return w.All
+	}
+	a, b := int(p[source+third])%behind, int(p[destination+third])%behind
+	if d, ok := w.Between[[2]int{min(a, b), max(a, b)}]; ok {
+		return d
+	}
+	return w.All
+}
 
 // packet is one that is under way.
 type packet struct {
@@ -27,20 +96,30 @@ type packet struct {
 }
 
 // runWAN holds every packet for as long as its way takes, until ctx ends.
-func runWAN(ctx context.Context, way time.Duration) error {
+func runWAN(ctx context.Context, ways *Ways) error {
 	tun, err := openTUN(wanDevice)
 	if err != nil {
 		return err
 	}
-	under := make(chan packet, wanQueue)
-	errc := make(chan error, 1)
-	var all sync.WaitGroup
-	all.Go(func() { errc <- deliver(tun, under) })
+	// Those that take as long as each other stay in their order.
+	under := map[time.Duration]chan packet{ways.All: make(chan packet, wanQueue)}
+	for _, d := range ways.Between {
+		if under[d] == nil {
+			under[d] = make(chan packet, wanQueue)
+		}
+	}
+	errs := make(chan error, len(under))
+	for _, those := range under {
+		go func() { errs <- deliver(tun, those) }()
+	}
 	stop := context.AfterFunc(ctx, func() { _ = tun.Close() }) // what reads ends with it
-	err = collect(tun, under, way)
-	close(under)
-	all.Wait()
-	err = errors.Join(err, <-errc)
+	err = collect(tun, under, ways)
+	for _, those := range under {
+		close(those)
+	}
+	for range under {
+		err = errors.Join(err, <-errs)
+	}
 	if !stop() {
 		return nil
 	}
@@ -48,15 +127,16 @@ func runWAN(ctx context.Context, way time.Duration) error {
 }
 
 // collect notes when each packet is due.
-func collect(tun *os.File, under chan<- packet, way time.Duration) error {
+func collect(tun *os.File, under map[time.Duration]chan packet, ways *Ways) error {
 	buf := make([]byte, 1<<16)
 	for {
 		n, err := tun.Read(buf)
 		if err != nil {
 			return fmt.Errorf("read packet: %w", err)
 		}
+		way := ways.of(buf[:n])
 		select {
-		case under <- packet{time.Now().Add(way), append([]byte(nil), buf[:n]...)}:
+		case under[way] <- packet{time.Now().Add(way), append([]byte(nil), buf[:n]...)}:
 		default: // lost, as by any router
 		}
 	}

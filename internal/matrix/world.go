@@ -121,7 +121,7 @@ func lastLine(said string) string {
 
 // layWAN starts the wide area and leads the places' packets through it.
 func (w *world) layWAN(ctx context.Context) error {
-	w.start("wan", "router", w.o.Self, roleWAN, "-way", w.o.Way.String())
+	w.start("wan", "router", w.o.Self, roleWAN, "-way", w.o.Ways.String())
 	err := await(ctx, startLimit, func(context.Context) error {
 		_, err := w.net.router.Run("/", "ip", "link", "show", "dev", wanDevice)
 		return err

@@ -101,7 +101,8 @@ func options(args []string, errOut io.Writer) (matrix.Options, pages, error) {
 	short := flags.Bool("short", false, "the headline cells and one that only the fence keeps safe, once, of columns with a lease of 2 s")
 	flags.IntVar(&o.Runs, "runs", 20, "how often each headline cell is made")
 	flags.IntVar(&o.Others, "others", 3, "how often each other cell is made")
-	flags.DurationVar(&o.Way, "way", time.Millisecond, "how `LONG` a packet takes from one place to another")
+	o.Ways.All = time.Millisecond
+	flags.Var(&o.Ways, "way", "how `LONG` a packet takes from one place to another, as 1ms,primary-dr=5ms")
 	flags.DurationVar(&o.Lag, "lag", 200*time.Millisecond, "how far the copies of the workload are behind")
 	flags.DurationVar(&o.Down, "down", 2*time.Minute, "how long the seed's network is down")
 	if err := flags.Parse(args); err != nil {
