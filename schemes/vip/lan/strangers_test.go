@@ -10,6 +10,14 @@ import (
 	"time"
 )
 
+// wait has Take wait so long for answers, which it does not when they come at once:
+// how busy the machine of the test is makes no difference then.
+func (h *Host) wait(patience time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.patience = patience
+}
+
 // Another host with one of the addresses: nothing is taken, Fit says so and, when
 // it is gone, says so too.
 func TestStranger(t *testing.T) {
@@ -18,6 +26,7 @@ func TestStranger(t *testing.T) {
 			w := borrow(t)
 			h := w.open([]Station{{Name: "second", MAC: mustMAC(secondMAC)}}, vip4, vip6, back)
 			w.add(w.user, a)
+			h.wait(5 * time.Second)
 			err := h.Take(context.Background(), inTime(10*time.Second))
 			var conflict *ConflictError
 			if !errors.As(err, &conflict) || conflict.MAC.String() != userMAC || conflict.Address.Prefix.String() != a {
@@ -35,6 +44,7 @@ func TestStranger(t *testing.T) {
 			if a == vip6 {
 				return
 			}
+			h.wait(probeWait)
 			eventually(t, "the stranger is forgotten", func() bool { return h.Fit() == nil })
 			take(t, h, time.Second)
 		})
@@ -71,9 +81,7 @@ func (w *world) repeatedly(frame []byte) (stop func()) {
 func TestStrangerAsks(t *testing.T) {
 	w := borrow(t)
 	h := w.open(nil, vip4)
-	h.mu.Lock()
-	h.patience = 5 * time.Second // it is heard long before that
-	h.mu.Unlock()
+	h.wait(5 * time.Second)
 	stop := w.repeatedly(probe(addr(vip4), mustMAC(userMAC)))
 	defer stop()
 	if err := h.Take(context.Background(), inTime(10*time.Second)); !errors.As(err, new(*ConflictError)) {
@@ -86,9 +94,7 @@ func TestStrangerAsks(t *testing.T) {
 func TestOwnVoice(t *testing.T) {
 	w := borrow(t)
 	h := w.open(nil, vip4, back)
-	h.mu.Lock()
-	h.patience = 200 * time.Millisecond
-	h.mu.Unlock()
+	h.wait(200 * time.Millisecond)
 	const otherMAC = "02:00:00:00:01:01" // of lan1
 	stop := w.repeatedly(announcement(addr(vip4), mustMAC(otherMAC))[0])
 	err := h.Take(context.Background(), inTime(20*time.Second))
@@ -119,6 +125,7 @@ func TestFriendIsLate(t *testing.T) {
 	w := borrow(t)
 	h := w.open([]Station{{Name: "second", MAC: mustMAC(secondMAC)}}, vip4, vip6)
 	w.add(w.second, vip6)
+	h.wait(200 * time.Millisecond)
 	take(t, h, 10*time.Second)
 	e := event(t, h, Stale)
 	if !strings.Contains(e.Text, "second") || e.Addr != addr(vip6) {
