@@ -91,3 +91,17 @@ func (e *entrances) leads(id draas.ServiceID) (draas.SiteID, runbook.Token, bool
 	}
 	return s.Leads(id)
 }
+
+// lacking reports whether a record is that of a move which was complete without
+// one of its halves.
+func lacking(r failover.Record) bool {
+	if r.Kind != failover.RecordDone || r.Move == nil {
+		return false
+	}
+	for _, e := range r.Move.Journal {
+		if hybrid.Missing(e.Evidence) != "" {
+			return true
+		}
+	}
+	return false
+}

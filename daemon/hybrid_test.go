@@ -200,6 +200,10 @@ func TestMovesWithoutTheNameServer(t *testing.T) {
 	if !strings.HasPrefix(evidence, "without dns: ") || !strings.Contains(evidence, "west: epoch=2 site=dr open") {
 		t.Errorf("the journal has %q", evidence)
 	}
+	why, err := l.client("dr").Why(t.Context(), "web")
+	if err != nil || len(why.Decisions) == 0 || why.Decisions[0].Kind != failover.RecordDone {
+		t.Errorf("nobody is told why: %+v, %v", why, err)
+	}
 	l.await("it is seen that the name does not lead there", 10*time.Second, func() bool {
 		return l.userPath("dr", "hybrid/dns").AsDecided != "yes" && l.userPath("dr", "hybrid/frontend").AsDecided == "yes"
 	})

@@ -257,7 +257,7 @@ func (d *Daemon) why(ctx context.Context, id draas.ServiceID) (*api.Why, error) 
 	}
 	w := &api.Why{Service: id, Phase: sv.Phase, Active: sv.Active, Epoch: sv.Epoch, Now: p.state.Explain(id)}
 	for _, r := range slices.Backward(p.state.History) {
-		if r.Service == id && (r.Kind == failover.RecordDecision || r.Kind == failover.RecordRefusal || r.Kind == failover.RecordEntry) {
+		if r.Service == id && (lacking(r) || r.Kind == failover.RecordDecision || r.Kind == failover.RecordRefusal || r.Kind == failover.RecordEntry) {
 			w.Decisions = append(w.Decisions, r)
 		}
 		if len(w.Decisions) == 10 {

@@ -243,7 +243,7 @@ func moveLine(m *failover.Move) string {
 	if m.Reason != "" {
 		text += ": " + m.Reason
 	}
-	return text
+	return text + missing(m)
 }
 
 // siteRow sets what is decided of a service at a site beside what the site
@@ -530,7 +530,7 @@ func writeWhy(w io.Writer, y *api.Why) {
 	}
 	fmt.Fprintln(w, "Decided and refused, newest first (UTC):")
 	for _, r := range y.Decisions {
-		writeText(w, "  "+r.At.UTC().Format(stamp)+"  ", fmt.Sprintf("%s: %s (epoch %d)", r.Kind, r.Text, r.Epoch))
+		writeText(w, "  "+r.At.UTC().Format(stamp)+"  ", fmt.Sprintf("%s: %s (epoch %d)%s", r.Kind, r.Text, r.Epoch, missing(r.Move)))
 		writeReasons(w, "      ", r.Reasons)
 	}
 }
@@ -546,6 +546,9 @@ func writeHistory(w io.Writer, records []failover.Record) {
 			epoch = fmt.Sprint(r.Epoch)
 		}
 		text := r.Text
+		if r.Kind == failover.RecordDone {
+			text += missing(r.Move)
+		}
 		for _, reason := range r.Reasons {
 			// A refusal without what stood against it would tell nothing.
 			if r.Kind == failover.RecordRefusal && !reason.OK && reason.Code != failover.ReasonVantage {

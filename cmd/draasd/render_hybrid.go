@@ -7,7 +7,23 @@ import (
 	"time"
 
 	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/schemes/hybrid"
 )
+
+// missing is what a move was complete without; it may be nil.
+func missing(m *failover.Move) string {
+	if m == nil {
+		return ""
+	}
+	text := ""
+	for _, step := range m.Plan.Steps {
+		if what := hybrid.Missing(m.Journal[step.Name].Evidence); what != "" {
+			text += fmt.Sprintf("; %s: %s", step.Name, what)
+		}
+	}
+	return text
+}
 
 // halves says how the halves of a hybrid stand, a line each, as the member says
 // that looks after them: that of the active site.

@@ -33,6 +33,18 @@ type Half struct {
 // put right by itself.
 func StepOf(step, half string) string { return step + "/" + half }
 
+// without begins the evidence of what is in force by some halves only.
+const without = "without "
+
+// Missing is what a step's evidence says is missing of what it has made; empty
+// when it says nothing of the kind.
+func Missing(evidence string) string {
+	if !strings.HasPrefix(evidence, without) {
+		return ""
+	}
+	return evidence
+}
+
 // Config describes a composed effect.
 type Config struct {
 	Halves []Half // at least two, each with a name of its own
@@ -312,7 +324,7 @@ func judge(looks []look) (runbook.Answer, string, error) {
 	}
 	evidence := strings.Join(append(missing, inForce...), "; ")
 	if len(missing) > 0 {
-		evidence = "without " + evidence
+		evidence = without + evidence
 	}
 	if worst == runbook.Unknown {
 		return worst, evidence, errors.Join(errs...)

@@ -181,6 +181,9 @@ func TestTheOtherHalfIsTried(t *testing.T) {
 	if want := "without dns: seen (broken); frontend: seen"; res.Evidence != want {
 		t.Errorf("evidence %q, want %q", res.Evidence, want)
 	}
+	if Missing(res.Evidence) != res.Evidence || Missing("dns: seen; frontend: seen") != "" {
+		t.Error("what is missing is not told from what is not")
+	}
 }
 
 func TestBothBroken(t *testing.T) {
