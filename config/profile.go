@@ -45,7 +45,7 @@ func Profiles() []Profile {
 		Rise: 2, Fall: 4, Jitter: 0.1, Confirm: 0,
 		Lease: 2 * time.Second, Renew: 400 * time.Millisecond,
 		Heartbeat: 50 * time.Millisecond, Election: 300 * time.Millisecond, Hold: time.Minute,
-		Flaps: 5, Steady: 2 * time.Minute, VIPLease: 300 * time.Millisecond,
+		Flaps: 5, Steady: 2 * time.Minute, VIPLease: 250 * time.Millisecond,
 	}, {
 		// For members at most 5 ms apart, on disks that sync within 50 ms.
 		Name:     "metro",
@@ -53,7 +53,7 @@ func Profiles() []Profile {
 		Rise: 2, Fall: 4, Jitter: 0.1, Confirm: 0,
 		Lease: 600 * time.Millisecond, Renew: 100 * time.Millisecond,
 		Heartbeat: 20 * time.Millisecond, Election: 120 * time.Millisecond, Hold: time.Minute,
-		Flaps: 5, Steady: 2 * time.Minute, VIPLease: 300 * time.Millisecond,
+		Flaps: 5, Steady: 2 * time.Minute, VIPLease: 250 * time.Millisecond,
 	}}
 }
 

@@ -34,7 +34,7 @@ func TestVIP(t *testing.T) {
 		t.Fatalf("%+v", v)
 	}
 	// The sample's profile is fast.
-	if v.Lease.Length != 300*time.Millisecond || v.Lease.Margin != 20*time.Millisecond || v.Renew() != 50*time.Millisecond || v.Worst() != 350*time.Millisecond {
+	if v.Lease.Length != 250*time.Millisecond || v.Lease.Margin != v.Lease.Length/15 || v.Renew() != v.Lease.Length/6 || v.Worst() != 295*time.Millisecond {
 		t.Errorf("lease %+v, renewed every %v, lost for %v", v.Lease, v.Renew(), v.Worst())
 	}
 	if got := v.At("edge1")[1].String(); got != "2001:db8::80/64 dev bond0.7" {
@@ -65,7 +65,7 @@ func TestVIP(t *testing.T) {
 		t.Errorf("track file %s", v.TrackFile)
 	}
 	notes := strings.Join(append(c.Notes(), kept.Notes()...), "\n")
-	for _, want := range []string{"another has it after 350ms", "draasd frontend keepalived web prints"} {
+	for _, want := range []string{"another has it after 295ms", "draasd frontend keepalived web prints"} {
 		if !strings.Contains(notes, want) {
 			t.Errorf("no note says %q:\n%s", want, notes)
 		}
