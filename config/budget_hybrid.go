@@ -52,7 +52,9 @@ func (c *Config) hybridRTO(s *Service, until, dead []Term) []RTO {
 	cloud := slices.Concat(until, []Term{c.entries(3), fronts})
 	silent := Term{"detect", c.FrontendSilent(), c.FrontendSilent() - c.FollowWait()/2, at + ".renew, of all services the least"}
 	confirm := Term{"confirm", s.Timing.Confirm, s.Timing.Confirm, s.policyPath() + ".confirm"}
-	entry := slices.Concat([]Term{silent, confirm, quarantine.behind(confirm), c.act(s, 2)}, named)
+	soon := quarantine.behind(confirm) // after a move, or a restart: later nobody's request is left
+	soon.Typical = 0
+	entry := slices.Concat([]Term{silent, confirm, soon, c.act(s, 2)}, named)
 	return []RTO{
 		{Disaster: siteLost, Terms: site},
 		{Disaster: serviceDead, Terms: slices.Concat(dead, []Term{c.entries(4), fronts})},

@@ -171,6 +171,9 @@ func TestQuarantineOfHybrids(t *testing.T) {
 		if terms["quarantine"] != want {
 			t.Errorf("%s: quarantine %s, want %s (in all %s): %s", r.Disaster, terms["quarantine"], want, quarantine, r)
 		}
+		if r.Disaster == "frontend lost" && r.Typical() > 6*time.Second {
+			t.Errorf("typically %s, as if somebody had just moved it", r.Typical())
+		}
 		if f := terms["frontend"]; r.Disaster == "site lost" && f != 0 {
 			t.Errorf("%s: the frontends take %s longer than DNS", r.Disaster, f)
 		}
