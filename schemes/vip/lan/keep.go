@@ -14,7 +14,7 @@ import (
 // A stranger that has an address makes this host unfit for it until rivalFor
 // after it was last heard; meanwhile it is asked every askEvery.
 const (
-	askEvery = time.Second
+	askEvery = 500 * time.Millisecond
 	rivalFor = 5 * askEvery / 2
 )
 

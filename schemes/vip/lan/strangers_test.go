@@ -155,9 +155,7 @@ func TestClaimedWhileHeld(t *testing.T) {
 			}
 			eventually(t, "what is announced after it was taken", func() bool { return mine() >= 2*len(announcement(addr(a), mustMAC(firstMAC))) })
 			before := mine()
-			for range 5 {
-				w.claim(w.user, a)
-			}
+			w.claim(w.user, a, a, a, a, a)
 			e := event(t, h, Conflict)
 			if !strings.Contains(e.Text, userMAC) || !strings.Contains(e.Text, "another host") || e.Addr != addr(a) {
 				t.Errorf("%+v", e)
