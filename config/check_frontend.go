@@ -133,8 +133,8 @@ func (d *decoder) fronted(c *Config, s *Service) {
 // the configuration of another proxy is its owner's.
 var frontedBy = map[string][]string{
 	"listen": {FrontendEmbedded, FrontendNAT}, "listen_at": {FrontendEmbedded, FrontendNAT},
-	"names":  {FrontendEmbedded},
-	"hold":   {FrontendEmbedded}, "hold_requests": {FrontendEmbedded}, "hold_bytes": {FrontendEmbedded}, "silent": {FrontendEmbedded},
+	"names": {FrontendEmbedded},
+	"hold":  {FrontendEmbedded}, "hold_requests": {FrontendEmbedded}, "hold_bytes": {FrontendEmbedded}, "silent": {FrontendEmbedded},
 	"connect_timeout": {FrontendEmbedded}, "idle_timeout": {FrontendEmbedded}, "connections": {FrontendEmbedded}, "per_source": {FrontendEmbedded},
 	"sources": {FrontendEmbedded}, "proxy_from": {FrontendEmbedded}, "proxy_to": {FrontendEmbedded},
 	"affinity": {FrontendEmbedded}, "shadow": {FrontendEmbedded}, "certificate": {FrontendEmbedded}, "key": {FrontendEmbedded},

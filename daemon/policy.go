@@ -11,9 +11,10 @@ import (
 )
 
 // stepDNS, stepFrontend and stepHybrid are the effects that move the users of
-// the schemes of these names, stepTimeout what one attempt at it may take, updateTimeout that of one on another name server,
-// on top of what its secondaries take, and serviceTimeout that of one at a DNS
-// service, on top of its lag and quarantine: each provider promises less.
+// the schemes of these names, stepTimeout what one attempt at it may take,
+// updateTimeout that of one on another name server, on top of what its
+// secondaries take, and serviceTimeout that of one at a DNS service, on top of
+// its lag and quarantine: each provider promises less.
 const (
 	stepDNS        = "dns"
 	stepFrontend   = "frontend"
