@@ -18,7 +18,7 @@ import (
 // addresses that hosts have set, those count that are answered for.
 
 // claimEvery is the pause between two questions.
-const claimEvery = 20 * time.Millisecond
+const claimEvery = 5 * time.Millisecond
 
 // claim is an answer: who says that he has the address, and when he was asked
 // and said so, in Unix nanoseconds.
@@ -129,6 +129,19 @@ func arpReply(p []byte, theirs netip.Addr) (by string, ok bool) {
 		return "", false
 	}
 	return net.HardwareAddr(p[8:14]).String(), true
+}
+
+// unclaimed is the longest time after an instant in which nobody answered for the
+// address: an upper bound, by the pause between two questions.
+func unclaimed(claims []claim, from time.Time) time.Duration {
+	var longest, last int64
+	for _, c := range claims { // as they came
+		if c.Said > from.UnixNano() && last > 0 {
+			longest = max(longest, c.Said-last)
+		}
+		last = c.Said
+	}
+	return time.Duration(longest)
 }
 
 // doubleClaims is for how long more than one host answered for the address:

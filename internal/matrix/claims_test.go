@@ -72,3 +72,13 @@ func TestClaims(t *testing.T) {
 		t.Errorf("one has it, heard were %v, twice for %v", by, double)
 	}
 }
+
+func TestUnclaimed(t *testing.T) {
+	at := func(ms int64) int64 { return ms * int64(time.Millisecond) }
+	said := []claim{{Said: at(10)}, {Said: at(500)}, {Said: at(505)}, {Said: at(800)}, {Said: at(806)}}
+	for from, want := range map[int64]time.Duration{0: 490 * time.Millisecond, 505: 295 * time.Millisecond, 800: 6 * time.Millisecond, 900: 0} {
+		if got := unclaimed(said, time.Unix(0, at(from))); got != want {
+			t.Errorf("after %d ms: %v, want %v", from, got, want)
+		}
+	}
+}

@@ -223,6 +223,9 @@ func (r Result) String() string {
 		}
 	}
 	fmt.Fprintf(&b, "  lost %d of %d, moved %d, %.1f + %.1f s", r.Lost, r.Acked, r.Moves, r.Took, r.Home)
+	if r.UnclaimedMS > 0 {
+		fmt.Fprintf(&b, ", unclaimed for %v ms", r.UnclaimedMS)
+	}
 	if r.ClaimsMS > 0 {
 		fmt.Fprintf(&b, ", claimed twice for %v ms", r.ClaimsMS)
 	}

@@ -27,6 +27,8 @@ type Result struct {
 	DualMS    float64 `json:"dual_active_ms"`
 	// ClaimsMS is the time in which both of a pair answered for its address.
 	ClaimsMS float64 `json:"double_claim_ms,omitempty"`
+	// UnclaimedMS is the longest time after the disaster in which none did.
+	UnclaimedMS float64 `json:"unclaimed_ms,omitempty"`
 	// Acked counts the writes that were acknowledged, and Lost those of them
 	// that could not be read back from who served at the end; -1: nothing
 	// could.
@@ -153,7 +155,7 @@ func (c *crowd) judge(r *Result, epoch draas.Epoch, fault, end time.Time) {
 		r.Kinds[s.Name] = k
 	}
 	c.mu.Lock()
-	r.ClaimsMS = ms(doubleClaims(c.claims))
+	r.ClaimsMS, r.UnclaimedMS = ms(doubleClaims(c.claims)), ms(unclaimed(c.claims, fault))
 	c.mu.Unlock()
 	r.Lost = -1
 	if w := c.writes; w != nil {

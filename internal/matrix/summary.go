@@ -15,6 +15,7 @@ type summary struct {
 	Kinds            map[string]kindSummary
 	WrongSite        int
 	DualMS, ClaimsMS float64 // the most of any run
+	Unclaimed        figure  // ms in which nobody had a pair's address
 	Lost             figure  // writes, of the runs in which that is known
 	LostKnown, Acked int
 	BoundMS          float64
@@ -45,7 +46,7 @@ func figureOf(values []float64) figure {
 // sum sums up the results of a column's cell; ok is false when there are none.
 func sum(results []Result, column, cell string) (s summary, ok bool) {
 	s.Kinds = make(map[string]kindSummary)
-	var lost []float64
+	var lost, unclaimed []float64
 	rtos, felt := make(map[string][]float64), make(map[string][]float64)
 	for _, r := range results {
 		if r.Column != column || r.Cell != cell {
@@ -67,6 +68,7 @@ func sum(results []Result, column, cell string) (s summary, ok bool) {
 		s.N++
 		s.BoundMS = max(s.BoundMS, r.BoundMS)
 		s.Acked += r.Acked
+		unclaimed = append(unclaimed, r.UnclaimedMS)
 		if r.Lost >= 0 {
 			lost = append(lost, float64(r.Lost))
 		}
@@ -84,7 +86,7 @@ func sum(results []Result, column, cell string) (s summary, ok bool) {
 			s.Kinds[kind] = k
 		}
 	}
-	s.Lost, s.LostKnown = figureOf(lost), len(lost)
+	s.Lost, s.LostKnown, s.Unclaimed = figureOf(lost), len(lost), figureOf(unclaimed)
 	return s, s.N+s.Void+s.Upset > 0
 }
 

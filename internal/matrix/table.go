@@ -56,7 +56,7 @@ func table(results []Result) string {
 		for _, k := range kinds() {
 			b.WriteString(" " + k + " |")
 		}
-		b.WriteString(" wrong-site | dual-active | claimed twice | lost writes | allowed |\n|---|---|" + strings.Repeat("---|", len(kinds())+5) + "\n")
+		b.WriteString(" wrong-site | dual-active | claimed twice | unclaimed | lost writes | allowed |\n|---|---|" + strings.Repeat("---|", len(kinds())+6) + "\n")
 		for _, c := range columns() {
 			if s, ok := sum(results, c.Name, cell); ok {
 				b.WriteString(s.line(c))
@@ -97,13 +97,13 @@ func (s summary) line(c column) string {
 	if s.BoundMS > 0 {
 		allowed = fmt.Sprintf("%.0f", s.BoundMS)
 	}
-	wrong, dual, claims := fmt.Sprint(s.WrongSite), fmt.Sprintf("%.0f ms", s.DualMS), "-"
+	wrong, dual, claims, unclaimed := fmt.Sprint(s.WrongSite), fmt.Sprintf("%.0f ms", s.DualMS), "-", "-"
 	if c.Pair {
-		claims = fmt.Sprintf("%.0f ms", s.ClaimsMS)
+		claims, unclaimed = fmt.Sprintf("%.0f ms", s.ClaimsMS), fmt.Sprintf("%.0f (%.0f) ms", s.Unclaimed.Median, s.Unclaimed.Max)
 	}
 	if c.Peer != nil {
 		wrong = "-" // they know no order of sites
 	}
-	fmt.Fprintf(&b, " | %s | %s | %s | %s | %s |\n", wrong, dual, claims, lost, allowed)
+	fmt.Fprintf(&b, " | %s | %s | %s | %s | %s | %s |\n", wrong, dual, claims, unclaimed, lost, allowed)
 	return b.String()
 }
