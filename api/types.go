@@ -262,7 +262,8 @@ type Why struct {
 	Epoch   draas.Epoch     `json:"epoch"`
 	// Now holds every clause of the policy against the present facts.
 	Now []failover.Reason `json:"now"`
-	// Decisions are the latest decisions and refusals, newest first.
+	// Decisions are the latest decisions and refusals, newest first, with the
+	// moves of hybrids that were complete without a half.
 	Decisions []failover.Record `json:"decisions"`
 }
 
