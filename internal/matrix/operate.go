@@ -238,6 +238,7 @@ func (w *world) goHome(ctx context.Context) error {
 	if err := w.well(ctx, primary); err != nil {
 		return err
 	}
+	w.calm.Mark()
 	// A resolver remembers for long which servers did not answer.
 	w.kill("unbound")
 	w.revive("unbound")

@@ -46,6 +46,8 @@ type Result struct {
 	Upset   string   `json:"upset,omitempty"`    // why its times prove nothing
 	Void    string   `json:"void,omitempty"`     // why the run proves nothing
 	Faults  []string `json:"faults,omitempty"`   // what was wrong
+
+	struck bool // the disaster was made
 }
 
 // Seen is what clients of one kind saw.

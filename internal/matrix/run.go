@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/draasd/draas"
-	"github.com/draasd/draas/internal/lab"
 )
 
 const (
@@ -53,7 +52,7 @@ func (w *world) once(ctx context.Context, c cell) (*Result, error) {
 		return nil, errors.Join(err, people.kill())
 	}
 	back := time.Now()
-	if !c.First {
+	if r.struck && !c.First {
 		err = c.heal(w)
 	}
 	if err == nil {
@@ -94,31 +93,25 @@ func (w *world) reign(ctx context.Context) (site string, epoch draas.Epoch, err 
 
 // strike lets the disaster happen under the eyes of the users, and judges.
 func (w *world) strike(ctx context.Context, c cell, people *crowd, r *Result, epoch draas.Epoch) error {
-	watching, stop := context.WithCancel(ctx)
-	var calm lab.Calm
-	calmed := make(chan struct{})
-	go func() { calm.Watch(watching); close(calmed) }()
-	defer func() { stop(); <-calmed }()
-
 	kinds := w.userKinds()
 	err := await(ctx, startLimit, func(context.Context) error { return people.steady(kinds, r.From, warmFor) })
 	if err != nil {
-		return fmt.Errorf("before %s: %w", c.Name, err)
+		return w.unprovoked(ctx, r, people, fmt.Errorf("before %s: %w", c.Name, err))
 	}
 	people.begin(warmFor)
 	pause(ctx, rand.N(jitter))
-	calm.Mark()
+	w.calm.Mark()
 	fault := time.Now()
-	r.At = fault.UTC()
+	r.At, r.struck = fault.UTC(), true
 	if err := c.Strike(ctx, w); err != nil {
 		return fmt.Errorf("strike: %w", err)
 	}
 	struck := time.Now()
 	r.follow(ctx, w, c, people, struck)
 	end := time.Now()
-	late := calm.Late()
+	late := w.calm.Late()
 	if r.Late = ms(late); late > upsetAfter {
-		r.Upset = fmt.Sprintf("the machine let nobody run for %v", late.Round(time.Millisecond))
+		r.Upset = stalled(late)
 	}
 	to, after, err := w.reign(ctx)
 	if err != nil {
@@ -143,6 +136,28 @@ func (w *world) strike(ctx context.Context, c cell, people *crowd, r *Result, ep
 		r.hold(c)
 	}
 	return nil
+}
+
+// unprovoked is what becomes of a run in which users were not served steadily
+// before anything was done. On a machine that lets nobody run a site is taken
+// for lost at times; on any other it must not be.
+func (w *world) unprovoked(ctx context.Context, r *Result, people *crowd, err error) error {
+	at, _, e := w.reign(ctx)
+	if ctx.Err() != nil || e != nil || at == r.From {
+		return errors.Join(err, e)
+	}
+	r.At, r.To, r.Lost = time.Now().UTC(), at, -1
+	r.Void = fmt.Sprintf("the service moved to %s before anything was done", at)
+	if late := w.calm.Late(); late <= upsetAfter {
+		r.Faults = append(r.Faults, r.Void)
+	} else {
+		r.Upset, r.Late = stalled(late), ms(late)
+	}
+	return people.kill()
+}
+
+func stalled(late time.Duration) string {
+	return fmt.Sprintf("the machine let nobody run for %v", late.Round(time.Millisecond))
 }
 
 // follow waits until all users have been served for long enough by where they

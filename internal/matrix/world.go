@@ -32,6 +32,7 @@ type world struct {
 	budget  []config.RTO   // what the file implies
 	asking  []asking       // who asks, and from where
 	key     nameserver.Key // of updates to the zone, where it is on a server outside
+	calm    lab.Calm       // since all was well, or the disaster struck
 	front   string         // the frontend that is struck: the one that users come by
 
 	mu    sync.Mutex
@@ -51,6 +52,7 @@ const maxProcs = 64
 func newWorld(ctx context.Context, o Options, c column, dir string) (*world, error) {
 	w := &world{column: c, o: o, dir: dir, procs: make(map[string]*lab.Process), where: make(map[string]string), clients: make(map[string]*api.Client), errs: make(chan error, maxProcs)}
 	w.ctx, w.quit = context.WithCancel(context.Background())
+	w.keepers.Go(func() { w.calm.Watch(w.ctx) })
 	if err := w.set(ctx); err != nil {
 		err = fmt.Errorf("set up %s: %w", c.Name, err)
 		return nil, errors.Join(err, w.close())
