@@ -37,8 +37,9 @@ const (
 	// fitEvery is how often it is looked at whether this host could have the
 	// addresses, beside what the host tells by itself.
 	fitEvery = 500 * time.Millisecond
-	// troublePause is how long a host that could not take the addresses leaves
-	// them to others.
+	// troublePause is how long, at the most, a host that could not take the
+	// addresses, or keep them, leaves them to others: it doubles up to that with
+	// each time in a row.
 	troublePause = 2 * time.Second
 	// handOver is how long somebody else is given to take what this one gives
 	// up.
@@ -69,6 +70,7 @@ type keeper struct {
 	until    draas.Deadline // as the host knows it
 	since    time.Time      // of has
 	back     time.Duration  // boot clock: it does not want before
+	failed   int            // how often in a row the host could not have it
 	trouble  string
 	warning  string // of what happened on the network
 	stations map[string][]string
@@ -168,15 +170,27 @@ func (k *keeper) turn(ctx context.Context) time.Duration {
 func (k *keeper) take(ctx context.Context, until draas.Deadline) {
 	err := k.host.Take(ctx, until)
 	if err != nil {
-		k.giveUp(troublePause)
+		k.giveUp(k.sulk())
 		k.note(fmt.Sprintf("it was granted and could not be taken: %v", err))
 		return
 	}
 	k.mu.Lock()
 	k.has, k.until, k.since, k.warning = true, until, time.Now(), ""
+	k.failed = 0
 	k.tell()
 	k.mu.Unlock()
 	k.log.Info("has the virtual IP", "addresses", k.v.At(k.frontend))
+}
+
+// sulk is how long to leave the addresses to others after they could not be had.
+func (k *keeper) sulk() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	pause := min(k.v.Renew()<<k.failed, troublePause)
+	if pause < troublePause {
+		k.failed++
+	}
+	return pause
 }
 
 func (k *keeper) extend(until draas.Deadline) {
@@ -185,7 +199,7 @@ func (k *keeper) extend(until draas.Deadline) {
 	case errors.Is(err, lan.ErrNotHeld):
 		k.lapsed() // the fence was quicker
 	case err != nil:
-		k.giveUp(troublePause)
+		k.giveUp(k.sulk())
 		k.note(fmt.Sprintf("it could not be kept: %v", err))
 	default:
 		k.mu.Lock()
