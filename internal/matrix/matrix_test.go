@@ -58,6 +58,34 @@ func TestTwoSitesAreSeen(t *testing.T) {
 	if got := w.violations(); len(got) > 0 {
 		t.Errorf("besides: %q", got)
 	}
+	restless(t, w)
+}
+
+// restless moves the service before anything is done: nothing is done then,
+// and that it moved is found.
+func restless(t *testing.T, w *world) {
+	t.Helper()
+	asked := make(chan error, 1)
+	c := cell{Name: "restless", Expect: stays,
+		Before: func(ctx context.Context, w *world) error {
+			go func() {
+				pause(ctx, warmFor/2)
+				asked <- w.ask(ctx, dr, failover.Request{Move: failover.MoveSwitchover})
+			}()
+			return nil
+		},
+		Strike: func(context.Context, *world) error { t.Error("the disaster is made all the same"); return nil },
+	}
+	r, err := w.once(t.Context(), c)
+	if err := errors.Join(err, <-asked); err != nil {
+		t.Fatal(err)
+	}
+	if r.Void == "" || r.proves() || len(r.Faults) == 0 && r.Upset == "" {
+		t.Errorf("the service moved by itself, and found was %s", r)
+	}
+	if at, _, err := w.reign(t.Context()); at != primary || err != nil {
+		t.Errorf("afterwards it is at %q, %v", at, err)
+	}
 }
 
 // A run that is interrupted leaves nothing, and what was made stays made.

@@ -94,9 +94,21 @@ func (w *world) reign(ctx context.Context) (site string, epoch draas.Epoch, err 
 // strike lets the disaster happen under the eyes of the users, and judges.
 func (w *world) strike(ctx context.Context, c cell, people *crowd, r *Result, epoch draas.Epoch) error {
 	kinds := w.userKinds()
-	err := await(ctx, startLimit, func(context.Context) error { return people.steady(kinds, r.From, warmFor) })
+	elsewhere := false
+	err := await(ctx, startLimit, func(context.Context) error {
+		err := people.steady(kinds, r.From, warmFor)
+		// Whoever is answered all the time is answered by who is active.
+		elsewhere = err != nil && people.steady(kinds, "", warmFor) == nil
+		if elsewhere {
+			return nil
+		}
+		return err
+	})
 	if err != nil {
-		return w.unprovoked(ctx, r, people, fmt.Errorf("before %s: %w", c.Name, err))
+		return fmt.Errorf("before %s: %w", c.Name, err)
+	}
+	if elsewhere {
+		return w.unprovoked(ctx, r, people)
 	}
 	people.begin(warmFor)
 	pause(ctx, rand.N(jitter))
@@ -138,13 +150,13 @@ func (w *world) strike(ctx context.Context, c cell, people *crowd, r *Result, ep
 	return nil
 }
 
-// unprovoked is what becomes of a run in which users were not served steadily
-// before anything was done. On a machine that lets nobody run a site is taken
-// for lost at times; on any other it must not be.
-func (w *world) unprovoked(ctx context.Context, r *Result, people *crowd, err error) error {
-	at, _, e := w.reign(ctx)
-	if ctx.Err() != nil || e != nil || at == r.From {
-		return errors.Join(err, e)
+// unprovoked is what becomes of a run in which the service was elsewhere before
+// anything was done. On a machine that lets nobody run a site is taken for lost
+// at times; on any other it must not be.
+func (w *world) unprovoked(ctx context.Context, r *Result, people *crowd) error {
+	at, _, err := w.reign(ctx)
+	if err != nil {
+		return err
 	}
 	r.At, r.To, r.Lost = time.Now().UTC(), at, -1
 	r.Void = fmt.Sprintf("the service moved to %s before anything was done", at)
