@@ -196,8 +196,8 @@ func (k *keeper) sulk() time.Duration {
 func (k *keeper) extend(until draas.Deadline) {
 	err := k.host.Extend(until)
 	switch {
-	case errors.Is(err, lan.ErrNotHeld):
-		k.lapsed() // the fence was quicker
+	case errors.Is(err, lan.ErrNotHeld), err != nil && until.Passed(k.clock()):
+		k.lapsed() // the fence was quicker, or the lease is over by now
 	case err != nil:
 		k.giveUp(k.sulk())
 		k.note(fmt.Sprintf("it could not be kept: %v", err))

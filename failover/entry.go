@@ -90,10 +90,13 @@ func (s *step) recordEntry(id, part draas.ServiceID, why string, reasons []Reaso
 		Text: fmt.Sprintf("users of %s enter at %s, %s: %s", part, e.Site, runbook.Token{Epoch: sv.Epoch, Turn: e.Turn}, why)})
 }
 
-// entries watches, between moves, over where users enter.
+// entries watches, until a move has made another site active, over where users
+// enter.
 func (s *step) entries(id draas.ServiceID) {
 	sv, ways := s.s.Services[id], s.s.rules(id).Ways
-	if len(ways) == 0 || sv.Active == "" || sv.Phase.Moving() {
+	// While the old permit runs out users are better off with frontends that live
+	// and hold what they ask, than with none.
+	if len(ways) == 0 || sv.Active == "" || sv.Phase.Moving() && sv.Phase != PhaseFencing {
 		return
 	}
 	for _, part := range slices.Sorted(maps.Keys(ways)) {

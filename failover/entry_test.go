@@ -260,6 +260,27 @@ func TestEntryWhenTheSiteDies(t *testing.T) {
 	c.enters("dr", 2, 0)
 }
 
+// While the permit of a lost site runs out its users are led to frontends that
+// live, which hold what they ask.
+func TestEntryWhileThePermitRunsOut(t *testing.T) {
+	c := entered(t, func(p *Policy) { shop(func(s *ServicePolicy) { s.Lease.Length = 10 * time.Second })(p) })
+	c.dead["primary"] = true
+	for _, m := range []draas.MemberID{"witness", "dr"} {
+		c.see(m, Observation{Peer: "primary", Verdict: draas.Failed})
+	}
+	c.seeAll("primary", draas.Failed, "witness", "dr")
+	c.until(PhaseFencing, 10*time.Second)
+	c.enters("primary", 1, 0)
+	c.hears(draas.Failed, eastern, "dr", "witness")
+	c.run(1100 * ms)
+	if sv := c.service("shop"); sv.Phase != PhaseFencing {
+		t.Fatalf("the permit is over already: %s", sv.Phase)
+	}
+	c.enters("dr", 1, 1)
+	c.until(PhaseVerifying, 20*time.Second)
+	c.enters("dr", 2, 0)
+}
+
 // An operator lets users enter elsewhere, where a frontend may be.
 func TestOperatorEnters(t *testing.T) {
 	c := entered(t, nil)
