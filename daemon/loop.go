@@ -200,8 +200,10 @@ func (l *loop) request(ctx context.Context, service draas.ServiceID, site draas.
 		return errors.Join(err, failed)
 	}
 	err := propose()
-	// An election is under way: it is soon over, or the cluster is in trouble.
-	for start := time.Now(); errors.Is(err, quorum.ErrNoLeader) && time.Since(start) < leaderWait; err = propose() {
+	// An election, or a handing over of leadership, is under way: it is soon over,
+	// or the cluster is in trouble.
+	passing := func() bool { return errors.Is(err, quorum.ErrNoLeader) || errors.Is(err, quorum.ErrBusy) }
+	for start := time.Now(); passing() && time.Since(start) < leaderWait; err = propose() {
 		pause(ctx, leaderWait/60)
 	}
 	if err != nil {
