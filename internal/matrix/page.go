@@ -152,7 +152,12 @@ func newGroup(s summary, ok bool) group {
 	for _, k := range s.Kinds {
 		worst = max(worst, k.Felt.Max)
 	}
-	notes = append(notes, "most "+seconds(worst)+" s")
+	if s.N > 0 {
+		notes = append(notes, "most "+seconds(worst)+" s")
+	}
+	if s.Upset > 0 {
+		notes = append(notes, fmt.Sprintf("%d upset", s.Upset))
+	}
 	if s.LostKnown > 0 && s.Lost.Max > 0 {
 		notes = append(notes, fmt.Sprintf("lost %.0f", s.Lost.Median))
 	}

@@ -87,7 +87,7 @@ func TestPage(t *testing.T) {
 	got := b.String()
 	for _, want := range []string{
 		`<span class="s1" title="fresh: N 3, RTO 200 ms (most 240), longest wait 40 ms, 31 of 300 requests failed, not served again in 0 runs">0.20</span>`,
-		`<div class="note">N 3 · most 0.24 s · lost 10</div>`,
+		`<div class="note">N 3 · most 0.24 s · 1 upset · lost 10</div>`,
 		`<div class="note bad">N 1 · most 0.11 s · two sites served for 3 ms · 1 from a wrong site</div>`,
 		`<div class="note bad">N 1 · most 2.9 s · address held twice for 1.4 s</div>`,
 		`>&gt;16</span>`,
