@@ -63,7 +63,7 @@ func (d *dynService) sent() string {
 func TestMovesAtDynDNS2(t *testing.T) {
 	t.Parallel()
 	service := newDynService(t)
-	l := newLab(t)
+	l := newLabOf(t, "balanced")
 	l.everywhere(func(text string) string {
 		before, rest, _ := strings.Cut(text, "[dns.demo]")
 		_, after, _ := strings.Cut(rest, "[service.web]")
