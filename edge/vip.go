@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,7 +73,8 @@ type keeper struct {
 	back     time.Duration  // boot clock: it does not want before
 	failed   int            // how often in a row the host could not have it
 	trouble  string
-	warning  string // of what happened on the network
+	warning  string                  // of what happened on the network
+	said     map[draas.MemberID]said // what each member answered last
 	stations map[string][]string
 	own      []string
 	moved    chan struct{} // closed when has, back or trouble changes
@@ -80,7 +82,7 @@ type keeper struct {
 
 func newKeeper(v config.VIP, frontend string, clock func() draas.Reading, log *slog.Logger, members map[draas.MemberID]granter, open func(*keeper) (addresses, error)) *keeper {
 	k := &keeper{v: v, frontend: frontend, open: open, trouble: "it is just starting", session: rand.Uint64(), clock: clock, log: log.With("vip", v.ID), members: members,
-		news: make(chan struct{}, 1), since: time.Now(), moved: make(chan struct{}), stations: make(map[string][]string)}
+		news: make(chan struct{}, 1), since: time.Now(), moved: make(chan struct{}), stations: make(map[string][]string), said: make(map[draas.MemberID]said)}
 	k.claim = vip.NewClaim(vip.ClaimConfig{VIP: v.ID, Frontend: frontend, Session: k.session, Drift: config.Drift,
 		Margin: v.Lease.Margin, Patience: v.Lease.Length})
 	return k
@@ -157,8 +159,10 @@ func (k *keeper) turn(ctx context.Context) time.Duration {
 	case held && fit:
 		k.take(ctx, until)
 	case held, stuck:
-		// In nobody's way: the others, or it later, may have more luck.
-		k.giveUp(time.Duration(float64(k.v.Renew()) * (0.5 + 3*rand.Float64())))
+		// In nobody's way: the one that stands first in the file tries again first,
+		// and has then had the time to get them all.
+		rank := float64(slices.Index(k.v.Holders, k.frontend))
+		k.giveUp(time.Duration(float64(k.v.Renew()) * (0.3 + 0.2*rand.Float64() + 1.5*rank)))
 	}
 	if held {
 		return min(until.Left(now), fitEvery)
@@ -210,8 +214,11 @@ func (k *keeper) extend(until draas.Deadline) {
 
 // lapsed ends what was not renewed in time. Its grants may come back.
 func (k *keeper) lapsed() {
+	k.mu.Lock()
+	members := k.heard()
+	k.mu.Unlock()
 	k.drop()
-	k.log.Warn("no majority of the members was heard for a lease: the virtual IP is given up")
+	k.log.Warn("no majority of the members has renewed the lease in time: the virtual IP is given up", "members", members)
 }
 
 // drop takes the addresses away.

@@ -2,6 +2,8 @@ package edge
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"time"
@@ -43,6 +45,7 @@ func (k *keeper) ask(ctx context.Context, id draas.MemberID, m granter) {
 		if ctx.Err() != nil {
 			return
 		}
+		k.answered(id, granted, err)
 		took := k.took(ask, asked, granted)
 		rest := k.v.Renew() - k.clock().Sub(asked)
 		if granted != nil {
@@ -118,6 +121,38 @@ func (k *keeper) took(ask api.Hold, asked draas.Reading, g *api.Granted) bool {
 	k.mu.Unlock()
 	k.nudge()
 	return g.Granted
+}
+
+// said is what a member answered last, and when.
+type said struct {
+	at   time.Duration // boot clock
+	what string
+}
+
+// answered keeps what a member answered.
+func (k *keeper) answered(id draas.MemberID, g *api.Granted, err error) {
+	what := "granted"
+	switch {
+	case err != nil:
+		what = err.Error()
+	case g.Holder != "":
+		what = "granted to " + g.Holder
+	case !g.Granted:
+		what = g.Reason
+	}
+	k.mu.Lock()
+	k.said[id] = said{k.clock().Boot, what}
+	k.mu.Unlock()
+}
+
+// heard tells what the members answered last. k.mu is held.
+func (k *keeper) heard() []string {
+	var out []string
+	for _, id := range slices.Sorted(maps.Keys(k.said)) {
+		x := k.said[id]
+		out = append(out, fmt.Sprintf("%s, %v ago: %s", id, (k.clock().Boot-x.at).Round(time.Millisecond), x.what))
+	}
+	return out
 }
 
 // friends are the interfaces of the other frontends, as far as members have said.
