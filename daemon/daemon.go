@@ -119,7 +119,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 func (d *Daemon) runs(ctx context.Context, stop <-chan struct{}) error {
 	d.proven = proof{}
 	for {
-		marked := d.wasLeaving()
+		marked, asked := d.wasLeaving()
 		err := d.run(ctx, stop)
 		switch {
 		case errors.Is(err, errForce), errors.Is(err, quorum.ErrInterrupted):
@@ -135,7 +135,7 @@ func (d *Daemon) runs(ctx context.Context, stop <-chan struct{}) error {
 				return nil
 			default:
 			}
-			if d.leaving {
+			if d.leaving || asked {
 				return ErrLeft
 			}
 		default:

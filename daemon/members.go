@@ -25,6 +25,22 @@ var (
 	errRefused = errors.New("refused")
 )
 
+// leaveForGood has this member leave because somebody asked. The mark says so to
+// the next run, if this one ends after the others have let it go and before it
+// has heard of that.
+func (d *Daemon) leaveForGood(ctx context.Context) (*api.Done, error) {
+	if err := d.markLeaving(markAsked); err != nil {
+		return nil, err
+	}
+	done, err := d.leave(ctx)
+	if err != nil {
+		d.unmark()
+		return nil, err
+	}
+	// A look at the mark in between may have found nobody leaving.
+	return done, d.markLeaving(markAsked)
+}
+
 // leave asks the others to let this member go. What it serves has to be handed
 // over before.
 func (d *Daemon) leave(ctx context.Context) (*api.Done, error) {

@@ -122,6 +122,64 @@ func TestLeave(t *testing.T) {
 	}
 }
 
+// A member that dies after the others have let it go, and before it has heard of
+// that, ends as it was asked to when it runs again, and can come back then.
+func TestLeaveWithoutHearingOfIt(t *testing.T) {
+	t.Parallel()
+	l := newLabOf(t, "balanced")
+	l.startAll()
+	l.activate()
+	for _, part := range []string{"daemon dr", "guard dr"} {
+		if err := l.stop(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, before := filepath.Join(l.dir, "dr", "data"), filepath.Join(t.TempDir(), "data")
+	if err := os.CopyFS(before, os.DirFS(data)); err != nil {
+		t.Fatal(err)
+	}
+	l.startDaemon("dr")
+	left := func(why string) {
+		t.Helper()
+		l.mu.Lock()
+		ended := l.parts["daemon dr"].ended
+		l.mu.Unlock()
+		select {
+		case err := <-ended:
+			if !errors.Is(err, ErrLeft) {
+				t.Fatalf("%s: its daemon ended with %v", why, err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%s: its daemon has not ended", why)
+		}
+		ended <- nil // for stop
+		if err := l.stop("daemon dr"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.await("it leaves", 20*time.Second, func() bool { _, err := l.client("dr").Leave(t.Context()); return err == nil })
+	left("asked to leave")
+	if err := errors.Join(os.RemoveAll(data), os.CopyFS(data, os.DirFS(before)), os.WriteFile(filepath.Join(data, "leaving"), []byte(markAsked), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	l.startDaemon("dr")
+	left("it had not heard that it was let go")
+	l.startDaemon("dr")
+	l.awaitVoters("witness", "dr", "primary", "witness")
+	// Nobody is left to let it go: the mark waits.
+	for _, part := range []string{"daemon witness", "daemon primary"} {
+		if err := l.stop(part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := l.client("dr").Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if how, err := os.ReadFile(filepath.Join(data, "leaving")); err != nil || string(how) != markAsked {
+		t.Errorf("the mark says %q, %v", how, err)
+	}
+}
+
 // The survivor of a lost majority starts the cluster anew, on somebody's word
 // and not while a majority lives. What it grants is above all that the old
 // cluster may have granted, and a member of the old one is shut out until it

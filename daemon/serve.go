@@ -52,7 +52,7 @@ func (d *Daemon) routes() *http.ServeMux {
 	mux.HandleFunc("GET "+api.PathWatch, d.serveWatch)
 	mux.HandleFunc("POST "+api.PathRequest, d.get(d.serveRequest))
 	mux.HandleFunc("POST "+api.PathReload, d.get(func(ctx context.Context, _ *http.Request) (any, error) { return d.reload(ctx) }))
-	mux.HandleFunc("POST "+api.PathLeave, d.get(func(ctx context.Context, _ *http.Request) (any, error) { return d.leave(ctx) }))
+	mux.HandleFunc("POST "+api.PathLeave, d.get(func(ctx context.Context, _ *http.Request) (any, error) { return d.leaveForGood(ctx) }))
 	mux.HandleFunc("POST "+api.PathForce, d.get(d.serveForce))
 	mux.HandleFunc("POST "+api.PathFollow, d.get(d.serveFollow))
 	mux.HandleFunc("POST "+api.PathHold, d.get(d.serveHold))

@@ -148,7 +148,7 @@ func (d *Daemon) inTouch(p picture) error {
 // goodbyeLeave asks to be let go and waits for it: the main loop then ends the
 // run with quorum.ErrRemoved, and ctx with it.
 func (d *Daemon) goodbyeLeave(ctx context.Context) error {
-	if err := d.markLeaving(); err != nil {
+	if err := d.markLeaving(""); err != nil {
 		return err
 	}
 	if _, err := d.leave(ctx); err != nil {
@@ -176,32 +176,37 @@ func (d *Daemon) stay() {
 }
 
 // leavingMark is the file that says that this member has asked to be let go
-// in order. A run that finds itself removed and has it joins anew by itself.
+// in order. A run that finds itself removed and has it was let go before it could
+// end: it joins anew by itself, unless markAsked stands in the file.
 func (d *Daemon) leavingMark() string { return filepath.Join(d.now().cfg.Data, "leaving") }
 
-func (d *Daemon) markLeaving() error {
-	if err := os.WriteFile(d.leavingMark(), nil, 0o600); err != nil {
+// markAsked says that somebody asked it to leave, for good.
+const markAsked = "asked\n"
+
+func (d *Daemon) markLeaving(how string) error {
+	if err := os.WriteFile(d.leavingMark(), []byte(how), 0o600); err != nil {
 		return fmt.Errorf("note that it leaves: %w", err)
 	}
 	return nil
 }
 
-func (d *Daemon) wasLeaving() bool {
-	_, err := os.Stat(d.leavingMark())
-	return err == nil
+func (d *Daemon) wasLeaving() (marked, asked bool) {
+	how, err := os.ReadFile(d.leavingMark())
+	return err == nil, string(how) == markAsked
 }
 
 // settled drops the mark of a member that votes and has not been asked to
 // leave: it was not let go the last time.
 func (s *survivor) settled(ctx context.Context) {
-	if !s.wasLeaving() {
+	if marked, _ := s.wasLeaving(); !marked {
 		return
 	}
-	var leaving bool
-	if err := s.loop.call(ctx, func(*loop) { leaving = s.leaving }); err != nil || leaving {
-		return
-	}
-	s.unmark()
+	// In the main loop: who asks it to leave now is heard before or after.
+	_ = s.loop.call(ctx, func(*loop) { // the next look comes
+		if !s.leaving {
+			s.unmark()
+		}
+	})
 }
 
 func (d *Daemon) unmark() {
