@@ -40,6 +40,28 @@ func TestCalmWatches(t *testing.T) {
 	})
 }
 
+// An experiment that a standstill met is not judged, however it went.
+func TestCalmly(t *testing.T) {
+	stood := []time.Duration{time.Second, 101 * time.Millisecond, 100 * time.Millisecond}
+	made, judged := 0, 0
+	calmly(t, 100*time.Millisecond, func() func() {
+		n := made
+		made++
+		return func() { judged = n }
+	}, func(do func()) time.Duration {
+		do()
+		return stood[made-1]
+	})
+	if made != 3 || judged != 2 {
+		t.Errorf("%d made, number %d is judged", made, judged)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		if late := watched(func() { time.Sleep(time.Second) }); late != 0 {
+			t.Errorf("woken late by %v", late)
+		}
+	})
+}
+
 func TestReadPressure(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"some avg10=0.01 avg60=15.23 avg300=40.94 total=15783406877\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n": 15783406877 * time.Microsecond,
