@@ -16,8 +16,9 @@ import (
 // Version 1 is that of issue 2's daemons. Version 2 knows all that stands
 // behind ServicePolicy.HoldMax, and the events offer, version, lag, fenced and
 // generation; and the steps of its plans are due at once. Version 3 knows how
-// members see frontends and where names enter (ServicePolicy.Ways), and the
-// event finding.
+// members see frontends and where names enter (ServicePolicy.Ways), the event
+// finding, and that a move leaves a target that is lost or does not take what is
+// free (Policy.Take).
 const Version = 3
 
 // MaxEvent bounds one encoded event in bytes. A policy of a hundred services

@@ -347,6 +347,7 @@ func TestStepIsPure(t *testing.T) {
 // about to change; and the state can be written.
 func FuzzDecodeAndStep(f *testing.F) {
 	p := testPolicy()
+	p.Take = time.Second
 	shop(func(s *ServicePolicy) {
 		s.Flaps, s.Steady, s.MaxLoss, s.LeastOutage, s.Restart = 2, time.Second, time.Second, time.Second, time.Second
 		s.HoldMax, s.Devices = time.Hour, []draas.SiteID{"primary"}
@@ -373,6 +374,7 @@ func FuzzDecodeAndStep(f *testing.F) {
 		{Kind: EventFinding, By: "dr", Incarnation: 7, Finding: &Finding{Service: "shop", Epoch: 1, Step: "dns", Code: FoundChanged, Text: "x"}},
 		{Kind: EventDue, By: "dr", Incarnation: 7, Service: "shop", Timer: timerEntry + "shop", Mark: 9},
 		{Kind: EventDue, By: "dr", Incarnation: 7, Service: "shop", Timer: timerRetarget, Mark: 9},
+		{Kind: EventDue, By: "dr", Incarnation: 7, Service: "shop", Timer: timerTake, Mark: 9},
 		{Kind: EventActivate, By: "dr", Incarnation: 7, Service: "shop", Epoch: 2},
 		{Kind: EventRenew, By: "primary", Incarnation: 7, ID: 1, Permits: map[draas.ServiceID]draas.Epoch{"shop": 1}},
 	} {

@@ -235,6 +235,18 @@ func (s *State) fit(id draas.ServiceID, site draas.SiteID) Reason {
 	return ok(ReasonTarget, "%s is ready: it sees its own %s healthy", site, id)
 }
 
+// gone reports whether a site cannot take the service over and nobody doubts it:
+// its daemon is out of reach for a majority, or it sees its own service failed.
+// A site that is not fit may still be in between.
+func (s *State) gone(id draas.ServiceID, site draas.SiteID) bool {
+	if s.Members[site.Member()] == nil || s.isDown(site.Member()) {
+		return true
+	}
+	return s.rules(id).Warm && slices.ContainsFunc(s.parts(id), func(part draas.ServiceID) bool {
+		return s.views(id, part)[site][site.Member()].Verdict == draas.Failed
+	})
+}
+
 // target picks the site that an automatic move goes to: the first in the
 // file's order that is fit, and for which every further clause speaks.
 func (s *State) target(id draas.ServiceID, not draas.SiteID, clauses ...func(draas.SiteID) Reason) (draas.SiteID, []Reason) {

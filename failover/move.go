@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/runbook"
@@ -20,6 +21,7 @@ func (s *step) startMove(id draas.ServiceID, m Move) {
 	sv.Move = &m
 	calm(sv)
 	delete(sv.Timers, timerRetarget)
+	delete(sv.Timers, timerTake)
 	delete(sv.Timers, timerStart)
 	s.record(Record{Kind: RecordDecision, Service: id, Phase: sv.Phase, Epoch: m.Epoch,
 		Text: describe(id, m), Reasons: m.Reasons})
@@ -48,59 +50,112 @@ func describe(id draas.ServiceID, m Move) string {
 
 // fencing watches over a move whose new site is not active yet.
 func (s *step) fencing(id draas.ServiceID) {
+	s.leave(id)
 	sv := s.s.Services[id]
 	waits := sv.Move.Kind.Planned() && !sv.Released || !s.s.proven(id)
-	if s.s.fit(id, sv.Move.To).OK && !waits {
-		if _, set := sv.Timers[timerRetarget]; set {
-			delete(s.service(id).Timers, timerRetarget)
-		}
-		return
-	}
-	s.timer(s.service(id), timerRetarget, s.s.Policy.Retarget)
+	s.keep(id, timerRetarget, waits || !s.s.fit(id, sv.Move.To).OK, s.s.Policy.Retarget)
+	s.keep(id, timerTake, s.s.takeable(id), s.s.Policy.Take)
 }
 
-// turnBack ends the wait for a target that is not fit any more, or for an old
-// holder that does not hand over: the move turns to a site that is fit, the
-// old one first. That is a new epoch for it like for anybody, and no hold-off
-// stands against it.
-func (s *step) turnBack(id draas.ServiceID) {
-	sv := s.service(id)
-	if sv.Phase != PhaseFencing {
-		return
-	}
-	to := sv.Move.From
-	reasons := []Reason{s.s.paused(id)}
-	if !reasons[0].OK {
-		s.refuse(id, "turning the move back", reasons)
-		s.timer(sv, timerRetarget, s.s.Policy.Retarget)
-		return
-	}
-	reasons = nil
-	if to != "" {
-		reasons = append(reasons, s.s.fit(id, to))
-	}
-	if to == "" || !reasons[0].OK {
-		var why []Reason
-		to, why = s.s.target(id, sv.Move.To)
-		reasons = append(reasons, why...)
-	}
-	if to == "" || to == sv.Move.To {
-		s.refuse(id, "turning the move back", reasons)
-		s.timer(sv, timerRetarget, s.s.Policy.Retarget)
-		return
-	}
-	was, proven := sv.Move, s.s.proven(id)
-	sv.Move = &Move{Kind: MoveUndo, From: was.From, To: to, Epoch: was.Epoch, Operator: was.Operator, Reasons: reasons,
-		Reason: string(was.To) + " did not take over"}
-	sv.Move.plan(id, s.s.Policy.Services[id].Steps, s.s.Version)
+// keep has a timer measured as long as there is something to wait for.
+func (s *step) keep(id draas.ServiceID, timer string, waits bool, after time.Duration) {
+	_, set := s.s.Services[id].Timers[timer]
 	switch {
-	case was.Kind.Planned() && !sv.Released:
-		sv.Move.Reason = string(was.From) + " did not hand over in time"
-	case !proven:
-		sv.Move.Reason = "no device confirmed in time that " + string(was.From) + " is off"
+	case waits && !set:
+		s.timer(s.service(id), timer, after)
+	case !waits && set:
+		delete(s.service(id).Timers, timer)
 	}
+}
+
+// takeable reports whether nothing stands any more between a move's target and
+// its activation: the old holder, or a device, has said that the old permit is
+// over.
+func (s *State) takeable(id draas.ServiceID) bool {
+	sv := s.Services[id]
+	return s.Version >= 3 && s.Policy.Take > 0 && sv.Active != "" && (sv.Released || sv.Fenced) && s.proven(id)
+}
+
+// leave turns a move away from a target that is lost, as soon as there is
+// another: nothing is gained by waiting for it. That is safe at any time before
+// the activation: the log grants the epoch to the target of then, and whoever
+// takes it has a proof of its own that the old permit is over. A first
+// activation waits: it was asked for this site, and nobody is served meanwhile.
+func (s *step) leave(id draas.ServiceID) {
+	if m := s.s.Services[id].Move; s.s.Version < 3 || m.From == "" || !s.s.gone(id, m.To) {
+		return
+	}
+	if to, reasons := s.s.elsewhere(id); to != "" && s.s.paused(id).OK {
+		s.turnTo(id, to, reasons)
+	}
+}
+
+// turnBack ends the wait for a target that is not fit any more or does not take
+// what is free, or for an old holder that does not hand over: the move turns to
+// a site that is fit, the old one first. That is a new epoch for it like for
+// anybody, and no hold-off stands against it.
+func (s *step) turnBack(id draas.ServiceID) {
+	if s.s.Services[id].Phase != PhaseFencing {
+		return
+	}
+	to, reasons := s.s.elsewhere(id)
+	if r := s.s.paused(id); !r.OK {
+		to, reasons = "", []Reason{r}
+	}
+	if to != "" {
+		s.turnTo(id, to, reasons)
+		return
+	}
+	s.refuse(id, "turning the move back", reasons)
+	if s.e.Timer == timerTake {
+		// What is free is free for longer now: the log is not filled with looking.
+		s.timer(s.service(id), timerTake, s.s.Policy.Retarget)
+	}
+}
+
+// elsewhere is where a move can turn to that nobody has taken yet: the site that
+// it came from, or else another that is fit.
+func (s *State) elsewhere(id draas.ServiceID) (draas.SiteID, []Reason) {
+	m := s.Services[id].Move
+	var reasons []Reason
+	if m.From != "" && m.From != m.To {
+		r := s.fit(id, m.From)
+		if reasons = append(reasons, r); r.OK {
+			return m.From, reasons
+		}
+	}
+	to, why := s.target(id, m.To)
+	return to, append(reasons, why...)
+}
+
+// turnTo gives a move that nobody has taken yet another target.
+func (s *step) turnTo(id draas.ServiceID, to draas.SiteID, reasons []Reason) {
+	sv := s.service(id)
+	was := sv.Move
+	reason := s.s.overdue(id)
+	sv.Move = &Move{Kind: MoveUndo, From: was.From, To: to, Epoch: was.Epoch, Operator: was.Operator, Reasons: reasons, Reason: reason}
+	sv.Move.plan(id, s.s.Policy.Services[id].Steps, s.s.Version)
+	delete(sv.Timers, timerRetarget)
+	delete(sv.Timers, timerTake)
 	s.record(Record{Kind: RecordDecision, Service: id, Phase: sv.Phase, Epoch: sv.Move.Epoch,
 		Text: describe(id, *sv.Move), Reasons: reasons})
+}
+
+// overdue says, of a move that nobody has taken yet, what it has waited for in
+// vain.
+func (s *State) overdue(id draas.ServiceID) string {
+	sv := s.Services[id]
+	m := sv.Move
+	target := s.fit(id, m.To)
+	switch {
+	case s.Version >= 3 && s.gone(id, m.To):
+		return fmt.Sprintf("%s did not take over: %s", m.To, target.Text)
+	case m.Kind.Planned() && !sv.Released:
+		return string(m.From) + " did not hand over in time"
+	case !s.proven(id):
+		return "no device confirmed in time that " + string(m.From) + " is off"
+	}
+	return string(m.To) + " did not take over"
 }
 
 // release: the old holder has closed its fence and observed it closed. It is
@@ -155,6 +210,7 @@ func (s *step) activate() {
 	sv.Lags = nil
 	sv.Times.Activated = s.e.At
 	delete(sv.Timers, timerRetarget)
+	delete(sv.Timers, timerTake)
 	if policy := s.s.Policy.Services[id]; policy.Start > 0 {
 		sv.Timers[timerStart] = Timer{Mark: s.e.Index, After: policy.Start}
 	}
@@ -179,7 +235,11 @@ func (s *step) moved(id draas.ServiceID) {
 	sv := s.s.Services[id]
 	v := s.s.judge(id, sv.Active)
 	if v.Verdict == draas.Failed {
-		if _, starting := sv.Timers[timerStart]; !starting {
+		_, starting := sv.Timers[timerStart]
+		if starting && s.s.Version >= 3 && s.s.isDown(sv.Active.Member()) {
+			starting = false // nobody is left there who could bring it up
+		}
+		if !starting {
 			s.undo(id)
 		}
 		return

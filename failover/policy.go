@@ -18,6 +18,10 @@ type Policy struct {
 	// before it turns back, and how long a planned move waits for the old
 	// holder to hand over.
 	Retarget time.Duration `json:"retarget"`
+	// Take is how long a target may take to be active when the old permit is
+	// known to be over, before the move turns back; zero: as long as it seems
+	// fit. It has to leave room for an election of the log's leader.
+	Take time.Duration `json:"take,omitempty"`
 }
 
 // MemberPolicy is one member as the decision sees it. Their order is the

@@ -239,5 +239,6 @@ func (s *step) redirectMove(id draas.ServiceID, to draas.SiteID, reasons []Reaso
 		Reason: s.e.Request.Reason, Reasons: reasons, Vouched: s.vouched(s.e.Request)}
 	sv.Move.plan(id, s.s.Policy.Services[id].Steps, s.s.Version)
 	delete(sv.Timers, timerRetarget)
+	delete(sv.Timers, timerTake)
 	s.record(Record{Kind: RecordDecision, Service: id, Phase: sv.Phase, Epoch: was.Epoch, Text: describe(id, *sv.Move), Reasons: reasons})
 }

@@ -190,6 +190,7 @@ type Timer struct {
 const (
 	timerConfirm  = "confirm"  // a failure must last this long
 	timerRetarget = "retarget" // a move's target or old holder keeps it waiting
+	timerTake     = "take"     // a move's target may take over, and has not
 	timerHold     = "hold"     // no automatic move yet
 	timerStart    = "start"    // a site just activated is coming up
 	timerOutage   = "outage"   // the least outage worth a failover

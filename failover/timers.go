@@ -25,7 +25,7 @@ func (s *step) due() {
 		if sv.Phase == PhaseSuspect {
 			s.enter(s.e.Service, PhaseConfirmed, "the failure has lasted long enough")
 		}
-	case timerRetarget:
+	case timerRetarget, timerTake:
 		s.turnBack(s.e.Service)
 	case timerPause:
 		s.unpause(s.e.Service, sv, fmt.Sprintf("the pause by %s is over", sv.Pause.Operator))

@@ -43,9 +43,8 @@ type users struct {
 	answers atomic.Int64
 }
 
-func (u *users) note(i int) {
-	now := int64(fence.SystemClock{}.Now().Boot)
-	u.last[i].Store(now)
+func (u *users) note(i int, at time.Duration) {
+	u.last[i].Store(int64(at))
 	u.answers.Add(1)
 }
 
@@ -67,13 +66,15 @@ func (u *users) start(ctx context.Context, dial dialFunc) (wait func()) {
 			defer tick.Stop()
 			for ctx.Err() == nil {
 				dctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-				c, err := dial(dctx)
+				plain, err := dial(dctx)
 				cancel()
 				if err == nil {
+					c, serr := stamp(plain)
+					err = serr
 					stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 					for err == nil {
 						if err = once(c); err == nil {
-							u.note(i)
+							u.note(i, c.at)
 						}
 					}
 					stop()

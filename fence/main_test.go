@@ -24,6 +24,7 @@ import (
 
 	draas "github.com/draasd/draas"
 	"github.com/draasd/draas/fence"
+	"github.com/draasd/draas/internal/lab"
 )
 
 // The tests run this test binary again in other roles: real processes, to be
@@ -188,8 +189,20 @@ func echo(c net.Conn) {
 type proc struct {
 	cmd    *exec.Cmd
 	stderr *syncBuffer
-	stdout *syncBuffer
+	stdout printed
 	wait   func() error
+}
+
+// printed is the name of a file that a process writes by itself: what is in it
+// does not wait for this process to pass it on.
+type printed string
+
+func (p printed) String() string {
+	text, err := os.ReadFile(string(p))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 type syncBuffer struct {
@@ -213,12 +226,14 @@ func (b *syncBuffer) String() string {
 // given.
 func startRole(t *testing.T, role string, args roleArgs, by ...string) *proc {
 	t.Helper()
-	p := &proc{stdout: &syncBuffer{}, stderr: &syncBuffer{}}
+	file := must[*os.File](t)(os.CreateTemp(t.TempDir(), role))
+	defer file.Close()
+	p := &proc{stdout: printed(file.Name()), stderr: &syncBuffer{}}
 	argv := append(by, os.Args[0])
 	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Env = append(os.Environ(), envRole+"="+role, envArgs+"="+string(must[[]byte](t)(json.Marshal(args))),
 		"GORACE=atexit_sleep_ms=0")
-	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	p.cmd.Stdout, p.cmd.Stderr = file, p.stderr
 	// The role ends when its standard input does, so also if the test binary
 	// dies. (Pdeathsig would kill it when the thread that forked ends, as the
 	// threads do that change the network namespace.)
@@ -249,8 +264,11 @@ func (p *proc) signal(t *testing.T, sig syscall.Signal) {
 	if err := p.cmd.Process.Signal(sig); err != nil {
 		t.Fatalf("signal %v: %v", sig, err)
 	}
-	if sig == syscall.SIGKILL {
+	switch sig {
+	case syscall.SIGKILL:
 		_ = p.wait() // "signal: killed"
+	case syscall.SIGSTOP:
+		eventually(t, "it stands still", func() bool { return lab.StandsStill(p.cmd.Process.Pid) })
 	}
 }
 

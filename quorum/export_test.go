@@ -3,6 +3,7 @@ package quorum
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -84,4 +85,15 @@ func Wrap(m *raftpb.Message) []byte {
 func SnapshotData(members []draas.MemberID, machine []byte) []byte {
 	ro := initialRoster(members)
 	return ro.wrap(machine)
+}
+
+// Heard is when the certificate ends that the connection rests on which a peer
+// has dialled; zero: there is none.
+func (t *Transport) Heard(m draas.MemberID) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if in := t.inbound[m]; in != nil {
+		return in.expires
+	}
+	return time.Time{}
 }

@@ -62,7 +62,7 @@ func Default() Params {
 	}
 	p.Policy = failover.Policy{Digest: "simulated", Services: map[draas.ServiceID]failover.ServicePolicy{
 		"shop": serviceOf(2*time.Second, 400*ms, 250*ms),
-	}, Retarget: 3200 * ms}
+	}, Retarget: 3200 * ms, Take: 900 * ms}
 	p.members()
 	return p
 }
@@ -134,6 +134,7 @@ func draw(r *rand.Rand) Params {
 		p.hybrid("shop", "shop", 1+r.IntN(2))
 	}
 	p.Policy.Retarget = time.Duration(float64(lease)*(1+drift)) + 4*unit
+	p.Policy.Take = 2*p.Election + p.Resend + 2*unit
 	p.members()
 	return p
 }

@@ -1,7 +1,6 @@
 package designate
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -14,68 +13,41 @@ import (
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack"
-	"github.com/gophercloud/gophercloud/v2/openstack/config/clouds"
 	"github.com/gophercloud/gophercloud/v2/openstack/dns/v2/zones"
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/tokens"
-	"gopkg.in/yaml.v2"
 
+	"github.com/draasd/draas/cloud"
 	"github.com/draasd/draas/schemes/dns"
 )
 
-// cloud is what a clouds.yaml says of one. It does not print its secrets.
-type cloud struct {
-	auth     gophercloud.AuthOptions
-	endpoint gophercloud.EndpointOpts
-	sum      [sha256.Size]byte // of the file
-}
-
-// String names the identity service.
-func (c cloud) String() string { return c.auth.IdentityEndpoint }
-
-// GoString is String: %#v is no way around it.
-func (c cloud) GoString() string { return c.String() }
-
-// secrets are what must not be repeated.
-func (c cloud) secrets() []string {
-	return []string{c.auth.Password, c.auth.ApplicationCredentialSecret, c.auth.TokenID}
-}
-
-func readCloud(cfg Config) (cloud, error) {
+func readCloud(cfg Config) (cloud.Cloud, error) {
 	text, err := dns.ReadSecret(cfg.CredentialsFile)
 	if err != nil {
-		return cloud{}, err
+		return cloud.Cloud{}, err
 	}
 	c, err := parseCloud(text, cfg.Cloud, cfg.Region)
 	if err != nil {
-		return cloud{}, fmt.Errorf("read credentials: %s: %w", cfg.CredentialsFile, err)
+		return cloud.Cloud{}, fmt.Errorf("read credentials: %s: %w", cfg.CredentialsFile, err)
 	}
 	return c, nil
 }
 
 // parseCloud reads one cloud of a clouds.yaml. The environment has no say in
 // it. Its errors do not quote the text.
-func parseCloud(text []byte, name, region string) (cloud, error) {
-	if name == "" {
-		return cloud{}, errors.New("which cloud?")
+func parseCloud(text []byte, name, region string) (cloud.Cloud, error) {
+	// What the file says of certificates is not followed: the effect has roots
+	// of its own, and looks at them.
+	c, err := cloud.Parse(cloud.Source{Name: name, Region: region, AllowUnverified: true}, text, nil)
+	if err != nil {
+		return cloud.Cloud{}, err
 	}
-	// The library's reader falls over a cloud without auth.
-	var all clouds.Clouds
-	if err := yaml.Unmarshal(text, &all); err != nil || all.Clouds[name].AuthInfo == nil {
-		return cloud{}, fmt.Errorf("not a clouds.yaml with a cloud %q and its auth", name)
+	if err := dns.CheckEndpoint(c.AuthURL); err != nil {
+		return cloud.Cloud{}, fmt.Errorf("auth_url: %w", err)
 	}
-	auth, endpoint, _, err := clouds.Parse(clouds.WithCloudsYAML(bytes.NewReader(text)), clouds.WithCloudName(name),
-		clouds.WithRegion(region), clouds.WithEndpointType(""), clouds.WithCloudsPublicYAML(strings.NewReader("{}")))
-	if err != nil { // of the parser's, which may quote a line
-		return cloud{}, fmt.Errorf("not a clouds.yaml with a cloud %q that stands by itself", name)
+	if !c.Auth().AllowReauth {
+		return cloud.Cloud{}, errors.New("neither password nor application_credential_secret")
 	}
-	if err := dns.CheckEndpoint(auth.IdentityEndpoint); err != nil {
-		return cloud{}, fmt.Errorf("auth_url: %w", err)
-	}
-	if auth.Password == "" && auth.ApplicationCredentialSecret == "" {
-		return cloud{}, errors.New("neither password nor application_credential_secret")
-	}
-	auth.AllowReauth = true
-	return cloud{auth: auth, endpoint: endpoint, sum: sha256.Sum256(text)}, nil
+	return c, nil
 }
 
 // login is a session with the cloud, kept while the credentials stay.
@@ -97,7 +69,7 @@ func (s *store) call(ctx context.Context, request func(*gophercloud.ServiceClien
 	if err != nil {
 		// Nothing was asked of Designate: whatever it was, there is no request
 		// that could be applied late.
-		f := failure(err, c.secrets())
+		f := failure(err, c.Secrets())
 		if errors.Is(f, dns.ErrUnanswered) {
 			f.Kind = dns.ErrBusy
 			f.Said = "no session: " + f.Said
@@ -105,28 +77,28 @@ func (s *store) call(ctx context.Context, request func(*gophercloud.ServiceClien
 		return f
 	}
 	if err := request(client, zoneID); err != nil {
-		return failure(err, append(c.secrets(), client.Token()))
+		return failure(err, append(c.Secrets(), client.Token()))
 	}
 	return nil
 }
 
-func (s *store) session(ctx context.Context, c cloud) (*gophercloud.ServiceClient, string, error) {
+func (s *store) session(ctx context.Context, c cloud.Cloud) (*gophercloud.ServiceClient, string, error) {
 	s.login.mu.Lock()
 	defer s.login.mu.Unlock()
-	if s.login.client != nil && s.login.sum == c.sum {
+	if s.login.client != nil && s.login.sum == c.Sum {
 		return s.login.client, s.login.zoneID, nil
 	}
-	provider, err := openstack.NewClient(c.auth.IdentityEndpoint)
+	provider, err := openstack.NewClient(c.Auth().IdentityEndpoint)
 	if err != nil {
 		return nil, "", err
 	}
 	provider.HTTPClient = *s.client
-	if err := openstack.Authenticate(ctx, provider, c.auth); err != nil {
+	if err := openstack.Authenticate(ctx, provider, c.Auth()); err != nil {
 		return nil, "", err
 	}
 	base := s.cfg.Endpoint
 	if base == "" {
-		if base, err = inCatalog(provider, c.endpoint); err != nil {
+		if base, err = inCatalog(provider, c.Endpoint()); err != nil {
 			return nil, "", err
 		}
 	}
@@ -138,7 +110,7 @@ func (s *store) session(ctx context.Context, c cloud) (*gophercloud.ServiceClien
 			return nil, "", err
 		}
 	}
-	s.login.sum, s.login.client, s.login.zoneID = c.sum, client, zoneID
+	s.login.sum, s.login.client, s.login.zoneID = c.Sum, client, zoneID
 	return client, zoneID, nil
 }
 

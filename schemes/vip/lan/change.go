@@ -166,6 +166,11 @@ func (h *Host) addressChanged(p *place, was linkState) {
 		return
 	}
 	if p.mending {
+		// The kernel may have taken it off before it said that the interface goes
+		// down: then nobody has removed it, and it is put back without a pause.
+		if was.up && !p.state.up {
+			p.repaired = 0
+		}
 		return
 	}
 	p.mending = true

@@ -226,6 +226,31 @@ func TestLinkFlaps(t *testing.T) {
 	}
 }
 
+// That the kernel has taken an address off an interface that goes down may be seen
+// before that it is down, and right after another has removed one: that is no
+// second removal, for which there is a pause.
+func TestLinkGoesDownLate(t *testing.T) {
+	w := borrow(t)
+	h := w.open(nil, vip6)
+	take(t, h, 20*time.Second)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.places[0]
+	stood := h.seen
+	defer func() { h.seen = stood }()
+	h.seen.addrs = nil
+	p.repaired = h.cfg.Clock().Boot
+	h.addressChanged(p, p.state)
+	if !p.mending || p.repaired == 0 {
+		t.Errorf("taken off an interface that is up: to be put back %v, last %v", p.mending, p.repaired)
+	}
+	was := p.state
+	p.state.up = false
+	if h.addressChanged(p, was); !p.mending || p.repaired != 0 {
+		t.Errorf("the interface went down: to be put back %v, last %v", p.mending, p.repaired)
+	}
+}
+
 // The cable is pulled: the other end of it goes down.
 func TestNoCarrier(t *testing.T) {
 	w := borrow(t)

@@ -38,6 +38,7 @@ type Host struct {
 	places   []*place
 	held     bool
 	until    draas.Deadline
+	question question      // before the addresses were taken last
 	round    int           // of announcements, or of probes while not held
 	next     time.Duration // boot clock, when it is due
 	broken   error         // the fence's rules could not be restored
@@ -65,6 +66,10 @@ type linkState struct {
 	up    bool
 	mac   string
 }
+
+// question is when was asked who has the addresses: by the wall clock, as frames
+// are stamped, and by the boot clock.
+type question struct{ wall, boot time.Duration }
 
 // hearing is a sight of one of the addresses.
 type hearing struct {
@@ -275,7 +280,7 @@ func (h *Host) ask(ctx context.Context) error {
 	answers := make(chan hearing, 64)
 	h.asked.Store(&answers)
 	defer h.asked.Store(nil)
-	asked := time.Duration(time.Now().UnixNano())
+	h.question = question{wall: time.Duration(time.Now().UnixNano()), boot: h.cfg.Clock().Boot}
 	if err := h.probe(); err != nil {
 		return err
 	}
@@ -286,7 +291,7 @@ func (h *Host) ask(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case s := <-answers:
-			if err := h.judge(s, asked); err != nil {
+			if err := h.judge(s); err != nil {
 				return err
 			}
 			continue
@@ -300,7 +305,7 @@ func (h *Host) ask(ctx context.Context) error {
 		case <-timer.C:
 			over = true
 		case s := <-answers:
-			if err := h.judge(s, asked); err != nil {
+			if err := h.judge(s); err != nil {
 				return err
 			}
 		}
@@ -309,8 +314,8 @@ func (h *Host) ask(ctx context.Context) error {
 
 // judge is what becomes of a sight of an address before it is taken. What was
 // there before the question is no answer: the holder before may have said it.
-func (h *Host) judge(s hearing, asked time.Duration) error {
-	if s.came < asked {
+func (h *Host) judge(s hearing) error {
+	if s.came < h.question.wall {
 		return nil
 	}
 	friend, known := h.friend(s.mac)

@@ -183,7 +183,7 @@ func (h *Host) noted(s hearing) {
 	now := h.cfg.Clock()
 	friend, known := h.friend(s.mac)
 	p := s.place
-	if s.probing || h.seen.ours(s.mac) || !h.held && !bytes.Equal(p.rival, s.mac) {
+	if s.probing || h.seen.ours(s.mac) || !h.held && !bytes.Equal(p.rival, s.mac) || h.old(s, now) {
 		return
 	}
 	fresh := !bytes.Equal(p.rival, s.mac) || p.told == 0 || now.Boot-p.told >= defendEvery
@@ -205,6 +205,18 @@ func (h *Host) noted(s hearing) {
 		p.defended = now.Boot
 		h.announceOne(p)
 	}
+}
+
+// oldNews is for how long after the addresses were taken a sight is held against
+// the time of the question. Later a wall clock that was set back must not hide
+// anybody.
+const oldNews = time.Second
+
+// old reports whether a sight of a held address is of before the question: the
+// holder before, or the friend it was taken over from, has said it, and it waited
+// for the keeper.
+func (h *Host) old(s hearing, now draas.Reading) bool {
+	return h.held && s.came < h.question.wall && now.Boot-h.question.boot < oldNews
 }
 
 // tell logs an event and hands it on. Of more than fit the oldest are lost.

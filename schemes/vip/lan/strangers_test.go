@@ -210,10 +210,40 @@ func TestOldNews(t *testing.T) {
 	s := hearing{place: h.places[0], sight: sight{addr: addr(vip4), mac: l.mac}, came: came}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err := h.judge(s, came+1); err != nil {
+	h.question.wall = came + 1
+	if err := h.judge(s); err != nil {
 		t.Errorf("before the question: %v", err)
 	}
-	if err := h.judge(s, came); !errors.As(err, new(*ConflictError)) {
+	h.question.wall = came
+	if err := h.judge(s); !errors.As(err, new(*ConflictError)) {
 		t.Errorf("after the question: %v", err)
+	}
+}
+
+// What the holder before said, and the keeper takes up only when the address is
+// held, is no conflict: it is not told of, not answered, and leaves no rival whom
+// this host would ask for when it has dropped the address.
+func TestOldNewsWhileHeld(t *testing.T) {
+	w := borrow(t)
+	h := w.open(nil, vip6)
+	take(t, h, 20*time.Second)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := hearing{place: h.places[0], sight: sight{addr: addr(vip6), mac: mustMAC(secondMAC)}, came: h.question.wall - 1}
+	h.noted(s)
+	if p := h.places[0]; p.rival != nil || p.defended != 0 || len(h.events) > 0 {
+		t.Errorf("before the question: rival %v, defended at %v, %d events", p.rival, p.defended, len(h.events))
+	}
+	// A wall clock that was set back hides nobody for long.
+	h.question.boot -= oldNews
+	h.noted(s)
+	if p := h.places[0]; p.rival.String() != secondMAC || p.defended == 0 || len(h.events) != 1 {
+		t.Errorf("long after the question: rival %v, defended at %v, %d events", p.rival, p.defended, len(h.events))
+	}
+	h.places[0].rival, h.places[0].told = nil, 0
+	h.question.boot = h.cfg.Clock().Boot
+	s.came = h.question.wall
+	if h.noted(s); h.places[0].rival == nil || len(h.events) != 2 {
+		t.Errorf("after the question: rival %v, %d events", h.places[0].rival, len(h.events))
 	}
 }
