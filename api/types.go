@@ -20,6 +20,7 @@ const (
 	PathLeave   = "/v1/leave"   // POST nothing
 	PathForce   = "/v1/force"   // POST a Force
 	PathFollow  = "/v1/follow"  // POST a Follow
+	PathSync    = "/v1/sync"    // also POST a SyncTrigger
 )
 
 // MaxRequest bounds the body of a request in bytes.
@@ -209,6 +210,8 @@ type Reported struct {
 	Suspicions uint64 `json:"suspicions"`
 	// Version is the newest version of the decision that it can step by.
 	Version int `json:"version,omitempty"`
+	// Sync is how it carries the active site's cloud to its own, if it ever does.
+	Sync *SyncBrief `json:"sync,omitempty"`
 	// CertificateEnds is when its certificate, or the CA's, ends.
 	CertificateEnds time.Time `json:"certificate_ends,omitzero"`
 }

@@ -39,7 +39,7 @@ func actTime(kind string) (worst, typical time.Duration) {
 
 // Term is one part of an RTO. Terms follow each other and add up.
 type Term struct {
-	Name    string // detect, elect, confirm (or least outage, or restart), lease, fence, device, quarantine, act, frontend, secondaries, ttl, resolver floor
+	Name    string // detect, elect, confirm (or least outage, or restart), lease, take, fence, device, quarantine, act, frontend, secondaries, ttl, resolver floor
 	Worst   time.Duration
 	Typical time.Duration
 	Sets    string // the keys that make it what it is
@@ -50,7 +50,7 @@ type Term struct {
 // move; without automatic a person's time comes on top. Longer network delays
 // and what a runbook adds come on top too.
 type RTO struct {
-	Disaster string // "site lost" or "service dead"; of a hybrid also "cloud lost" and "frontend lost"
+	Disaster string // "site lost", "service dead" or "target lost"; of a hybrid also "cloud lost" and "frontend lost"
 	Terms    []Term
 }
 
@@ -96,9 +96,11 @@ func (r RTO) String() string {
 
 // RTO gives the budgets of a unit: for a lost site, whose permit has to run
 // out, and for a service that died while its site lives and can hand the
-// permit over; for a hybrid also for what one of its halves masks alone. For a group they are those of the part that takes longest; the
-// service of a group can be asked for by itself. It is empty for what does not
-// exist.
+// permit over; for a hybrid also for what one of its halves masks alone. The
+// last is that of a planned move whose target is lost on the way, which nobody
+// promises (max_rto). For a group they are those of the part that takes longest;
+// the service of a group can be asked for by itself. It is empty for what does
+// not exist.
 func (c *Config) RTO(id draas.ServiceID) []RTO {
 	if s, ok := c.Service(id); ok {
 		return c.serviceRTO(&s)
@@ -152,29 +154,38 @@ func (c *Config) serviceRTO(s *Service) []RTO {
 		device.Worst, device.Typical = max(0, off-lease.Worst), max(0, off/2-lease.Typical)
 	}
 	site := []Term{lost, elect, patience, lease, device}
-
-	patience = s.Timing.patience(policy, true)
 	margin := l.Margin // in a group the slowest fence of all
 	fence := Term{"fence", margin, margin / 2, at + ".fence.margin"}
 	if s.Group != "" {
 		fence.Sets = "fence.margin of the services of " + policy
 	}
+	var target []Term
+	if !onlyDevices { // the old site would be off by then
+		target = c.untilUndone(s, site, fence)
+	}
+
+	patience = s.Timing.patience(policy, true)
 	device.Worst, device.Typical = 0, 0
 	if onlyDevices {
 		device.Worst, device.Typical = off, off/2 // it cannot stop serving by itself
 	}
 	dead := []Term{detectDead(s, at), patience, fence, device}
 	if s.Scheme == SchemeHybrid {
-		return c.hybridRTO(s, site, dead)
+		return c.hybridRTO(s, site, dead, target)
 	}
 	led, quarantine := []Term{c.fronts(s)}, Term{Name: "quarantine"}
 	if s.Scheme != SchemeFrontend {
 		led, quarantine = c.answers(s)
 	}
-	return []RTO{
+	all := []RTO{
 		{Disaster: siteLost, Terms: slices.Concat(site, []Term{quarantine.behind(lease, find(site, "device")), c.act(s, 3)}, led)},
 		{Disaster: serviceDead, Terms: slices.Concat(dead, []Term{quarantine.behind(fence, device), c.act(s, 4)}, led)},
 	}
+	if target != nil {
+		quarantine = quarantine.behind(find(target, "lease"), find(target, "device"))
+		all = append(all, RTO{Disaster: targetLost, Terms: slices.Concat(target, []Term{quarantine, c.act(s, undoEntries)}, led)})
+	}
+	return all
 }
 
 // answers are the terms between changed answers and the users, and how long a
@@ -421,29 +432,4 @@ func (d *decoder) lease(c *Config, u *Unit) {
 		d.report(path, fmt.Sprintf("%s%s: less than the log needs to elect a leader (%s) and to renew (%s)", left, short(hold), short(2*c.Raft.Election), short(t.Renew)),
 			"give a lease of at least "+enough(need)+", so that a change of leader does not close the fence")
 	}
-}
-
-// promise refuses a max_rto that cannot hold and names what to change.
-func (d *decoder) promise(c *Config, u *Unit) {
-	r := slices.MaxFunc(c.RTO(u.ID), func(a, b RTO) int { return cmp.Compare(a.Worst(), b.Worst()) })
-	if r.Worst() <= u.MaxRTO {
-		return
-	}
-	largest := r.Largest()
-	d.report(u.path()+".max_rto", fmt.Sprintf("%s cannot hold: %s takes up to %s", short(u.MaxRTO), article(r.Disaster), r),
-		fmt.Sprintf("change %s first (%s), or promise %s", largest.Sets, largest.Name, short(roundUp(r.Worst()))))
-}
-
-func article(disaster string) string {
-	before, after, _ := strings.Cut(disaster, " ")
-	return "a " + after + " " + before
-}
-
-// roundUp rounds to what a person would write.
-func roundUp(d time.Duration) time.Duration {
-	step := 100 * time.Millisecond
-	if d > 10*time.Second {
-		step = time.Second
-	}
-	return (d + step - 1) / step * step
 }

@@ -43,24 +43,30 @@ const (
 // dead service and a lost cloud the frontends lead elsewhere, with no change of
 // DNS; of lost frontends DNS does; of a lost site both, at the same time.
 // until is what passes before a move of a lost site is carried out, dead the
-// same for a dead service.
-func (c *Config) hybridRTO(s *Service, until, dead []Term) []RTO {
+// same for a dead service, and target for a planned move's target; if any.
+func (c *Config) hybridRTO(s *Service, until, dead, target []Term) []RTO {
 	at, fronts := join("service", string(s.ID)), c.fronts(s)
 	named, quarantine := c.answers(s)
-	site := slices.Concat(until, []Term{quarantine.behind(find(until, "lease"), find(until, "device")), c.act(s, 3)}, named,
-		[]Term{fronts.behind(append(named, quarantine)...)})
+	both := func(until []Term, entries int) []Term {
+		return slices.Concat(until, []Term{quarantine.behind(find(until, "lease"), find(until, "device")), c.act(s, entries)}, named,
+			[]Term{fronts.behind(slices.Concat(named, []Term{quarantine})...)})
+	}
 	cloud := slices.Concat(until, []Term{c.entries(3), fronts})
 	silent := Term{"detect", c.FrontendSilent(), c.FrontendSilent() - c.FollowWait()/2, at + ".renew, of all services the least"}
 	confirm := Term{"confirm", s.Timing.Confirm, s.Timing.Confirm, s.policyPath() + ".confirm"}
 	soon := quarantine.behind(confirm) // after a move, or a restart: later nobody's request is left
 	soon.Typical = 0
 	entry := slices.Concat([]Term{silent, confirm, soon, c.act(s, 2)}, named)
-	return []RTO{
-		{Disaster: siteLost, Terms: site},
+	all := []RTO{
+		{Disaster: siteLost, Terms: both(until, 3)},
 		{Disaster: serviceDead, Terms: slices.Concat(dead, []Term{c.entries(4), fronts})},
 		{Disaster: cloudLost, Terms: cloud},
 		{Disaster: frontendLost, Terms: entry},
 	}
+	if target != nil {
+		all = append(all, RTO{Disaster: targetLost, Terms: both(target, undoEntries)})
+	}
+	return all
 }
 
 // find finds a term by name.
@@ -74,7 +80,7 @@ func find(terms []Term, name string) Term {
 
 // waited are the budgets of the disasters in which users wait at a frontend.
 func (c *Config) waited(s *Service) []RTO {
-	return slices.DeleteFunc(c.serviceRTO(s), func(r RTO) bool {
+	return slices.DeleteFunc(promised(c.serviceRTO(s)), func(r RTO) bool {
 		return s.Scheme == SchemeHybrid && (r.Disaster == siteLost || r.Disaster == frontendLost)
 	})
 }

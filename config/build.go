@@ -67,11 +67,15 @@ func (d *decoder) build(root map[string]any) *Config {
 	}
 	c.Frontends = d.frontends(c, root)
 	c.VIPs = d.vips(c, root)
+	c.Sync = d.sync(c, root)
 	for _, name := range below(root, "service") {
 		c.Services = append(c.Services, d.service(c, root, name))
 	}
 	for _, name := range below(root, "group") {
 		c.Groups = append(c.Groups, d.group(c, name))
+	}
+	if units := c.Units(); d.has("sync") && c.Sync.Follows == "" && len(units) == 1 {
+		c.Sync.Follows = units[0].ID
 	}
 	for i := range c.Services {
 		d.drainFits(&c.Services[i])
@@ -102,6 +106,8 @@ func (d *decoder) member(root map[string]any, name string) Member {
 		Peer:   get(d, at+".peer", ""),
 		API:    get(d, at+".api", ""),
 		DNS:    get(d, at+".dns", ""),
+
+		Metrics: get(d, at+".metrics", ""),
 	}
 	m.ListenPeer = get(d, at+".listen_peer", m.Peer)
 	m.APIFrom = byName[string, string](d, at+".api_from", below(root, "member", name, "api_from"))

@@ -41,6 +41,7 @@ func (d *decoder) check(c *Config) {
 	d.listeners(c)
 	d.listensApart(c)
 	d.checkVIPs(c)
+	d.checkSync(c)
 }
 
 // moving checks how the users of a service are moved.

@@ -167,6 +167,7 @@ func (c *Config) ownListeners() []listener {
 		all = appendListener(all, m.ID, at+peer, m.ListenPeer, false)
 		all = appendListener(all, m.ID, at+".api", m.API, false)
 		all = appendListener(all, m.ID, at+".dns", m.DNS, true)
+		all = appendListener(all, m.ID, at+".metrics", m.Metrics, false)
 	}
 	return all
 }

@@ -79,7 +79,7 @@ func (d *decoder) unit(c *Config, u *Unit) {
 	if u.Timing.HoldMax < u.Timing.Hold && d.clean(at+".hold", at+".hold_max") {
 		d.report(at+".hold_max", fmt.Sprintf("%s is less than the hold of %s it begins with", short(u.Timing.HoldMax), short(u.Timing.Hold)), "give at least "+short(u.Timing.Hold))
 	}
-	d.dataLoss(u, at)
+	d.dataLoss(c, u, at)
 	d.automatic(c, u)
 	d.budgets(c, u)
 }
@@ -104,7 +104,7 @@ func (d *decoder) homeless(u *Unit, at string) {
 }
 
 // dataLoss checks that a bound on lost data can be observed at all.
-func (d *decoder) dataLoss(u *Unit, at string) {
+func (d *decoder) dataLoss(c *Config, u *Unit, at string) {
 	path := at + ".max_data_loss"
 	if u.MaxDataLoss == 0 || !d.clean(path) {
 		return
@@ -122,8 +122,16 @@ func (d *decoder) dataLoss(u *Unit, at string) {
 				fmt.Sprintf("ask more often (interval and timeout of %s), or allow at least %s", lag, short(old)))
 		}
 	}
+	if c.Sync.Follows == u.ID {
+		known = true
+		// A copy is at its oldest right before the next run is done.
+		if every := c.Sync.Every; c.Sync.Schedule == "" && every >= u.MaxDataLoss && d.clean("sync") {
+			d.report(path, fmt.Sprintf("%s cannot be held: the copy is up to %s old before it is renewed", short(u.MaxDataLoss), short(every)),
+				fmt.Sprintf("give [sync] every = %q, or allow more than %s", short(u.MaxDataLoss/2), short(every)))
+		}
+	}
 	if !known {
-		d.report(path, "nothing says how far the copy is behind", fmt.Sprintf("give [%s.lag] a command that prints the seconds, or remove max_data_loss", join("service", string(u.Parts[0].ID))))
+		d.report(path, "nothing says how far the copy is behind", fmt.Sprintf("give [%s.lag] a command that prints the seconds, let [sync] follow it, or remove max_data_loss", join("service", string(u.Parts[0].ID))))
 	}
 }
 

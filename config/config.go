@@ -42,6 +42,7 @@ type Config struct {
 	Members   []Member
 	Frontends []Frontend
 	VIPs      []VIP
+	Sync      Sync
 	DNS       map[string]Zone
 	Groups    []Group
 	Services  []Service
@@ -85,6 +86,7 @@ type Member struct {
 	ListenPeer string                    // IP:port where it listens for them
 	API        string                    // IP:port of the control API over mutual TLS, or empty
 	DNS        string                    // IP:port of the embedded authority, or empty
+	Metrics    string                    // IP:port where they are shown without TLS, or empty
 	PeerFrom   map[draas.MemberID]string // where one member reaches it instead of Peer
 	APIFrom    map[string]string         // where one member or frontend reaches its API instead
 }
@@ -362,6 +364,7 @@ func (c *Config) At(dir string) *Config {
 		f := &r.Frontends[i]
 		f.Control, f.AccessLog, f.Include = abs(f.Control), abs(f.AccessLog), abs(f.Include)
 	}
+	r.Sync.CloudsFile, r.Sync.State = abs(r.Sync.CloudsFile), abs(r.Sync.State)
 	r.VIPs = slices.Clone(c.VIPs)
 	for i := range r.VIPs {
 		r.VIPs[i].TrackFile = abs(r.VIPs[i].TrackFile)

@@ -86,6 +86,10 @@ var wants = map[kind]string{
 	kindSocket:      `write an absolute path or an IP address and a port, such as "/run/haproxy/admin.sock"`,
 	kindServerNames: `write a list of names, such as ["shop.example.org", "*.shop.example.org"]`,
 	kindRoutes:      `write a list of PUT or DELETE and a path, or all below one, such as ["PUT /carts/"]`,
+	kindCron:        `write a cron expression of five fields, such as "17 3 * * *" or "@daily"`,
+	kindTime:        `write a time of the day, such as "22:00"`,
+	kindKinds:       `write a list of kinds, such as ["project", "image"]`,
+	kindText:        `write a name or an id in quotes, such as "ext-net"`,
 	kindHeld:        `write a list of addresses, each with the length of its network and its interface, such as ["192.0.2.80/24 dev eth0"]`,
 }
 
@@ -94,6 +98,8 @@ func (c *conversion) want() string {
 	switch c.key.kind {
 	case kindChoice:
 		return "write " + orList(quoteAll(c.key.oneOf))
+	case kindChoices:
+		return "write a list of " + orList(quoteAll(c.key.oneOf))
 	case kindCount:
 		return fmt.Sprintf("write a number from %d to %d without quotes", c.key.low, c.key.high)
 	}
@@ -127,7 +133,7 @@ func (c *conversion) convert(v any) (any, bool) {
 			return c.fraction(n)
 		}
 	case kindAddrs, kindNets, kindDials, kindStatus, kindPorts, kindTexts, kindCommand, kindNames, kindZones, kindLinks,
-		kindListens, kindFrontends, kindServerNames, kindRoutes, kindHeld:
+		kindListens, kindFrontends, kindServerNames, kindRoutes, kindHeld, kindKinds, kindChoices:
 		if list, ok := v.([]any); ok {
 			return c.list(list)
 		}
@@ -202,6 +208,12 @@ func (c *conversion) text(s string) (any, bool) {
 		return c.size(s)
 	case kindSocket:
 		return c.socket(s)
+	case kindCron:
+		return c.cron(s)
+	case kindTime:
+		return c.clock(s)
+	case kindText:
+		return s, true
 	case kindUser:
 		if !userName.MatchString(s) {
 			return c.fail("is not a user name", c.want())

@@ -229,10 +229,6 @@ func asTables(v any) ([]map[string]any, bool) {
 // what was meant.
 func (d *decoder) unknown(n *node, name, path string) {
 	pattern := strings.TrimPrefix(n.path+"."+name, ".")
-	if what, ok := planned()[pattern]; ok {
-		d.report(path, "not read yet (it comes with "+what+")", "remove it for now")
-		return
-	}
 	if right, ok := instead()[pattern]; ok {
 		d.report(path, "unknown key", right)
 		return

@@ -14,6 +14,8 @@ func typeText(k key) string {
 	switch k.kind {
 	case kindChoice:
 		return strings.Join(k.oneOf, ", ")
+	case kindChoices:
+		return "list of " + strings.Join(k.oneOf, ", ")
 	case kindDuration, kindTTL:
 		return fmt.Sprintf("%s, %s to %s", k.kind, short(k.min), short(k.max))
 	case kindCount:

@@ -152,9 +152,23 @@ func mustHoldUnits(c *config.Config, inDomain map[string]int, want wanted) {
 		want(devices == (len(u.Switchable()) == len(u.Sites)), "switchable at %v of %v", u.Switchable(), u.Sites)
 		rto := c.RTO(u.ID)
 		hybrid := slices.ContainsFunc(u.Parts, func(s config.Service) bool { return s.Scheme == config.SchemeHybrid })
-		want(len(rto) == 2 && !hybrid || len(rto) == 4 && hybrid, "budgets %v", rto)
+		disasters := []string{"site lost", "service dead"}
+		if hybrid {
+			disasters = append(disasters, "cloud lost", "frontend lost")
+		}
+		if !slices.ContainsFunc(u.Parts, func(s config.Service) bool { return s.Fence.Kind == draas.FenceDevice }) {
+			disasters = append(disasters, "target lost")
+		}
+		for _, name := range disasters {
+			want(slices.ContainsFunc(rto, func(r config.RTO) bool { return r.Disaster == name }), "no budget of a %s", name)
+		}
+		want(len(rto) == len(disasters), "budgets %v", rto)
 		for _, r := range rto {
 			want(r.Typical() <= r.Worst(), "%s: typically %s of %s", r.Disaster, r.Typical(), r.Worst())
+			if r.Disaster == "target lost" {
+				want(r.Worst() >= max(u.Timing.Lease.Margin, c.TakeWithin()), "%v", r)
+				continue // nothing is watched or promised there
+			}
 			want(!u.Automatic || u.MaxRTO == 0 || r.Worst() <= u.MaxRTO, "%s: %v", r.Disaster, r)
 			want(r.Worst() >= u.Timing.LeastOutage, "%s: %v with least_outage %s", r.Disaster, r, u.Timing.LeastOutage)
 		}

@@ -119,6 +119,7 @@ func TestBudgetsOfHybrids(t *testing.T) {
 		"service dead":  "2.65s (detect 1.3s + fence 150ms + act 200ms + frontend 1s)",
 		"cloud lost":    "3.35s (detect 1.3s + lease 900ms + act 150ms + frontend 1s)",
 		"frontend lost": "2.32s (detect 1.2s + act 120ms + ttl 1s)",
+		"target lost":   "3.62s (fence 150ms + detect 1.3s + lease 900ms + act 270ms + ttl 1s)",
 	}
 	rto := c.RTO("shop")
 	if len(rto) != len(want) {
@@ -144,7 +145,7 @@ func TestBudgetsOfHybrids(t *testing.T) {
 	for _, r := range loadGood(t, "testdata/good/hybrid.toml").RTO("office") {
 		names = append(names, r.Disaster)
 	}
-	if !slices.Equal(names, []string{"site lost", "service dead", "cloud lost", "frontend lost"}) {
+	if !slices.Equal(names, []string{"site lost", "service dead", "cloud lost", "frontend lost", "target lost"}) {
 		t.Errorf("disasters of a group: %v", names)
 	}
 }
@@ -166,6 +167,7 @@ func TestQuarantineOfHybrids(t *testing.T) {
 		}
 		want := map[string]time.Duration{
 			"site lost":     quarantine - terms["lease"],
+			"target lost":   quarantine - terms["lease"],
 			"frontend lost": quarantine - 2*time.Second,
 		}[r.Disaster]
 		if terms["quarantine"] != want {

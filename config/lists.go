@@ -45,6 +45,10 @@ func (c *conversion) list(list []any) (any, bool) {
 		return each(c, list, (*conversion).held)
 	case kindLinks:
 		return each(c, list, (*conversion).link)
+	case kindKinds:
+		return each(c, list, (*conversion).syncKind)
+	case kindChoices:
+		return each(c, list, (*conversion).choiceOf)
 	case kindCommand:
 		if got, ok := each(c, list, (*conversion).argument); ok {
 			return c.command(got.([]string))

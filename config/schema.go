@@ -51,6 +51,12 @@ const (
 	kindServerNames kind = "list of host names"        // exact, or "*." and a name
 	kindRoutes      kind = "list of routes"            // a method and a path
 	kindHeld        kind = "list of held addresses"    // "192.0.2.80/24 dev eth0"
+
+	kindCron    kind = "cron expression" // five fields, or @daily
+	kindTime    kind = "time of the day" // "22:00"
+	kindKinds   kind = "list of kinds"   // of objects of a cloud
+	kindChoices kind = "list of choices" // each one of Key.oneOf
+	kindText    kind = "text"            // a name that others gave
 )
 
 // key describes one key of the file. A path's component * stands for a name
@@ -96,6 +102,7 @@ func schema() []key {
 		{path: "member.*.listen_peer", kind: kindListen, def: "peer"},
 		{path: "member.*.api", kind: kindDial, def: "-"},
 		{path: "member.*.dns", kind: kindListen, def: "-"},
+		{path: "member.*.metrics", kind: kindListen, def: "-"},
 		{path: "member.*.peer_from.*", kind: kindDial, def: "peer"},
 		{path: "member.*.api_from.*", kind: kindDial, def: "api"},
 
@@ -135,7 +142,7 @@ func schema() []key {
 		{path: "dns.*.record[].value", kind: kindTexts, def: "required"},
 		{path: "dns.*.record[].ttl", kind: kindTTL, def: "60s", min: time.Second, max: 7 * 24 * time.Hour},
 		{path: "group.*.services", kind: kindNames, def: "required"},
-	}, policyKeys("group.*."), policyKeys("service.*."), serviceKeys(), fenceKeys(), frontendKeys(), vipKeys())
+	}, policyKeys("group.*."), policyKeys("service.*."), serviceKeys(), fenceKeys(), frontendKeys(), vipKeys(), syncKeys())
 }
 
 // policyKeys are those of a move: of a group, or of a service in none.
@@ -270,15 +277,6 @@ func frontendKeys() []key {
 		{path: "service.*.frontend.replay", kind: kindRoutes, def: "-"},
 		{path: "service.*.frontend.trusted", kind: kindNets, def: "nobody"},
 		size("service.*.frontend.max_body", "no limit", 1, 1<<44),
-	}
-}
-
-// planned are keys of the plan that no release reads yet: a better answer
-// than "unknown key" for one who read ahead.
-func planned() map[string]string {
-	return map[string]string{
-		"member.*.cloud": "cloud clients",
-		"sync":           "replication",
 	}
 }
 

@@ -81,6 +81,7 @@ func alarmsOf(v sight) []alarm {
 	out = append(out, v.secondaries()...)
 	out = append(out, v.frontends()...)
 	out = append(out, v.vips()...)
+	out = append(out, v.carrying()...)
 	for _, svc := range v.status.Services {
 		out = append(out, v.fences(svc)...)
 		out = append(out, v.users(svc)...)

@@ -183,6 +183,9 @@ func (d *Daemon) touched(s quorum.CoreStatus, now draas.Reading) {
 	at := draas.Reading{Boot: s.Contact, Wall: now.Wall - ago}
 	d.frontends.permit(d.loop, at, now)
 	d.acts.touched(at)
+	if d.carrier != nil {
+		d.carrier.touched(at)
+	}
 	if d.answers == nil {
 		return
 	}

@@ -83,6 +83,7 @@ func checkHere(c *config.Config, self config.Member) []error {
 	}
 	add(tryTCP("peer", self.ListenPeer))
 	add(tryTCP("api", self.API))
+	add(tryTCP("metrics", self.Metrics))
 	if self.Role == draas.RoleSite {
 		add(tryTCP("dns", self.DNS))
 		add(tryUDP("dns", self.DNS))

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/api/metrics"
 	"github.com/draasd/draas/failover"
 	"github.com/draasd/draas/fence"
 	"github.com/draasd/draas/health"
@@ -56,6 +57,7 @@ type Daemon struct {
 	steps      *executor
 	devices    *deviceLink
 	lags       *lagWatch // nil at a witness
+	carrier    *carrier  // nil at a witness
 	users      *overseer // nil at a witness
 	answers    *answers  // nil at a witness
 	frontends  *frontends
@@ -67,6 +69,8 @@ type Daemon struct {
 	startedBy  *wiring // what this run was started with
 	proven     proof   // of survive: sites that devices have off, kept while the cluster is started anew
 	suspicions atomic.Uint64
+	paged      pagedCount
+	synced     *metrics.Runs
 	stopping   chan struct{}
 }
 
@@ -80,7 +84,7 @@ func New(o Options) (*Daemon, error) {
 		o.Notify = SystemdNotifier{}
 	}
 	d := &Daemon{path: o.ConfigPath, log: o.Log, clock: o.Clock, notify: o.Notify, hangup: o.Hangup, acts: newActing(), entrances: &entrances{},
-		frontends: newFrontends(o.Clock.Now)}
+		synced: metrics.NewRuns(), frontends: newFrontends(o.Clock.Now)}
 	d.grants = newGrants(o.Clock.Now, d.vipMoved)
 	w, err := d.load()
 	if err != nil {
@@ -176,6 +180,10 @@ func (d *Daemon) run(ctx context.Context, stop <-chan struct{}) (err error) {
 	d.frontends.use(w)
 	d.grants.use(w.cfg)
 	d.frontends.restart(monitor.Burst, func() { d.loop.post(func(*loop) {}) })
+	shown, err := d.listenMetrics(&undo)
+	if err != nil {
+		return err
+	}
 	if err := d.openAnswers(ctx, &undo); err != nil {
 		return err
 	}
@@ -185,7 +193,10 @@ func (d *Daemon) run(ctx context.Context, stop <-chan struct{}) (err error) {
 	group.Go(func() error { return d.transport.Run(ctx) })
 	group.Go(func() error { return monitor.Run(ctx) })
 	for _, ln := range listeners {
-		group.Go(func() error { return d.serveOn(ctx, ln) })
+		group.Go(func() error { return d.serveOn(ctx, ln, d.handler()) })
+	}
+	if shown != nil {
+		group.Go(func() error { return d.serveOn(ctx, shown, d.onlyMetrics()) })
 	}
 	if d.answers != nil {
 		group.Go(func() error { return d.answers.run(ctx) })
@@ -255,6 +266,15 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
 		d.lags.use(d.now())
 		group.Go(func() error { <-ctx.Done(); d.lags.wait(); return nil })
 	}
+	d.carrier = nil
+	if d.now().self.Role == draas.RoleSite {
+		d.carrier = newCarrier(d.self.Site(), d.clock.Now, d.log, d.lags.carry, func(f failover.Finding) {
+			d.loop.post(func(l *loop) { l.replica.Find(f) })
+		})
+		d.carrier.counts = d.synced
+		d.carrier.use(d.now())
+		group.Go(func() error { d.carrier.run(ctx); return nil })
+	}
 	d.users = nil
 	if d.now().self.Role == draas.RoleSite {
 		d.users = newOverseer(d.now().self.ID.Site(), d.log, func(f failover.Finding) {
@@ -281,6 +301,7 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
 		d.stateChanged(s)
 		if d.lags != nil {
 			d.lags.follow(ctx, s)
+			d.carrier.follow(s)
 		}
 		// What is replayed was decided, and looked after, long ago.
 		if d.users != nil && d.loop.replica.Greeted() {

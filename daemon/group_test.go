@@ -44,7 +44,7 @@ func TestGroup(t *testing.T) {
 			host, other = other, host
 		}
 		for _, port := range []int{l.base + 30, l.base + 33} {
-			if l.ask(host, port) != site || l.ask(other, port) != "" {
+			if l.ask(host, port, time.Second) != site || l.ask(other, port, time.Second) != "" {
 				return false
 			}
 		}

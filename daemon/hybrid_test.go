@@ -230,7 +230,7 @@ func TestMovesWithoutTheNameServer(t *testing.T) {
 // lost over it.
 func TestFromDNSToHybridAndBack(t *testing.T) {
 	t.Parallel()
-	l := newLabOf(t, "balanced")
+	l := newLabOf(t, "cautious")
 	l.startAll()
 	l.activate()
 	leads := func(what, want string) {

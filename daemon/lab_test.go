@@ -62,8 +62,9 @@ func newLab(t testing.TB) *lab {
 	return newLabOf(t, "fast")
 }
 
-// newLabOf is a lab of a profile: what is not to move meanwhile, however busy
-// the machine is, wants a more patient one.
+// newLabOf is a lab of a profile. A test that says that nothing was lost or moved
+// meanwhile wants the cautious one: a busy machine has stood still for longer
+// than the balanced one's permit lasts without renewals.
 func newLabOf(t testing.TB, profile string) *lab {
 	t.Helper()
 	l := &lab{t: t, dir: filepath.Join(t.TempDir(), "lab"), base: freeBase(t), parts: make(map[string]*part)}
@@ -319,16 +320,21 @@ func (l *lab) activateWithin(d time.Duration) {
 }
 
 // answer asks the site's fenced address as a user would.
-func (l *lab) answer(site string) string {
-	host := "127.0.0.2"
+func (l *lab) answer(site string) string { return l.ask(hostOf(site), l.base+30, time.Second) }
+
+func hostOf(site string) string {
 	if site == "dr" {
-		host = "127.0.0.3"
+		return "127.0.0.3"
 	}
-	return l.ask(host, l.base+30)
+	return "127.0.0.2"
 }
 
-func (l *lab) ask(host string, port int) string {
-	c := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+// patience is that of a user who is not served only if he is refused: a machine
+// that stands still keeps him waiting.
+const patience = 20 * time.Second
+
+func (l *lab) ask(host string, port int, patience time.Duration) string {
+	c := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	res, err := c.Get(fmt.Sprintf("http://%s:%d/", host, port))
 	if err != nil {
 		return ""

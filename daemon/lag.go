@@ -16,7 +16,8 @@ import (
 	"github.com/draasd/draas/failover"
 )
 
-// lagWatch runs the lag commands of the services that stand by at this site.
+// lagWatch runs the lag commands of the services that stand by at this site, and
+// adds what the replication says of its cloud.
 // What it knows of a unit is what its part that is furthest behind says; one
 // part of which it is not known makes the whole unknown.
 type lagWatch struct {
@@ -28,6 +29,9 @@ type lagWatch struct {
 	mu      sync.Mutex
 	sources map[draas.ServiceID]*lagSource // by service
 	units   map[draas.ServiceID][]draas.ServiceID
+	// carried is how far behind this site's cloud is, of the unit that it
+	// follows.
+	carried map[draas.ServiceID]failover.Lag
 }
 
 // lagSource is one service's command while the service stands by here.
@@ -53,6 +57,11 @@ func (w *lagWatch) use(next *wiring) {
 		s.stop()
 	}
 	w.sources, w.units = make(map[draas.ServiceID]*lagSource), make(map[draas.ServiceID][]draas.ServiceID)
+	was := w.carried
+	w.carried = make(map[draas.ServiceID]failover.Lag)
+	if conf := &next.cfg.Sync; conf.Follows != "" && conf.Clouds[w.site] != "" {
+		w.carried[conf.Follows] = was[conf.Follows]
+	}
 	for unit, parts := range next.units {
 		for _, id := range parts {
 			svc, _ := next.cfg.Service(id)
@@ -108,10 +117,26 @@ func (w *lagWatch) told(unit draas.ServiceID) {
 		worst.Known = worst.Known && l.Known
 		worst.Behind = max(worst.Behind, l.Behind)
 	}
+	if l, follows := w.carried[unit]; follows {
+		worst.Known = worst.Known && l.Known
+		worst.Behind = max(worst.Behind, l.Behind)
+	}
 	if !worst.Known {
 		worst.Behind = 0
 	}
 	w.tell(unit, worst)
+}
+
+// carry takes how far this site's cloud is behind, of the unit that it follows:
+// the worse of that and of what the commands say counts.
+func (w *lagWatch) carry(unit draas.ServiceID, l failover.Lag) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if was, follows := w.carried[unit]; !follows || was == l {
+		return
+	}
+	w.carried[unit] = l
+	w.told(unit)
 }
 
 // wait ends all commands and waits for them. Nothing may follow it.

@@ -47,7 +47,7 @@ func (l *lab) join(member string, discard bool) (Joined, error) {
 // id; nobody else notices.
 func TestLostDisk(t *testing.T) {
 	t.Parallel()
-	l := newLabOf(t, "balanced")
+	l := newLabOf(t, "cautious")
 	l.startAll()
 	l.activate()
 	stop := l.served("primary")

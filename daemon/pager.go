@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/draasd/draas"
@@ -34,10 +35,15 @@ type pager struct {
 	now     func() time.Time
 	send    func(ctx context.Context, p config.Pager, page api.Page) error
 
+	count *pagedCount
+
 	causes map[string]*cause
 	ended  chan sent // what became of the page under way
 	busy   bool
 }
+
+// pagedCount counts runs of the pager's command.
+type pagedCount struct{ sent, failed atomic.Uint64 }
 
 // cause is an alarm from when it was first seen.
 type cause struct {
@@ -56,13 +62,14 @@ type sent struct {
 }
 
 func newPager(cluster string, self draas.MemberID, log *slog.Logger) *pager {
-	return &pager{cluster: cluster, self: self, log: log, now: time.Now, send: sendPage,
+	return &pager{cluster: cluster, self: self, log: log, now: time.Now, send: sendPage, count: &pagedCount{},
 		causes: make(map[string]*cause), ended: make(chan sent, 1)}
 }
 
 // watch looks at the alarms until ctx ends.
 func (d *Daemon) watch(ctx context.Context) {
 	p := newPager(d.now().cfg.Cluster, d.self, d.log)
+	p.count = &d.paged
 	tick := time.NewTicker(watchAt)
 	defer tick.Stop()
 	for {
@@ -143,6 +150,11 @@ func (p *pager) page(ctx context.Context, conf config.Pager) {
 // result takes what became of a page, and plans the next.
 func (p *pager) result(s sent) {
 	p.busy = false
+	if s.err != nil {
+		p.count.failed.Add(1)
+	} else {
+		p.count.sent.Add(1)
+	}
 	c := p.causes[s.page.Key]
 	if c == nil || c.over != (s.page.Event == api.PageOver) {
 		return // it came back or went meanwhile

@@ -38,6 +38,7 @@ func policyOf(c *config.Config) failover.Policy {
 	p := failover.Policy{
 		Digest:   c.Digest(),
 		Services: make(map[draas.ServiceID]failover.ServicePolicy, len(units)),
+		Take:     c.TakeWithin(),
 	}
 	for _, m := range c.Members {
 		p.Members = append(p.Members, failover.MemberPolicy{ID: m.ID, Role: m.Role, Domain: m.Domain})

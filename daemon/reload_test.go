@@ -52,7 +52,7 @@ func (l *lab) served(site string) (stop func() (asked, failed int)) {
 	wait.Go(func() {
 		for ctx.Err() == nil {
 			asked++
-			if l.answer(site) != site {
+			if l.ask(hostOf(site), l.base+30, patience) != site {
 				failed++
 			}
 			pause(ctx, 5*time.Millisecond)
@@ -76,7 +76,7 @@ func (l *lab) anotherService(text string) string {
 // permit is lost over it, and what is looked at as before keeps its verdict.
 func TestReload(t *testing.T) {
 	t.Parallel()
-	l := newLabOf(t, "balanced")
+	l := newLabOf(t, "cautious")
 	l.startAll()
 	l.activate()
 	was := l.status("witness").Policy
@@ -127,7 +127,7 @@ func TestReload(t *testing.T) {
 // at once when it goes with another, while the one beside it is served on.
 func TestReloadServes(t *testing.T) {
 	t.Parallel()
-	l := newLabOf(t, "balanced")
+	l := newLabOf(t, "cautious")
 	l.startAll()
 	l.activate()
 	was, err := os.ReadFile(l.file("dr"))
@@ -153,7 +153,7 @@ func TestReloadServes(t *testing.T) {
 		l.hangup("guard primary")
 		l.hangup("guard dr")
 	}
-	wiki := func() string { return l.ask("127.0.0.2", l.base+33) }
+	wiki := func() string { return l.ask("127.0.0.2", l.base+33, time.Second) }
 	everywhere(l.anotherService(string(was)))
 	guards()
 	if got := wiki(); got != "" {
@@ -165,7 +165,8 @@ func TestReloadServes(t *testing.T) {
 		a, err := l.client("dr").Request(ctx, api.Request{Service: "wiki", Site: "primary", Request: failover.Request{Move: failover.MoveActivate}})
 		return err == nil && a.Accepted
 	})
-	l.await("wiki is served", 10*time.Second, func() bool { return wiki() == "primary" })
+	l.await("wiki is served", 30*time.Second, // it may have to wait a whole permit out
+		func() bool { return wiki() == "primary" })
 	l.await("wiki settled", 20*time.Second, func() bool {
 		s := l.status("dr")
 		return s != nil && slices.ContainsFunc(s.Services, func(sv api.ServiceStatus) bool { return sv.ID == "wiki" && sv.Phase == failover.PhaseNormal })

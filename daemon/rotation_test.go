@@ -15,7 +15,7 @@ import (
 // the members know of the new ends.
 func TestRotation(t *testing.T) {
 	t.Parallel()
-	l := newLabOf(t, "balanced")
+	l := newLabOf(t, "cautious")
 	l.startAll()
 	l.activate()
 	stop := l.served("primary")
@@ -50,7 +50,7 @@ func TestRotation(t *testing.T) {
 // learns, votes, and is removed by the file again.
 func TestMemberByTheFile(t *testing.T) {
 	t.Parallel()
-	l := newLabOf(t, "balanced")
+	l := newLabOf(t, "cautious")
 	l.startAll()
 	l.activate()
 	stop := l.served("primary")

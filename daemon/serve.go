@@ -14,6 +14,7 @@ import (
 
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/api/metrics"
 	"github.com/draasd/draas/failover"
 )
 
@@ -56,6 +57,9 @@ func (d *Daemon) routes() *http.ServeMux {
 	mux.HandleFunc("POST "+api.PathForce, d.get(d.serveForce))
 	mux.HandleFunc("POST "+api.PathFollow, d.get(d.serveFollow))
 	mux.HandleFunc("POST "+api.PathHold, d.get(d.serveHold))
+	mux.HandleFunc("GET "+api.PathSync, d.get(d.syncStatus))
+	mux.HandleFunc("POST "+api.PathSync, d.get(d.serveSync))
+	mux.Handle("GET "+metrics.Path, d.metricsHandler())
 	return mux
 }
 
@@ -189,10 +193,10 @@ func (d *Daemon) serveWatch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveOn serves the API on a listener until ctx ends.
-func (d *Daemon) serveOn(ctx context.Context, ln net.Listener) error {
+// serveOn serves the API, or a part of it, on a listener until ctx ends.
+func (d *Daemon) serveOn(ctx context.Context, ln net.Listener, h http.Handler) error {
 	srv := &http.Server{
-		Handler:           d.handler(),
+		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		IdleTimeout:       30 * time.Second,
@@ -204,7 +208,7 @@ func (d *Daemon) serveOn(ctx context.Context, ln net.Listener) error {
 	go func() { ended <- srv.Serve(ln) }()
 	select {
 	case err := <-ended:
-		return fmt.Errorf("serve control API on %s: %w", ln.Addr(), err)
+		return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
@@ -215,7 +219,7 @@ func (d *Daemon) serveOn(ctx context.Context, ln net.Listener) error {
 	}
 	<-ended // http.ErrServerClosed
 	if err != nil {
-		return fmt.Errorf("stop control API: %w", err)
+		return fmt.Errorf("stop serving on %s: %w", ln.Addr(), err)
 	}
 	return nil
 }

@@ -55,6 +55,11 @@ func (d *Daemon) overview(ctx context.Context, local bool) (*api.Status, []alarm
 	if err != nil {
 		return nil, nil, err
 	}
+	s, alarms := d.overviewOf(ctx, p, local)
+	return s, alarms, nil
+}
+
+func (d *Daemon) overviewOf(ctx context.Context, p picture, local bool) (*api.Status, []alarm) {
 	w := d.now()
 	s := &api.Status{
 		Cluster: w.cfg.Cluster, ClusterID: d.clusterID, Self: d.self, At: time.Now().UTC(),
@@ -89,7 +94,7 @@ func (d *Daemon) overview(ctx context.Context, local bool) (*api.Status, []alarm
 	for _, a := range all {
 		s.Warnings = append(s.Warnings, a.text)
 	}
-	return s, all, nil
+	return s, all
 }
 
 func memberStatus(s failover.State, m failover.MemberPolicy) api.MemberStatus {
@@ -159,6 +164,9 @@ func (d *Daemon) report(ctx context.Context, p picture) api.Reported {
 		Suspicions: d.suspicions.Load(), Version: failover.Version, CertificateEnds: ends(d.transport.Certificate())}
 	if d.users != nil {
 		r.Users = d.users.report()
+	}
+	if d.carrier != nil {
+		r.Sync = d.carrier.brief(time.Now())
 	}
 	r.Frontends = d.frontends.seen(p.now)
 	r.VIPs = d.grants.seen(p.now)

@@ -21,7 +21,7 @@ import (
 // vote. A standby leaves as well, and nobody notices.
 func TestGoodbye(t *testing.T) {
 	t.Parallel()
-	l := newTwoLab(t, "balanced", 0)
+	l := newTwoLab(t, "cautious", 0)
 	l.startBoth()
 	if err := l.stop("daemon primary"); err != nil {
 		t.Fatalf("primary ended with %v", err)

@@ -126,6 +126,7 @@ func switchable(was, next *wiring) error {
 	fixed(key+"listen_peer", was.self.ListenPeer, next.self.ListenPeer)
 	fixed(key+"api", was.self.API, next.self.API)
 	fixed(key+"dns", was.self.DNS, next.self.DNS)
+	fixed(key+"metrics", was.self.Metrics, next.self.Metrics)
 	if err := authority.CheckChange(was.zones, next.zones); err != nil {
 		errs = append(errs, err)
 	}
@@ -173,5 +174,6 @@ func (d *Daemon) adopt(w *wiring) {
 	d.devices.use(w)
 	if d.lags != nil {
 		d.lags.use(w)
+		d.carrier.use(w)
 	}
 }

@@ -43,6 +43,27 @@ type Move struct {
 	Complete bool   `json:"complete"`
 	Turns    []Turn `json:"turns"` // in the order in which they have to come
 	Steps    []Step `json:"steps,omitempty"`
+	// Loss is what it has cost of the copy of the old site's cloud; null where
+	// nothing is copied, and where it was not told in time.
+	Loss *Loss `json:"expected_loss,omitempty"`
+}
+
+// Loss is the expected loss of a move (RPO), as the member that took over has
+// told draasd's history: nothing here has measured it.
+type Loss struct {
+	From draas.SiteID `json:"from"` // whose cloud is copied
+	// Known says that the copy's age was known; else the rest says nothing.
+	Known bool `json:"known"`
+	// Behind is since when what was changed at the old site may be lost, counted
+	// up to when it was first suspected.
+	Behind Millis `json:"behind_ms"`
+	// Objects and Bytes are the least that is lost: what the last look before the
+	// move found missing, as exact as the words of Text are.
+	Objects int   `json:"objects"`
+	Bytes   int64 `json:"bytes"`
+	// Text is how it stands in the history, told By a member.
+	Text string         `json:"text"`
+	By   draas.MemberID `json:"by,omitempty"`
 }
 
 // Turn is a turning point of a move.
@@ -83,16 +104,16 @@ func (r *Report) Join(d *Daemon) {
 	r.Daemon = d
 	for _, k := range r.order() {
 		o := r.Clients[k]
-		o.Parts = nil
+		o.Parts, o.Loss = nil, nil
 		if len(o.Outages) == 0 {
 			continue
 		}
 		if m := MoveOf(d.Moves, o.Outages[0]); m != nil {
-			o.Parts = partsOf(o.Outages[0], m)
+			o.Parts, o.Loss = partsOf(o.Outages[0], m), m.Loss
 		}
 	}
 	if o := r.Clients[r.Client]; o != nil {
-		r.Parts = o.Parts
+		r.Parts, r.Loss = o.Parts, o.Loss
 	}
 }
 

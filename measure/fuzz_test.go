@@ -104,7 +104,8 @@ func FuzzReport(f *testing.F) {
 	r.Writes = &Writes{Known: true, Acked: 9, Lost: 2, LostNumbers: []uint64{7, 8}, RPO: Millis(time.Second)}
 	r.Outcome.Stale, r.Outcome.Strip = []Stale{{Old: 2, Users: 3}}, []Stretch{{Length: Millis(time.Second), Site: "dr", Sent: 5}}
 	r.Join(&Daemon{Service: "shop", Members: []MemberClock{{Member: "dr", Known: true, Offset: Millis(-time.Millisecond)}},
-		Moves: []Move{{Kind: "failover", To: "dr", Epoch: 4, Complete: true, Turns: []Turn{{Name: "decided", Part: "confirm", Shifted: true}}}}})
+		Moves: []Move{{Kind: "failover", To: "dr", Epoch: 4, Complete: true, Turns: []Turn{{Name: "decided", Part: "confirm", Shifted: true}},
+			Loss: &Loss{From: "primary", Known: true, Behind: Millis(4200 * time.Millisecond), Objects: 3, Bytes: 40 << 20, By: "dr", Text: "so"}}}})
 	data, err := json.Marshal(r)
 	if err != nil {
 		f.Fatal(err)

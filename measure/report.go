@@ -134,6 +134,8 @@ type Outcome struct {
 
 	// Parts divide the first outage by the daemon's move, when it is known.
 	Parts []Part `json:"parts,omitempty"`
+	// Loss is what that move has cost of the copy of the old site's cloud.
+	Loss *Loss `json:"expected_loss,omitempty"`
 	// Stale follows how many of the kind's users are sent to the old site.
 	Stale []Stale `json:"stale,omitempty"`
 }

@@ -51,6 +51,11 @@ type Summary struct {
 	LossUnknown int    `json:"loss_unknown"`
 	WorstRPO    Millis `json:"worst_rpo_ms"`
 	Lost        int    `json:"lost_writes"`
+	// Told counts the runs of which draasd told an expected loss, ToldUnknown
+	// those of them in which it was not known; WorstTold is of the others.
+	Told        int    `json:"expected_loss_told"`
+	ToldUnknown int    `json:"expected_loss_unknown"`
+	WorstTold   Millis `json:"worst_expected_loss_ms"`
 }
 
 // Spread is how the downtime of one kind of client spreads over the runs.
@@ -97,6 +102,7 @@ func Sum(runs []*Report) Summary {
 	for _, r := range runs {
 		s.Client = r.Client
 		s.addLoss(r.Writes)
+		s.addTold(r.Loss)
 		switch {
 		case r.Void:
 			s.Void++
@@ -126,6 +132,18 @@ func (s *Summary) addLoss(w *Writes) {
 		s.Lost += w.Lost
 		s.WorstRPO = max(s.WorstRPO, w.RPO)
 	}
+}
+
+func (s *Summary) addTold(l *Loss) {
+	switch {
+	case l == nil:
+		return
+	case !l.Known:
+		s.ToldUnknown++
+	default:
+		s.WorstTold = max(s.WorstTold, l.Behind)
+	}
+	s.Told++
 }
 
 func spread(trials []rto.Trial) *Spread {

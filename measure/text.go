@@ -74,6 +74,9 @@ func (o *Outcome) write(w io.Writer) {
 			fmt.Fprintf(w, "  downtime       %v (%d failed)%s\n", u.Length, u.Failed, ofWhich(i, o.Parts))
 			if i == 0 {
 				o.writeParts(w)
+				if o.Loss != nil {
+					fmt.Fprintf(w, "  expected loss  %s\n", o.Loss.InWords())
+				}
 			}
 		} else {
 			fmt.Fprintf(w, "  downtime       at least %v (%d failed): no lasting good answer before the end\n", u.Length, u.Failed)
@@ -181,6 +184,9 @@ func (d *Daemon) write(w io.Writer) {
 		for _, t := range m.Turns {
 			fmt.Fprintf(w, "    %-12s %s%s\n", t.Name, t.At.Format(Clock), t.sure())
 		}
+		if m.Loss != nil {
+			fmt.Fprintf(w, "    expected loss: %s\n", m.Loss.InWords())
+		}
 		for _, s := range m.Steps {
 			fmt.Fprintf(w, "    step %s: %s %s\n", s.Name, s.Outcome, s.Evidence)
 		}
@@ -218,6 +224,19 @@ func (m Move) InWords() string {
 		text += "; " + m.Evidence
 	}
 	return strings.TrimPrefix(text, ", ")
+}
+
+// InWords is the loss in one line, with who says so.
+func (l *Loss) InWords() string {
+	text := "not known"
+	if l.Known {
+		text = seconds(l.Behind)
+	}
+	by := "draasd's history"
+	if l.By != "" {
+		by = fmt.Sprintf("%s in %s", l.By, by)
+	}
+	return fmt.Sprintf("%s, told by %s: %s", text, by, l.Text)
 }
 
 // InWords is a clock in one line.
@@ -311,6 +330,9 @@ func (s *Series) WriteText(w io.Writer) error {
 		fmt.Fprintln(b)
 		if len(s.Runs) > 1 {
 			r.writeParts(b)
+			if r.Loss != nil {
+				fmt.Fprintf(b, "    expected loss %s\n", r.Loss.InWords())
+			}
 		}
 		if d := r.Daemon; d != nil && d.Problem != "" {
 			fmt.Fprintf(b, "    draasd: %s\n", d.Problem)
@@ -340,6 +362,13 @@ func (s *Series) WriteText(w io.Writer) error {
 	}
 	if sum.LossKnown+sum.LossUnknown > 0 {
 		fmt.Fprintf(b, "lost writes: %d in %d runs, RPO at worst %s; not known of %d runs\n", sum.Lost, sum.LossKnown, seconds(sum.WorstRPO), sum.LossUnknown)
+	}
+	if sum.Told > 0 {
+		fmt.Fprintf(b, "expected loss: told of %d runs, at worst %s", sum.Told, seconds(sum.WorstTold))
+		if sum.ToldUnknown > 0 {
+			fmt.Fprintf(b, "; not known of %d", sum.ToldUnknown)
+		}
+		fmt.Fprintln(b)
 	}
 	if err := b.Flush(); err != nil {
 		return fmt.Errorf("write report: %w", err)

@@ -59,6 +59,9 @@ func Bind(f *flag.FlagSet) Flags {
 	}
 }
 
+// File is the one that -c names; empty: none.
+func (f Flags) File() string { return *f.config }
+
 // Dial makes the client; nothing is sent yet.
 func (f Flags) Dial(load func(path string) (*config.Config, error), conf func(*config.Config, draas.MemberID) (*tls.Config, error)) (*api.Client, error) {
 	if *f.socket != "" && *f.api != "" {

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/api/metrics"
 	"github.com/draasd/draas/failover"
 	"github.com/draasd/draas/runbook"
 )
@@ -46,10 +47,13 @@ func apiExamples() map[string]any {
 		Times: failover.Times{Suspected: after(-62500), Failed: after(-62460), Decided: after(-62459), Released: after(-60500), Activated: after(-60400),
 			Redirected: after(-60390), Verified: after(-60000)}}
 	return map[string]any{
-		"error":   api.Error{Error: `not found: there is no service "shpo" in the policy in force`},
-		"status":  status,
-		"why":     why,
-		"history": history,
+		"error":       api.Error{Error: `not found: there is no service "shpo" in the policy in force`},
+		"status":      status,
+		"why":         why,
+		"history":     history,
+		"sync":        syncShop(),
+		"synctrigger": api.SyncTrigger{Audit: true},
+		"syncing":     api.Done{Text: "a run begins, or follows the one under way"},
 		"request": api.Request{Service: "shop", Site: "dr", Request: failover.Request{
 			Move: failover.MoveSwitchover, Operator: "ada", Reason: "kernel update at primary", Expect: 3}},
 		"accepted": accepted(failover.MoveSwitchover),
@@ -109,13 +113,13 @@ func TestAPIDescribed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{api.PathStatus, api.PathWatch, api.PathWhy, api.PathHistory, api.PathRequest, api.PathReload, api.PathLeave, api.PathForce} {
+	for _, path := range []string{api.PathStatus, api.PathWatch, api.PathWhy, api.PathHistory, api.PathRequest, api.PathReload, api.PathLeave, api.PathForce, api.PathSync, metrics.Path} {
 		if !regexp.MustCompile(`(?m)^## (GET|POST) ` + path + `(\?|$)`).Match(text) {
 			t.Errorf("docs/api.md has no section on %s", path)
 		}
 	}
 	fields := make(map[string]bool)
-	for _, v := range []any{api.Status{}, api.Why{}, api.Request{}, api.Answer{}, api.Reload{}, api.Force{}, api.Done{}, api.Page{}, api.Error{}} {
+	for _, v := range []any{api.Status{}, api.Why{}, api.Request{}, api.Answer{}, api.Reload{}, api.Force{}, api.Done{}, api.Page{}, api.Error{}, api.Sync{}, api.SyncTrigger{}} {
 		jsonFields(reflect.TypeOf(v), fields)
 	}
 	for _, name := range sortedKeys(fields) {

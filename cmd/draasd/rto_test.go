@@ -33,7 +33,7 @@ func TestRTOInJSON(t *testing.T) {
 	if err := json.Unmarshal(out, &units); err != nil || code != exitOK {
 		t.Fatalf("exits with %d: %v\n%s", code, err, out)
 	}
-	if len(units) != 1 || units[0].Service != "shop" || units[0].MaxRTO != 20_000 || len(units[0].Disasters) != 2 {
+	if len(units) != 1 || units[0].Service != "shop" || units[0].MaxRTO != 20_000 || len(units[0].Disasters) != 3 {
 		t.Fatalf("%+v", units)
 	}
 	for _, d := range units[0].Disasters {

@@ -137,6 +137,10 @@ func (d *daemons) see(s *api.Status) {
 // historyLimit is the most records that a daemon gives.
 const historyLimit = 1000
 
+// toldIn is how long, after its end, the expected loss of a move is waited for,
+// where a cloud is copied: of a move from or to a site without one none is told.
+const toldIn = 2 * time.Second
+
 // settledIn is how long the end of a move is waited for: the log says later
 // than the users that it is complete.
 const settledIn = 10 * time.Second
@@ -181,6 +185,7 @@ func (d *daemons) history(ctx context.Context) ([]failover.Record, error) {
 		return nil, errNobody
 	}
 	err := errNobody
+	var ended time.Time // when it was first seen that no move is under way
 	for {
 		select {
 		case <-ctx.Done():
@@ -189,10 +194,29 @@ func (d *daemons) history(ctx context.Context) ([]failover.Record, error) {
 		}
 		records, err = d.askHistory(ctx, records)
 		if err == nil && !moving(records) {
-			return records, nil
+			if !untold(records) || ended.IsZero() && !d.copied(ctx) || !ended.IsZero() && time.Since(ended) > toldIn {
+				return records, nil
+			}
+			if ended.IsZero() {
+				ended = time.Now()
+			}
 		}
 		timer.Reset(watchAgain)
 	}
+}
+
+// copied reports whether a site's cloud is copied to another's as the service
+// moves, as far as any member tells.
+func (d *daemons) copied(ctx context.Context) bool {
+	d.mu.Lock()
+	service := d.service
+	d.mu.Unlock()
+	return slices.ContainsFunc(d.members, func(m *member) bool {
+		one, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		s, err := m.asker.Status(one, false) // what all members report
+		return err == nil && slices.ContainsFunc(s.Reported, func(r api.Reported) bool { return r.Sync != nil && r.Sync.Follows == service })
+	})
 }
 
 // askHistory is the longest that any member tells; had is what was told before.

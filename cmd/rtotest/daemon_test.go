@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -72,6 +73,46 @@ func TestJoined(t *testing.T) {
 	}
 	if !strings.Contains(stderr, "draasd: shop ") {
 		t.Errorf("no phase is shown while it measures:\n%s", stderr)
+	}
+}
+
+// TestExpectedLoss: what the daemon expects to be lost is reported beside what
+// was measured, with who says so; and where a cloud is copied it is waited for
+// when it is told after the move.
+func TestExpectedLoss(t *testing.T) {
+	f := newFakeDaemon(t, shop())
+	f.status.Reported = []api.Reported{{Member: "dr", Sync: &api.SyncBrief{Follows: "shop", Source: "primary"}}}
+	d := newDisaster(t)
+	var moving sync.WaitGroup
+	defer moving.Wait()
+	moving.Go(func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for told := false; ; {
+			select {
+			case <-tick.C:
+			case <-t.Context().Done():
+				return
+			}
+			switch {
+			case !told && exists(d.file):
+				f.failover(20*time.Millisecond, 10*time.Millisecond)
+				told = true
+			case told && f.asked() > 0: // the move has ended long ago
+				f.record(failover.Record{Kind: failover.RecordFinding, Epoch: 4, Member: "dr", By: "dr",
+					Text: "expected loss (sync): the copy of primary's cloud was 4.2s behind, with at least 3 objects (40 MiB) missing"})
+				return
+			}
+		}
+	})
+	page := filepath.Join(t.TempDir(), "page.html")
+	code, stdout, stderr := rtotest(d.args("--socket", f.socket, "--runs", "1", "--html", page, "--inject", d.lasting(300))...)
+	const line = "  expected loss  4.20 s, told by dr in draasd's history: the copy of primary's cloud was 4.2s behind, with at least 3 objects (40 MiB) missing\n"
+	if code != exitMet || !strings.Contains(stdout, line) || strings.Index(stdout, line) < strings.Index(stdout, "  downtime ") {
+		t.Fatalf("exit %d\n%s\n%s", code, stdout, stderr)
+	}
+	if text, err := os.ReadFile(page); err != nil || !strings.Contains(string(text), "<small>expected loss</small>") {
+		t.Errorf("the page has none: %v", err)
 	}
 }
 
@@ -183,13 +224,14 @@ func TestMoves(t *testing.T) {
 	records := []failover.Record{
 		{Kind: failover.RecordDecision, At: at(1), Epoch: 4, By: "primary"},
 		{Kind: failover.RecordPhase, Phase: failover.PhaseRedirecting, At: at(3), Epoch: 4, By: "dr"},
+		{Kind: failover.RecordFinding, At: at(4).Add(time.Millisecond), Epoch: 4, Member: "dr\x1b", By: "dr", Text: "expected loss (sync): the copy of primary's cloud was 4.2s behind, with at least 3 objects (40 MiB) missing"},
 		{Kind: failover.RecordDone, At: at(5), Epoch: 4, Move: whole, By: "witness"},
 		{Kind: failover.RecordPhase, Phase: failover.PhaseSuspect, At: at(20), By: "dr"},
 		{Kind: failover.RecordDecision, At: at(21), Epoch: 5, Text: "failover of shop from dr to primary"},
 		{Kind: failover.RecordDecision, At: at(25), Epoch: 5, Text: "undo of shop"},
 		{Kind: failover.RecordPhase, Phase: failover.PhaseRedirecting, At: at(26), Epoch: 5, Text: "dr is active again"},
 	}
-	if !moving(records) || moving(records[:3]) || moving(nil) {
+	if !moving(records) || moving(records[:4]) || moving(nil) {
 		t.Error("under way or not")
 	}
 	moves := movesOf(records, nil)
@@ -206,8 +248,16 @@ func TestMoves(t *testing.T) {
 	if m := moves[0]; !m.Complete || m.Operator != "ada?[2J" || len(m.Steps) != 1 || m.Steps[0].Evidence != "seen?" || m.Steps[0].Attempts != 2 {
 		t.Errorf("%+v", m)
 	}
+	want := measure.Loss{From: "primary", Known: true, Behind: measure.Millis(4200 * time.Millisecond), Objects: 3, Bytes: 40 << 20, By: "dr?",
+		Text: "the copy of primary's cloud was 4.2s behind, with at least 3 objects (40 MiB) missing"}
+	if l := moves[0].Loss; l == nil || *l != want {
+		t.Errorf("%+v", l)
+	}
+	if untold(records[:4]) || !untold(records) || !untold(records[:2]) || untold(nil) {
+		t.Error("told or not")
+	}
 	m := moves[1]
-	if m.Complete || m.Reason != "undo of shop" || len(m.Turns) != 3 || m.Turns[0].Name != "suspected" || !m.Turns[1].At.Equal(at(21)) || m.Turns[2].Part != "fence" {
+	if m.Loss != nil || m.Complete || m.Reason != "undo of shop" || len(m.Turns) != 3 || m.Turns[0].Name != "suspected" || !m.Turns[1].At.Equal(at(21)) || m.Turns[2].Part != "fence" {
 		t.Errorf("%+v", m)
 	}
 }

@@ -26,6 +26,7 @@ type fakeDaemon struct {
 	status   api.Status
 	history  []failover.Record
 	silent   bool
+	told     int           // histories
 	watching chan struct{} // closed and made anew at every change
 }
 
@@ -59,12 +60,13 @@ func (f *fakeDaemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case f.silent:
 		http.Error(w, `{"error":"starting"}`, http.StatusServiceUnavailable)
 	case r.URL.Path == api.PathStatus:
-		f.tell(w)
+		f.tell(w, r.URL.RawQuery == "")
 	case r.URL.Path == api.PathHistory:
+		f.told++
 		_ = json.NewEncoder(w).Encode(f.history) // the asker may have gone
 	case r.URL.Path == api.PathWatch:
 		for r.Context().Err() == nil {
-			f.tell(w)
+			f.tell(w, false)
 			_ = http.NewResponseController(w).Flush()
 			changed := f.watching
 			f.mu.Unlock()
@@ -77,8 +79,12 @@ func (f *fakeDaemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (f *fakeDaemon) tell(w http.ResponseWriter) {
+// tell tells the status: with what other members report, or without.
+func (f *fakeDaemon) tell(w http.ResponseWriter, all bool) {
 	s := f.status
+	if !all {
+		s.Reported = nil
+	}
 	s.At = f.now()
 	_ = json.NewEncoder(w).Encode(s) // the asker may have gone
 }
@@ -101,6 +107,13 @@ func (f *fakeDaemon) record(r failover.Record) time.Time {
 	close(f.watching)
 	f.watching = make(chan struct{})
 	return r.At
+}
+
+// asked counts how often the history was asked for.
+func (f *fakeDaemon) asked() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.told
 }
 
 func shop() api.ServiceStatus {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/failover"
 	"github.com/draasd/draas/measure"
 )
@@ -22,23 +23,40 @@ func moving(records []failover.Record) bool {
 	return false
 }
 
+// untold reports whether the expected loss of the last move, which has ended, is
+// not told yet.
+func untold(records []failover.Record) bool {
+	for _, r := range slices.Backward(records) {
+		if _, ok := api.LossOf(r); ok || r.Kind == failover.RecordDecision {
+			return !ok
+		}
+	}
+	return false
+}
+
 // movesOf reads the moves from a service's records, oldest first: those that
 // are complete have their turning points written in them, of one that is not
 // the records themselves tell how far it came.
 func movesOf(records []failover.Record, clocks []measure.MemberClock) []measure.Move {
-	by := make(map[time.Time]draas.MemberID)
+	by, losses := make(map[time.Time]draas.MemberID), make(map[draas.Epoch]*measure.Loss)
 	for _, r := range records {
 		by[r.At.UTC()] = r.By
+		if l, ok := api.LossOf(r); ok {
+			losses[r.Epoch] = &measure.Loss{From: l.From, Known: l.Known, Behind: measure.Millis(l.Behind), Objects: l.Objects, Bytes: l.Bytes,
+				Text: l.InWords(), By: draas.MemberID(harmless(string(r.Member)))}
+		}
 	}
 	var moves []measure.Move
 	var open *failover.Move
 	add := func(m *failover.Move, complete bool) {
-		moves = append(moves, told(m, complete, func(at time.Time) measure.Turn {
+		out := told(m, complete, func(at time.Time) measure.Turn {
 			t := measure.Turn{By: by[at.UTC()]}
 			ours, off, shifted := shift(clocks, t.By, at)
 			t.At, t.Error, t.Shifted = ours.UTC(), measure.Millis(off), shifted
 			return t
-		}))
+		})
+		out.Loss = losses[m.Epoch]
+		moves = append(moves, out)
 	}
 	var suspected time.Time
 	for _, r := range records {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/draasd/draas/internal/lab"
 	"github.com/draasd/draas/measure"
 )
 
@@ -146,6 +147,10 @@ func TestRunsThatFail(t *testing.T) {
 // that are never served steadily end the series.
 func TestSpoilt(t *testing.T) {
 	t.Parallel()
+	lab.Calmly(t, 500*time.Millisecond, func() func() { return spoilt(t) })
+}
+
+func spoilt(t *testing.T) (judge func()) {
 	d := newDisaster(t)
 	made := filepath.Join(t.TempDir(), "made")
 	var mu sync.Mutex
@@ -165,8 +170,10 @@ func TestSpoilt(t *testing.T) {
 		}
 	})
 	code, stdout, stderr := rtotest("--settle", "150ms", "--duration", "20s", "--rate", "150", "--runs", "1", "--inject", "touch "+made, "--max-rto", "1s", d.URL)
-	if code != exitVoid || exists(made) || !strings.Contains(stdout, "before run 1, 5 times in a row: not begun: ") {
-		t.Errorf("exit %d, made %v\n%s\n%s", code, exists(made), stdout, stderr)
+	return func() {
+		if code != exitVoid || exists(made) || !strings.Contains(stdout, "before run 1, 5 times in a row: not begun: ") {
+			t.Errorf("exit %d, made %v\n%s\n%s", code, exists(made), stdout, stderr)
+		}
 	}
 }
 

@@ -26,6 +26,7 @@ const (
 const (
 	siteLost     = "site lost"
 	serviceDead  = "service dead"
+	targetLost   = "target lost"
 	frontendLost = "frontend lost"
 )
 
@@ -34,15 +35,19 @@ type cell struct {
 	Name     string
 	Headline bool // one of the six that are made often
 	Fence    bool // only the fence keeps two sites from serving: made in the short run, too
-	Expect   expectation
-	To       string // where it has to move; empty: dr
-	Budget   string // the name of the arithmetic that bounds it; empty: none does
+	// InShort names the column of which it is made in the short run, too.
+	InShort string
+	Expect  expectation
+	To      string // where it has to move; empty: dr
+	Budget  string // the name of the arithmetic that bounds it; empty: none does
 	// Watch is how long to look after the strike, at the least.
 	Watch time.Duration
 	// Needs reports whether the disaster can happen to a column; nil: always.
 	Needs func(column) bool
 	// Before makes ready what the disaster strikes; nil: nothing.
 	Before func(context.Context, *world) error
+	// Moment waits for that at which it strikes; nil: any will do.
+	Moment func(context.Context, *world) error
 	// Strike lets it happen, and returns when all of it has.
 	Strike func(context.Context, *world) error
 	// Heal undoes it; nil: there is nothing to undo.
@@ -50,6 +55,9 @@ type cell struct {
 	// First says that it is undone before the rows are read back: it has cost
 	// none, and stands between them and who reads.
 	First bool
+	// Warned says that the member that copies the cloud has to warn of it; Loss,
+	// that what it has cost of the copy is compared with what the history tells.
+	Warned, Loss bool
 }
 
 // watch is how long most disasters are watched that must not move anything:
@@ -138,6 +146,9 @@ func (w *world) powerOff(machines ...string) error {
 	}
 	w.kill(all...)
 	for _, m := range machines {
+		if c := w.clouds[m]; c != nil {
+			c.Kill()
+		}
 		script := "nft flush ruleset"
 		if w.Pair && (m == edge1 || m == edge2) {
 			script += fmt.Sprintf("\nip addr del %s/24 dev eth0 2>/dev/null || true", address(edge, hostVIP))
@@ -160,15 +171,16 @@ func (w *world) powerOn(machines ...string) error {
 	}
 	errs = append(errs, w.net.reach(true, machines...))
 	for _, m := range machines {
+		errs = append(errs, w.boot(m))
 		w.revive(w.on(m)...)
 	}
 	return errors.Join(errs...)
 }
 
-// site are a site's machines: the member's, the service's, and those of its
-// own frontends.
+// site are a site's machines: the member's, the service's, its cloud's, and
+// those of its own frontends.
 func (w *world) site(name string) []string {
-	all := []string{name, serviceHost(name)}
+	all := append([]string{name, serviceHost(name)}, w.cloudOf(name)...)
 	for _, f := range w.frontends() {
 		if f.place == name {
 			all = append(all, f.name)
@@ -179,7 +191,7 @@ func (w *world) site(name string) []string {
 
 // others are the disasters that are made less often.
 func others(down time.Duration) []cell {
-	return slices.Concat(ofService(), ofProcesses(), ofNetwork(), ofSeveral(), ofSeed(down))
+	return slices.Concat(ofService(), ofProcesses(), ofNetwork(), ofSeveral(), ofSeed(down), ofSync())
 }
 
 func ofService() []cell {
@@ -279,7 +291,7 @@ func ofSeveral() []cell {
 		Heal: func(w *world) error { w.revive(counterOf(primary), daemonOf(primary)); return nil },
 	}, {
 		// The site that is to take over is lost as the other hands over.
-		Name: "target lost during a switchover", Expect: returns, Needs: isDraas,
+		Name: "target lost during a switchover", Budget: targetLost, Expect: returns, Needs: isDraas,
 		Strike: func(ctx context.Context, w *world) error {
 			if err := w.ask(ctx, dr, failover.Request{Move: failover.MoveSwitchover}); err != nil {
 				return err
@@ -313,7 +325,13 @@ func ofSeed(down time.Duration) []cell {
 		},
 	}, {
 		Name: "cloud's power off", Expect: moves, Budget: siteLost,
-		Strike: func(_ context.Context, w *world) error { return w.powerOff(primary, serviceHost(primary)) },
-		Heal:   func(w *world) error { return w.powerOn(primary, serviceHost(primary)) },
+		Strike: func(_ context.Context, w *world) error { return w.powerOff(w.rack()...) },
+		Heal:   func(w *world) error { return w.powerOn(w.rack()...) },
 	}}
+}
+
+// rack are the machines at the primary that are the cloud's of the project that
+// this one grew from: all but frontends.
+func (w *world) rack() []string {
+	return append([]string{primary, serviceHost(primary)}, w.cloudOf(primary)...)
 }

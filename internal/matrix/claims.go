@@ -2,12 +2,14 @@ package matrix
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,7 +43,8 @@ func runClaims(ctx context.Context, device string, ours, theirs netip.Addr, in i
 	}
 	defer func() { _ = unix.Close(fd) }()
 	to := &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ARP), Ifindex: i.Index, Halen: 6, Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}
-	if err := errors.Join(unix.Bind(fd, to), unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000})); err != nil {
+	if err := errors.Join(unix.Bind(fd, to), unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)); err != nil {
 		return fmt.Errorf("set up packet socket: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -50,17 +53,13 @@ func runClaims(ctx context.Context, device string, ours, theirs netip.Addr, in i
 		_, _ = io.Copy(io.Discard, in)
 		cancel()
 	}()
-	var mu sync.Mutex
-	asked := time.Now()
+	var asked questions
+	asked.add(time.Now())
 	var all sync.WaitGroup
 	var failed error
 	all.Go(func() {
 		defer cancel()
-		failed = hearClaims(ctx, fd, theirs, json.NewEncoder(out), func() time.Time {
-			mu.Lock()
-			defer mu.Unlock()
-			return asked
-		})
+		failed = hearClaims(ctx, fd, theirs, json.NewEncoder(out), &asked)
 	})
 	question := arpRequest(i.HardwareAddr, ours, theirs)
 	tick := time.NewTicker(claimEvery)
@@ -72,9 +71,7 @@ func runClaims(ctx context.Context, device string, ours, theirs netip.Addr, in i
 			return failed
 		case <-tick.C:
 		}
-		mu.Lock()
-		asked = time.Now()
-		mu.Unlock()
+		asked.add(time.Now())
 		if err := unix.Sendto(fd, question, 0, to); err != nil {
 			cancel()
 			all.Wait()
@@ -85,11 +82,36 @@ func runClaims(ctx context.Context, device string, ours, theirs netip.Addr, in i
 
 func bigEndian(n uint16) uint16 { return n<<8 | n>>8 }
 
-// hearClaims writes the answers until ctx ends.
-func hearClaims(ctx context.Context, fd int, theirs netip.Addr, out *json.Encoder, asked func() time.Time) error {
-	buf := make([]byte, 256)
+// questions are when was asked, in order.
+type questions struct {
+	mu  sync.Mutex
+	all []int64
+}
+
+func (q *questions) add(at time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.all = append(q.all, at.UnixNano())
+}
+
+// before is the last question up to an instant: that which is answered then.
+func (q *questions) before(at int64) int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i, found := slices.BinarySearch(q.all, at)
+	if !found {
+		i--
+	}
+	return q.all[max(i, 0)]
+}
+
+// hearClaims writes the answers until ctx ends. When one came, the kernel says:
+// this process may read it much later, and then beside that of another host to a
+// later question.
+func hearClaims(ctx context.Context, fd int, theirs netip.Addr, out *json.Encoder, asked *questions) error {
+	buf, stamp := make([]byte, 256), make([]byte, 128)
 	for ctx.Err() == nil {
-		n, _, err := unix.Recvfrom(fd, buf, 0)
+		n, oobn, _, _, err := unix.Recvmsg(fd, buf, stamp, 0)
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -97,12 +119,30 @@ func hearClaims(ctx context.Context, fd int, theirs netip.Addr, out *json.Encode
 			return fmt.Errorf("hear answers: %w", err)
 		}
 		if by, ok := arpReply(buf[:n], theirs); ok {
-			if err := out.Encode(claim{asked().UnixNano(), time.Now().UnixNano(), by}); err != nil {
+			at, err := stamped(stamp[:oobn])
+			if err != nil {
+				return fmt.Errorf("hear answers: %w", err)
+			}
+			if err := out.Encode(claim{asked.before(at), at, by}); err != nil {
 				return fmt.Errorf("tell answer: %w", err)
 			}
 		}
 	}
 	return nil
+}
+
+// stamped is when a frame came, by the kernel.
+func stamped(oob []byte) (int64, error) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return 0, fmt.Errorf("read time stamp: %w", err)
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= 16 {
+			return int64(binary.NativeEndian.Uint64(m.Data))*int64(time.Second) + int64(binary.NativeEndian.Uint64(m.Data[8:])), nil
+		}
+	}
+	return 0, errors.New("a frame without a time stamp")
 }
 
 // The operations of ARP (RFC 826).

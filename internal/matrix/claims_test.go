@@ -82,3 +82,17 @@ func TestUnclaimed(t *testing.T) {
 		}
 	}
 }
+
+// An answer belongs to the last question before it came, however late it is
+// read.
+func TestQuestions(t *testing.T) {
+	var q questions
+	for _, at := range []int64{10, 20, 30} {
+		q.add(time.Unix(0, at))
+	}
+	for at, want := range map[int64]int64{9: 10, 10: 10, 15: 10, 20: 20, 29: 20, 99: 30} {
+		if got := q.before(at); got != want {
+			t.Errorf("at %d the question of %d is answered, want %d", at, got, want)
+		}
+	}
+}

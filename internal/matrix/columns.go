@@ -39,6 +39,10 @@ func (c column) profile() string {
 // changed: only the headline cells are made of it.
 func (c column) variant() bool { return c.Metro || c.BIND }
 
+// clouded reports whether the sites have a cloud each, of which the one is
+// copied to the other.
+func (c column) clouded() bool { return c.Peer == nil && !c.variant() && !c.Bare }
+
 // meets reports whether a disaster is made to a column.
 func (c column) meets(x cell) bool {
 	if c.variant() && !x.Headline {

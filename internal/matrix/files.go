@@ -75,10 +75,16 @@ func (c column) failoverTOML() string {
 		if m != witness && !c.BIND {
 			line("dns = \"%s:%d\"", at, dnsPort)
 		}
+		if m != witness && c.clouded() {
+			line("cloud = %q", m)
+		}
 	}
 	c.zoneTOML(line)
 	c.frontendsTOML(line)
 	c.serviceTOML(line)
+	if c.clouded() {
+		line("[sync]\nclouds_file = %q\nplain = true\nevery = %q\nkinds = [%s]", "clouds.yaml", syncEvery, quoted([]string{"domain", "project", "container", "object"}))
+	}
 	return b.String()
 }
 

@@ -172,6 +172,21 @@ func TestHold(t *testing.T) {
 	}
 }
 
+func TestQuiet(t *testing.T) {
+	r := Result{Kinds: map[string]Seen{kindFresh: {Sent: 9}, kindLong: {Sent: 9}}}
+	if !r.quiet() {
+		t.Error("nothing happened")
+	}
+	r.Moves = 2
+	if r.quiet() {
+		t.Error("it moved")
+	}
+	r.Moves, r.Kinds[kindLong] = 0, Seen{Sent: 9, Failed: 1}
+	if r.quiet() {
+		t.Error("somebody was refused")
+	}
+}
+
 // Who is steady has been served all the time, and by whom he should.
 func TestSteady(t *testing.T) {
 	now := time.Now()

@@ -115,7 +115,7 @@ func (m *matrix) wanted(c column, most int) []wanted {
 			continue
 		}
 		n := m.Others
-		if x.Headline || m.Short && x.Fence {
+		if x.Headline || m.Short && (x.Fence || x.InShort == c.Name) {
 			n = m.Runs
 		}
 		n = min(n, most)
@@ -229,6 +229,12 @@ func (r Result) String() string {
 	}
 	if r.ClaimsMS > 0 {
 		fmt.Fprintf(&b, ", claimed twice for %v ms", r.ClaimsMS)
+	}
+	if r.WarnedS > 0 {
+		fmt.Fprintf(&b, ", warned of after %.1f s", r.WarnedS)
+	}
+	if l := r.Loss; l != nil {
+		fmt.Fprintf(&b, ", told %.1f s, %d objects; true %.2f to %.2f s, %d objects up to %.2f s old, %d unseen", l.ToldS, l.ToldObjects, l.TrueS, l.MostS, l.Objects, l.OldestS, l.Unseen)
 	}
 	for _, why := range []string{r.Void, r.Upset} {
 		if why != "" {

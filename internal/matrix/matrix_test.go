@@ -184,6 +184,13 @@ func TestWanted(t *testing.T) {
 	if got := named("keepalived 1 s"); len(got) != 3 || got["frontend killed"] != 1 {
 		t.Errorf("of keepalived %v are to be made", got)
 	}
+	m.Short, m.Others = true, 0
+	if got := named("dns"); got["Keystone's database stopped in mid-sync"] != 2 || got["sync stopped, then primary site off"] != 0 || got["primary cut from everyone"] != 2 || got["daemon killed"] != 0 {
+		t.Errorf("of dns %v are to be made in the short run", got)
+	}
+	if got := named("hybrid"); got["Keystone's database stopped in mid-sync"] != 0 || got["sync stopped, then primary site off"] != 2 {
+		t.Errorf("of hybrid %v are to be made in the short run", got)
+	}
 	if err := os.WriteFile(file, []byte("{\"column\":\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ type network struct {
 type cut struct {
 	From, To string
 	Port     uint16 // to which; 0: all
+	Refuse   bool   // connections to the port are refused, and not only lost
 }
 
 func bridgeOf(place string) string { return "br-" + place }
@@ -227,10 +228,14 @@ func ruleset(cuts []cut) string {
 		default:
 			ends = fmt.Sprintf("ip saddr %s ip daddr %s", set(c.From), set(c.To))
 		}
-		if c.Port != 0 {
+		verdict := "drop"
+		switch {
+		case c.Refuse:
+			port, verdict = fmt.Sprintf("tcp dport %d ", c.Port), "reject with tcp reset"
+		case c.Port != 0:
 			port = fmt.Sprintf("meta l4proto { tcp, udp } th dport %d ", c.Port)
 		}
-		fmt.Fprintf(&b, "  %s %sdrop\n", ends, port)
+		fmt.Fprintf(&b, "  %s %s%s\n", ends, port, verdict)
 	}
 	b.WriteString(" }\n}\n")
 	return b.String()

@@ -93,16 +93,24 @@ func TestNetwork(t *testing.T) {
 		seen("joined")
 		must(n.join(cut{From: witness}))
 	}
+	refusal := cut{From: outside, To: dr, Port: 7000, Refuse: true}
+	must(n.sever(refusal))
+	if ok, took := reaches(t, n, users, at, 5*time.Second); ok || took > 4*time.Second {
+		t.Errorf("refused: reached %v, known after %v", ok, took)
+	}
+	must(n.join(refusal))
+	seen("not refused any more")
 	must(n.sever(cut{To: dr, Port: 53}, cut{From: dr, To: primary}))
 	seen("something else is cut")
 }
 
 func TestRuleset(t *testing.T) {
-	got := ruleset([]cut{{From: primary}, {To: edge}, {From: primary, To: dr, Port: 53}})
+	got := ruleset([]cut{{From: primary}, {To: edge}, {From: primary, To: dr, Port: 53}, toCloud})
 	for _, want := range []string{
 		"ip saddr { 10.91.1.0/24, 10.91.11.0/24 } ip daddr != { 10.91.1.0/24, 10.91.11.0/24 } drop\n",
 		"ip saddr != { 10.91.4.0/24 } ip daddr { 10.91.4.0/24 } drop\n",
 		"ip saddr { 10.91.1.0/24, 10.91.11.0/24 } ip daddr { 10.91.2.0/24, 10.91.12.0/24 } meta l4proto { tcp, udp } th dport 53 drop\n",
+		"ip saddr { 10.91.2.0/24, 10.91.12.0/24 } ip daddr { 10.91.1.0/24, 10.91.11.0/24 } tcp dport 5000 reject with tcp reset\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)

@@ -38,6 +38,10 @@ type Result struct {
 	From  string `json:"from"` // where the service was active before
 	To    string `json:"to"`   // and after
 	Moves int    `json:"moves"`
+	// WarnedS is when the member that copies the cloud warned that it does not get
+	// on, in seconds after the disaster, and Loss what the move has cost of the copy.
+	WarnedS float64 `json:"warned_s,omitempty"`
+	Loss    *Loss   `json:"loss,omitempty"`
 	// Steps are when the last move got where, in ms after the disaster.
 	Steps map[string]float64 `json:"steps_ms,omitempty"`
 

@@ -161,6 +161,12 @@ func newGroup(s summary, ok bool) group {
 	if s.LostKnown > 0 && s.Lost.Max > 0 {
 		notes = append(notes, fmt.Sprintf("lost %.0f", s.Lost.Median))
 	}
+	if l := s.Losses; l.N > 0 {
+		notes = append(notes, fmt.Sprintf("cloud: told %.1f s, true %.1f s", l.ToldS.Median, l.TrueS.Median))
+	}
+	if s.Warned.Max > 0 {
+		notes = append(notes, fmt.Sprintf("warned of after %.0f s", s.Warned.Median))
+	}
 	if s.DualMS > 0 {
 		notes = append(notes, fmt.Sprintf("two sites served for %.0f ms", s.DualMS))
 	}

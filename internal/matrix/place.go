@@ -31,6 +31,7 @@ const (
 	hostFrontend = 30  // a site's own frontend
 	hostResolver = 53  //
 	hostNamed    = 54  // a name server outside, of columns that have one
+	hostCloud    = 60  // a site's cloud
 	hostVIP      = 100 // the pair's virtual address
 	hostNear     = 110 // users beside a site
 	hostService  = 20  // behind the member
@@ -64,6 +65,7 @@ const (
 	dnsPort     = 53
 	webPort     = 8080 // the service, fenced, and users at a frontend
 	replicaPort = 9090 // from the one site's service to the other's
+	cloudPort   = 5000 // all services of a site's cloud
 )
 
 // The machines. A site has two: its member's, behind which its service's
@@ -78,4 +80,5 @@ const (
 
 func serviceHost(site string) string  { return site + "-svc" }
 func frontendHost(site string) string { return site + "-fe" }
+func cloudHost(site string) string    { return site + "-cloud" }
 func nearHost(site string) string     { return "near-" + site }

@@ -32,6 +32,7 @@ const (
 func (w *world) once(ctx context.Context, c cell) (*Result, error) {
 	r := &Result{Column: w.Name, Cell: c.Name, BoundMS: ms(bound(w.budget, c.Budget))}
 	began := time.Now()
+	defer w.endFeed()
 	if c.Before != nil {
 		if err := c.Before(ctx, w); err != nil {
 			return nil, fmt.Errorf("make ready: %w", err)
@@ -112,6 +113,11 @@ func (w *world) strike(ctx context.Context, c cell, people *crowd, r *Result, ep
 	}
 	people.begin(warmFor)
 	pause(ctx, rand.N(jitter))
+	if c.Moment != nil {
+		if err := c.Moment(ctx, w); err != nil {
+			return fmt.Errorf("wait for the moment: %w", err)
+		}
+	}
 	w.calm.Mark()
 	fault := time.Now()
 	r.At, r.struck = fault.UTC(), true
@@ -144,10 +150,28 @@ func (w *world) strike(ctx context.Context, c cell, people *crowd, r *Result, ep
 		return ctx.Err()
 	}
 	people.judge(r, epoch, fault, end)
+	if c.Loss {
+		if r.Loss, err = w.loss(ctx); err != nil {
+			return err
+		}
+	}
+	if c.Warned && r.quiet() {
+		r.Upset = "" // nothing of it is timed by less than seconds
+	}
 	if w.Peer == nil {
 		r.hold(c)
 	}
 	return nil
+}
+
+// quiet reports whether nothing moved, and nobody was refused.
+func (r *Result) quiet() bool {
+	for _, s := range r.Kinds {
+		if s.Failed > 0 {
+			return false
+		}
+	}
+	return r.Moves == 0
 }
 
 // unprovoked is what becomes of a run in which the service was elsewhere before
@@ -189,6 +213,14 @@ func (r *Result) follow(ctx context.Context, w *world, c cell, people *crowd, st
 		to = ""
 	}
 	pause(ctx, c.Watch)
+	if c.Warned {
+		after, err := w.alarmed(ctx, struck)
+		if err == nil {
+			r.WarnedS = after.Seconds()
+		} else if ctx.Err() == nil {
+			r.Faults = append(r.Faults, fmt.Sprintf("nobody is warned: %v", err))
+		}
+	}
 	// It may fail: then users were not served again, which is what is found.
 	_ = await(ctx, limit, func(context.Context) error {
 		if time.Since(struck) < settledFor {
@@ -265,6 +297,9 @@ func (r *Result) hold(c cell) {
 		wrong("the service moved %d times, to %s", r.Moves, r.To)
 	case c.Expect == returns && r.Moves > 2: // there, and back when there was no there
 		wrong("the service moved %d times", r.Moves)
+	}
+	if r.Loss != nil {
+		r.Faults = append(r.Faults, r.Loss.hold()...)
 	}
 	for kind, s := range r.Kinds {
 		switch limit := r.BoundMS + ms(extra(kind)) + 2*r.Late; {

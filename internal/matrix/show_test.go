@@ -24,6 +24,11 @@ func shown() []Result {
 		{Column: "dns", Cell: "service killed", At: at, Kinds: kinds(8888, 8888, 88, true), Lost: 88, Upset: "so"},
 		{Column: "hybrid", Cell: "service killed", At: at, Kinds: kinds(0, 110, 0, true), DualMS: 3, WrongSite: 1},
 		{Column: "keepalived 1 s", Cell: "frontend killed", At: at, Kinds: kinds(2900, 90, 140, true), ClaimsMS: 1420, UnclaimedMS: 318},
+		{Column: "dns", Cell: "sync stopped, then primary site off", At: at, Kinds: kinds(1900, 60, 96, true), BoundMS: 2570,
+			Loss: &Loss{Told: "so", Known: true, ToldS: 4.2, ToldObjects: 3, TrueS: 4.15, Objects: 77}},
+		{Column: "dns", Cell: "sync stopped, then primary site off", At: at, Kinds: kinds(2100, 60, 96, true), BoundMS: 2570,
+			Loss: &Loss{Told: "so", Known: true, ToldS: 5.2, ToldObjects: 4, TrueS: 5.11, Objects: 99}},
+		{Column: "hybrid", Cell: "sync stopped", At: at, Kinds: kinds(0, 60, 0, true), WarnedS: 18.71},
 		{Column: "HAProxy", Cell: "service killed", At: at.Add(time.Hour), Kinds: kinds(16000, 5, 800, false), Lost: -1},
 	}
 }
@@ -31,12 +36,16 @@ func shown() []Result {
 func TestTable(t *testing.T) {
 	got := table(shown())
 	for _, want := range []string{
-		"9 runs, 21 Nov 2026 20:00 to 21 Nov 21:00 UTC.",
+		"12 runs, 21 Nov 2026 20:00 to 21 Nov 21:00 UTC.",
 		"### Service killed\n",
 		"| dns | 3, and 1 upset, and 1 void | 200 (240), 31, 40 | - | - | - | 0 | 0 ms | - | - | 10 (12) | 2570 |\n",
 		"| hybrid | 1 | 0 (0), 0, 110 | - | - | - | 1 | 3 ms | - | - | 0 (0) | - |\n",
 		"| keepalived 1 s | 1 | 2900 (2900), 140, 90 | - | - | - | - | 0 ms | 1420 ms | 318 (318) ms | 0 (0) | - |\n",
 		"| HAProxy | 1 | 16000 (16000), 800, 5; **not served again: 1** | - | - | - | - | 0 ms | - | - | not known | - |\n",
+		"| lost writes | allowed | expected loss, s | truth, s | expected objects, at least | objects lost |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n" +
+			"| dns | 2 | 1900 (2100), 192, 60 | - | - | - | 0 | 0 ms | - | - | 0 (0) | 2570 | 4.2 (5.2) | 4.2 (5.1) | 3 (4) | 77 (99) |\n",
+		"| lost writes | allowed | warned of, s |\n",
+		"| hybrid | 1 | 0 (0), 0, 60 | - | - | - | 0 | 0 ms | - | - | 0 (0) | - | 18.7 (18.7) |\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
@@ -62,7 +71,7 @@ func TestWriteTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.HasPrefix(once, []byte("before\n"+tableBegin+"\n\n9 runs")) || !bytes.HasSuffix(once, []byte("|\n\n"+tableEnd+"\nafter\n")) || bytes.Contains(once, []byte("old")) {
+	if !bytes.HasPrefix(once, []byte("before\n"+tableBegin+"\n\n12 runs")) || !bytes.HasSuffix(once, []byte("|\n\n"+tableEnd+"\nafter\n")) || bytes.Contains(once, []byte("old")) {
 		t.Errorf("written is\n%s", once)
 	}
 	if err := WriteTable(file, shown()); err != nil {
@@ -91,6 +100,8 @@ func TestPage(t *testing.T) {
 		`<div class="note bad">N 1 · most 0.11 s · two sites served for 3 ms · 1 from a wrong site</div>`,
 		`<div class="note bad">N 1 · most 2.9 s · address held twice for 1.4 s</div>`,
 		`>&gt;16</span>`,
+		`most 2.1 s · cloud: told 4.2 s, true 4.2 s</div>`,
+		`warned of after 19 s</div>`,
 		`<h2>Lease of 2 s</h2>`,
 		`&lt;script&gt;`,
 	} {

@@ -19,6 +19,30 @@ type summary struct {
 	Lost             figure  // writes, of the runs in which that is known
 	LostKnown, Acked int
 	BoundMS          float64
+	Losses           lossSummary
+	Warned           figure // s until a person is warned, of the runs in which that is waited for
+}
+
+// lossSummary is what moves have cost of the copy of the cloud: seconds and
+// objects, as told and as they were.
+type lossSummary struct {
+	N                          int // runs in which it is told
+	ToldS, TrueS, ToldN, TrueN figure
+}
+
+func sumLosses(all []*Loss) lossSummary {
+	s := lossSummary{N: len(all)}
+	for of, value := range map[*figure]func(*Loss) float64{
+		&s.ToldS: func(l *Loss) float64 { return l.ToldS }, &s.TrueS: func(l *Loss) float64 { return l.TrueS },
+		&s.ToldN: func(l *Loss) float64 { return float64(l.ToldObjects) }, &s.TrueN: func(l *Loss) float64 { return float64(l.Objects) },
+	} {
+		var values []float64
+		for _, l := range all {
+			values = append(values, value(l))
+		}
+		*of = figureOf(values)
+	}
+	return s
 }
 
 // kindSummary is that of one kind of client. RTO and Felt are in ms; of a run
@@ -46,7 +70,8 @@ func figureOf(values []float64) figure {
 // sum sums up the results of a column's cell; ok is false when there are none.
 func sum(results []Result, column, cell string) (s summary, ok bool) {
 	s.Kinds = make(map[string]kindSummary)
-	var lost, unclaimed []float64
+	var lost, unclaimed, warned []float64
+	var losses []*Loss
 	rtos, felt := make(map[string][]float64), make(map[string][]float64)
 	for _, r := range results {
 		if r.Column != column || r.Cell != cell {
@@ -69,6 +94,12 @@ func sum(results []Result, column, cell string) (s summary, ok bool) {
 		s.BoundMS = max(s.BoundMS, r.BoundMS)
 		s.Acked += r.Acked
 		unclaimed = append(unclaimed, r.UnclaimedMS)
+		if r.WarnedS > 0 {
+			warned = append(warned, r.WarnedS)
+		}
+		if r.Loss != nil && r.Loss.Known {
+			losses = append(losses, r.Loss)
+		}
 		if r.Lost >= 0 {
 			lost = append(lost, float64(r.Lost))
 		}
@@ -87,6 +118,7 @@ func sum(results []Result, column, cell string) (s summary, ok bool) {
 		}
 	}
 	s.Lost, s.LostKnown, s.Unclaimed = figureOf(lost), len(lost), figureOf(unclaimed)
+	s.Warned, s.Losses = figureOf(warned), sumLosses(losses)
 	return s, s.N+s.Void+s.Upset > 0
 }
 

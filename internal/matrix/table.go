@@ -52,18 +52,56 @@ func table(results []Result) string {
 		"nobody run for more than %v: they are in no figure of time.\n",
 		len(results), first.Format("2 Jan 2006 15:04"), last.Format("2 Jan 15:04 MST"), upsetAfter)
 	for _, cell := range cellNames(results) {
+		copies := copyColumns(results, cell)
 		fmt.Fprintf(&b, "\n### %s%s\n\n| | N |", strings.ToUpper(cell[:1]), cell[1:])
 		for _, k := range kinds() {
 			b.WriteString(" " + k + " |")
 		}
-		b.WriteString(" wrong-site | dual-active | claimed twice | unclaimed | lost writes | allowed |\n|---|---|" + strings.Repeat("---|", len(kinds())+6) + "\n")
+		b.WriteString(" wrong-site | dual-active | claimed twice | unclaimed | lost writes | allowed |")
+		for _, more := range copies {
+			b.WriteString(" " + more.head + " |")
+		}
+		b.WriteString("\n|---|---|" + strings.Repeat("---|", len(kinds())+6+len(copies)) + "\n")
 		for _, c := range columns() {
 			if s, ok := sum(results, c.Name, cell); ok {
 				b.WriteString(s.line(c))
+				for _, more := range copies {
+					b.WriteString(" " + more.text(s) + " |")
+				}
+				b.WriteString("\n")
 			}
 		}
 	}
 	return b.String()
+}
+
+// copyColumn is a column about the copy of the cloud.
+type copyColumn struct {
+	head string
+	text func(summary) string
+}
+
+// copyColumns are those that a disaster's table has besides.
+func copyColumns(results []Result, cell string) []copyColumn {
+	median := func(format string, f figure) string { return fmt.Sprintf(format+" ("+format+")", f.Median, f.Max) }
+	var told, warned bool
+	for _, c := range columns() {
+		s, _ := sum(results, c.Name, cell)
+		told, warned = told || s.Losses.N > 0, warned || s.Warned.Max > 0
+	}
+	var all []copyColumn
+	if told {
+		all = []copyColumn{
+			{"expected loss, s", func(s summary) string { return median("%.1f", s.Losses.ToldS) }},
+			{"truth, s", func(s summary) string { return median("%.1f", s.Losses.TrueS) }},
+			{"expected objects, at least", func(s summary) string { return median("%.0f", s.Losses.ToldN) }},
+			{"objects lost", func(s summary) string { return median("%.0f", s.Losses.TrueN) }},
+		}
+	}
+	if warned {
+		all = append(all, copyColumn{"warned of, s", func(s summary) string { return median("%.1f", s.Warned) }})
+	}
+	return all
 }
 
 func (s summary) line(c column) string {
@@ -104,6 +142,6 @@ func (s summary) line(c column) string {
 	if c.Peer != nil {
 		wrong = "-" // they know no order of sites
 	}
-	fmt.Fprintf(&b, " | %s | %s | %s | %s | %s | %s |\n", wrong, dual, claims, unclaimed, lost, allowed)
+	fmt.Fprintf(&b, " | %s | %s | %s | %s | %s | %s |", wrong, dual, claims, unclaimed, lost, allowed)
 	return b.String()
 }

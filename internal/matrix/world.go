@@ -15,6 +15,7 @@ import (
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/config"
 	"github.com/draasd/draas/internal/lab"
+	"github.com/draasd/draas/internal/lab/fakecloud"
 	"github.com/draasd/draas/internal/lab/nameserver"
 )
 
@@ -29,11 +30,13 @@ type world struct {
 	names   []string          // of procs, in the order of their start
 	where   map[string]string // the machine of each
 	clients map[string]*api.Client
-	budget  []config.RTO   // what the file implies
-	asking  []asking       // who asks, and from where
-	key     nameserver.Key // of updates to the zone, where it is on a server outside
-	calm    lab.Calm       // since all was well, or the disaster struck
-	front   string         // the frontend that is struck: the one that users come by
+	budget  []config.RTO                // what the file implies
+	asking  []asking                    // who asks, and from where
+	key     nameserver.Key              // of updates to the zone, where it is on a server outside
+	calm    lab.Calm                    // since all was well, or the disaster struck
+	front   string                      // the frontend that is struck: the one that users come by
+	clouds  map[string]*fakecloud.Cloud // by their machine
+	feed    *feed                       // nil: nobody writes at a cloud
 
 	mu    sync.Mutex
 	wrong []string // what must not have happened since it was asked last
@@ -50,7 +53,7 @@ const maxProcs = 64
 // newWorld makes a column's world and waits until all of it is well. close
 // ends it, also when newWorld failed half way.
 func newWorld(ctx context.Context, o Options, c column, dir string) (*world, error) {
-	w := &world{column: c, o: o, dir: dir, procs: make(map[string]*lab.Process), where: make(map[string]string), clients: make(map[string]*api.Client), errs: make(chan error, maxProcs)}
+	w := &world{column: c, o: o, dir: dir, procs: make(map[string]*lab.Process), where: make(map[string]string), clients: make(map[string]*api.Client), clouds: make(map[string]*fakecloud.Cloud), errs: make(chan error, maxProcs)}
 	w.ctx, w.quit = context.WithCancel(context.Background())
 	w.keepers.Go(func() { w.calm.Watch(w.ctx) })
 	if err := w.set(ctx); err != nil {
@@ -200,6 +203,11 @@ func (w *world) cluster() error {
 			return fmt.Errorf("write key: %w", err)
 		}
 	}
+	if w.clouded() {
+		if err := w.startClouds(); err != nil {
+			return err
+		}
+	}
 	if err := w.draasd("check", "-c", w.file(primary)); err != nil {
 		return err
 	}
@@ -280,6 +288,9 @@ func (w *world) close() error {
 	}
 	w.quit()
 	w.keepers.Wait()
+	for _, c := range w.clouds {
+		c.Close()
+	}
 	close(w.errs)
 	var errs []error
 	for err := range w.errs {

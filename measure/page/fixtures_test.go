@@ -96,6 +96,7 @@ func lostSite() *measure.Daemon {
 			{Member: "primary", Known: true, Offset: millis(-3), Error: measure.Millis(500 * time.Microsecond), Samples: 9, Problem: "dial tcp 198.51.100.20:7411: connect: connection refused"},
 			{Member: "witness", Known: true, Offset: millis(148), Error: measure.Millis(2100 * time.Microsecond), Samples: 14}},
 		Moves: []measure.Move{{Kind: "failover", From: "primary", To: "dr", Epoch: 4, Evidence: "lease of epoch 3 is over", Complete: true,
+			Loss: &measure.Loss{From: "primary", Known: true, Behind: millis(4200), Objects: 3, Bytes: 40 << 20, By: "dr", Text: "the copy of primary's cloud was 4.2s behind, with at least 3 objects (40 MiB) missing"},
 			Turns: []measure.Turn{turn("suspected", "detect", 820, "dr"), turn("failed", "agree", 1090, "witness"), turn("decided", "confirm", 1120, "witness"),
 				turn("activated", "fence", 3310, "dr"), turn("redirected", "act", 3360, "dr"), turn("verified", "", 4100, "witness")},
 			Steps: []measure.Step{{Name: "dns", Outcome: "done", Attempts: 1, Evidence: "dr 203.0.113.10:53: epoch=4 site=dr A 203.0.113.20"}}}}}

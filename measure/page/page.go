@@ -172,6 +172,9 @@ func tiles(s *measure.Series) []tile {
 		}
 		out = append(out, t)
 	}
+	if t, ok := lossTile(s); ok {
+		out = append(out, t)
+	}
 	dual, wrong := time.Duration(0), 0
 	for _, r := range s.Runs {
 		dual, wrong = max(dual, time.Duration(r.DualActive)), wrong+r.WrongSite
@@ -186,6 +189,21 @@ func tiles(s *measure.Series) []tile {
 		t.Class = "bad"
 	}
 	return append(out, t)
+}
+
+// lossTile is what draasd expects to be lost, beside what users were without.
+func lossTile(s *measure.Series) (tile, bool) {
+	sum := &s.Summary
+	t := tile{Label: "expected loss", Value: "not known", Class: "unknown"}
+	if sum.Told > sum.ToldUnknown {
+		t.Value, t.Class = span(time.Duration(sum.WorstTold)), ""
+	}
+	if l := s.Runs[0].Loss; len(s.Runs) == 1 && l != nil {
+		t.Note = clip(fmt.Sprintf("copy of %s's cloud, told by %s", l.From, l.By), 100)
+	} else {
+		t.Note = fmt.Sprintf("at worst, told by draasd of %d runs", sum.Told)
+	}
+	return t, sum.Told > 0
 }
 
 func shown(t *measure.Trial) string {

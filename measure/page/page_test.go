@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/draasd/draas"
 	"github.com/draasd/draas/measure"
 )
 
@@ -46,8 +47,9 @@ func TestPages(t *testing.T) {
 		want   []string
 	}{
 		"one": {one(sample()), 60 << 10, []string{"Users were without service for 6.21 s", "not over", "propagate", "148.0 ms", "40 acknowledged writes",
-			"refused 620", "all sent on after 6.20 s", "20 of 20 never sent on", "dr 203.0.113.10:53"}},
-		"few": {series(8), 300 << 10, []string{"8 runs: half of the time users had the service back within", "needs 299 runs", "void runs", "--inject: exit code 255",
+			"refused 620", "all sent on after 6.20 s", "20 of 20 never sent on", "dr 203.0.113.10:53",
+			"<small>expected loss</small><b>4.20 s</b>", "copy of primary's cloud, told by dr", "with at least 3 objects (40 MiB) missing"}},
+		"few": {series(8), 300 << 10, []string{"8 runs: half of the time users had the service back within", "needs 299 runs", "void runs", "at worst, told by draasd of 8 runs", "--inject: exit code 255",
 			"Run 6: down for 7.08 s (the longest)", "ssh primary systemctl poweroff"}},
 		"many": {series(60), 900 << 10, []string{"runs not over", "not over", "24 of 60 runs are drawn"}},
 		"none": {&measure.Series{Wanted: 3, Problem: "users are not served"}, 20 << 10, []string{"Nothing was measured", "users are not served"}},
@@ -87,9 +89,10 @@ func TestEdges(t *testing.T) {
 			o := r.Clients[r.Client]
 			o.Outages, o.FirstFailure, o.FirstGood, o.Downtime, o.Parts = nil, nil, nil, 0, nil
 		}),
-		"This run proves nothing: nothing was sent": bare(func(r *measure.Report) { r.Void, r.VoidReason = true, "nothing was sent" }),
-		"it did not come back":                      bare(func(r *measure.Report) { r.Client = measure.Pinned }),
-		"not known: read back: status 502":          bare(func(r *measure.Report) { r.Writes = &measure.Writes{Acked: 9, Unread: "read back: status 502"} }),
+		"This run proves nothing: nothing was sent":    bare(func(r *measure.Report) { r.Void, r.VoidReason = true, "nothing was sent" }),
+		"<small>expected loss</small><b>not known</b>": bare(func(r *measure.Report) { r.Daemon.Moves[0].Loss.Known = false; r.Join(r.Daemon) }),
+		"it did not come back":                         bare(func(r *measure.Report) { r.Client = measure.Pinned }),
+		"not known: read back: status 502":             bare(func(r *measure.Report) { r.Writes = &measure.Writes{Acked: 9, Unread: "read back: status 502"} }),
 		"no member of the cluster has answered": bare(func(r *measure.Report) {
 			r.Join(&measure.Daemon{Problem: "no member of the cluster has answered"})
 		}),
@@ -138,6 +141,7 @@ func hostile(bad string) *measure.Series {
 		d.Members[0].Member, d.Members[1].Problem = "x", bad
 		d.Moves[0].Kind, d.Moves[0].Evidence, d.Moves[0].Operator = bad, bad, bad
 		d.Moves[0].Turns[0].Name = bad
+		d.Moves[0].Loss.From, d.Moves[0].Loss.By, d.Moves[0].Loss.Text = draas.SiteID(bad), draas.MemberID(bad), bad
 		d.Moves[0].Steps[0].Name, d.Moves[0].Steps[0].Evidence = bad, bad
 		for _, o := range r.Clients {
 			for i := range o.Strip {
@@ -198,6 +202,37 @@ func TestGeometry(t *testing.T) {
 		t.Errorf("drawn otherwise than %s says; -update writes it anew:\n%s", path, firstDifference(got, string(want)))
 	}
 	inside(t, b.String())
+}
+
+// TestLoss: what is told of an expected loss, in tiles and tables.
+func TestLoss(t *testing.T) {
+	var b strings.Builder
+	for _, s := range []*measure.Series{one(sample()), series(2)} {
+		tile, ok := lossTile(s)
+		fmt.Fprintf(&b, "%v %q\n", ok, tile)
+		for _, t := range []table{newRun(s.Runs[0]).lossTable(), runTable(s)} {
+			fmt.Fprintf(&b, "%s\n%q\n", t.Caption, t.Head)
+			for _, row := range t.Rows {
+				fmt.Fprintf(&b, "%q\n", row)
+			}
+		}
+	}
+	got := strings.ReplaceAll(b.String(), `\u00a0`, " ")
+	path := filepath.Join("testdata", "loss.txt")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want, err := os.ReadFile(path); err != nil || got != string(want) {
+		t.Errorf("told otherwise than %s says (%v); -update writes it anew:\n%s", path, err, got)
+	}
+	r := sample()
+	r.Daemon.Moves[0].Loss = nil
+	r.Join(r.Daemon)
+	if _, ok := lossTile(one(r)); ok || len(newRun(r).lossTable().Rows) > 0 {
+		t.Error("a loss that nobody told of")
+	}
 }
 
 func firstDifference(a, b string) string {

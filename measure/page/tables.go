@@ -11,7 +11,7 @@ import (
 
 // tables are the figures of a run: the pictures' too, in numbers.
 func (v *run) tables() []table {
-	all := []table{v.partTable(), v.clientTable(), v.siteTable(), v.turnTable(), v.stepTable(), writeTable(v.Writes)}
+	all := []table{v.partTable(), v.clientTable(), v.siteTable(), v.turnTable(), v.stepTable(), v.lossTable(), writeTable(v.Writes)}
 	var out []table
 	for _, t := range all {
 		if len(t.Rows) > 0 {
@@ -111,6 +111,26 @@ func (v *run) stepTable() table {
 	return t
 }
 
+func (v *run) lossTable() table {
+	t := table{Caption: "What draasd expects to be lost of the old site's cloud, as its history tells: nothing here has measured it",
+		Head: []string{"move", "behind", "objects, at least", "told by", "in words"}}
+	if v.Daemon == nil {
+		return t
+	}
+	for _, m := range v.Daemon.Moves {
+		l := m.Loss
+		if l == nil {
+			continue
+		}
+		behind, objects := "not known", ""
+		if l.Known {
+			behind, objects = span(time.Duration(l.Behind)), fmt.Sprint(l.Objects)
+		}
+		t.Rows = append(t.Rows, []string{clip(m.InWords(), 200), behind, objects, string(l.By), clip(l.Text, 200)})
+	}
+	return t
+}
+
 func writeTable(w *measure.Writes) table {
 	t := table{Caption: "Writes", Head: []string{"what", "number"}}
 	if w == nil {
@@ -172,7 +192,7 @@ func quantileTable(s *measure.Series) table {
 }
 
 func runTable(s *measure.Series) table {
-	t := table{Caption: "Every run", Head: []string{"run", "at", "downtime", "ended by", "lost writes", "RPO", "notes"}}
+	t := table{Caption: "Every run", Head: []string{"run", "at", "downtime", "ended by", "lost writes", "RPO", "expected loss", "notes"}}
 	for i, r := range s.Runs {
 		down, by, lost, rpo := result(r.Clients[r.Client]), "", "", ""
 		if len(r.Outages) > 0 && r.Recovered {
@@ -184,6 +204,13 @@ func runTable(s *measure.Series) table {
 				lost, rpo = fmt.Sprint(w.Lost), span(time.Duration(w.RPO))
 			}
 		}
+		told := ""
+		if l := r.Loss; l != nil {
+			told = "not known"
+			if l.Known {
+				told = span(time.Duration(l.Behind))
+			}
+		}
 		var notes []string
 		if r.Void {
 			down = "void"
@@ -192,7 +219,7 @@ func runTable(s *measure.Series) table {
 		if r.Restore != nil && r.Restore.Problem != "" {
 			notes = append(notes, "restore: "+r.Restore.Problem)
 		}
-		t.Rows = append(t.Rows, []string{fmt.Sprint(i + 1), r.Started.Format("15:04:05"), strings.TrimPrefix(down, "down for "), by, lost, rpo, clip(strings.Join(notes, "; "), 200)})
+		t.Rows = append(t.Rows, []string{fmt.Sprint(i + 1), r.Started.Format("15:04:05"), strings.TrimPrefix(down, "down for "), by, lost, rpo, told, clip(strings.Join(notes, "; "), 200)})
 	}
 	return t
 }
