@@ -3,6 +3,7 @@ package matrix
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -273,5 +274,22 @@ func (w *world) alarmed(ctx context.Context, struck time.Time) (time.Duration, e
 		pause(ctx, 100*time.Millisecond)
 		return fmt.Errorf("it warns of %q", s.Warnings)
 	})
+	if err != nil {
+		err = fmt.Errorf("%w; %s", err, w.copier(ctx))
+	}
 	return time.Since(struck), err
+}
+
+// copier is what the member that copies says of it.
+func (w *world) copier(ctx context.Context) string {
+	s, err := w.syncStatus(ctx)
+	if err != nil {
+		return fmt.Sprintf("how the copier is: %v", err)
+	}
+	s.Kinds = nil // long
+	said, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Sprintf("how the copier is: %v", err)
+	}
+	return fmt.Sprintf("the copier at %s: %s", time.Now().UTC().Format(time.RFC3339), said)
 }
