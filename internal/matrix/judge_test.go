@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -158,6 +159,11 @@ func TestHold(t *testing.T) {
 			r.To, r.Moves = primary, 0
 			r.Kinds[kindKept] = Seen{Recovered: true, Failed: 1}
 		}, "nothing was to be noticed"},
+		{"nobody is warned", cell{Expect: unnoticed}, func(r *Result) { r.To, r.Moves, r.unwarned = primary, 0, errors.New("it warns of nothing") }, "nobody is warned: it warns of nothing"},
+		{"nobody is warned on a machine that let nobody run", cell{Expect: unnoticed}, func(r *Result) {
+			r.To, r.Moves, r.unwarned, r.Upset = primary, 0, errors.New("it warns of nothing"), "so"
+		}, "nobody is warned"},
+		{"nobody is left to warn on a machine that let nobody run", cell{Expect: unnoticed}, func(r *Result) { r.unwarned, r.Upset = errors.New("it is active itself"), "so" }, ""},
 		{"there and back", cell{Expect: returns}, func(r *Result) { r.To, r.Moves = primary, 2 }, ""},
 		{"to and fro", cell{Expect: returns}, func(r *Result) { r.Moves = 3 }, "moved 3 times"},
 		{"two sites", move, func(r *Result) { r.DualMS = 1 }, "two sites served for 1 ms"},

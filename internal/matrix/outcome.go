@@ -51,7 +51,8 @@ type Result struct {
 	Void    string   `json:"void,omitempty"`     // why the run proves nothing
 	Faults  []string `json:"faults,omitempty"`   // what was wrong
 
-	struck bool // the disaster was made
+	struck   bool  // the disaster was made
+	unwarned error // why nobody warned, where the cell wants that
 }
 
 // Seen is what clients of one kind saw.

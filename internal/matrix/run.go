@@ -214,11 +214,9 @@ func (r *Result) follow(ctx context.Context, w *world, c cell, people *crowd, st
 	}
 	pause(ctx, c.Watch)
 	if c.Warned {
-		after, err := w.alarmed(ctx, struck)
-		if err == nil {
+		var after time.Duration
+		if after, r.unwarned = w.alarmed(ctx, struck); r.unwarned == nil {
 			r.WarnedS = after.Seconds()
-		} else if ctx.Err() == nil {
-			r.Faults = append(r.Faults, fmt.Sprintf("nobody is warned: %v", err))
 		}
 	}
 	// It may fail: then users were not served again, which is what is found.
@@ -286,6 +284,10 @@ func (r *Result) hold(c cell) {
 	}
 	if r.WrongSite > 0 {
 		wrong("%d answers came from a site that had been succeeded", r.WrongSite)
+	}
+	// Who is active himself carries nothing, and has nothing to warn of.
+	if r.unwarned != nil && r.Moves == 0 {
+		wrong("nobody is warned: %v", r.unwarned)
 	}
 	if r.Upset != "" {
 		return
