@@ -114,6 +114,9 @@ func (s *Side) texts(ctx context.Context, h api, path, many string, query url.Va
 		if next, err = nextPage(rest, many, path); err != nil {
 			return err
 		}
+		if next == "" && rest["truncated"] == true { // by Keystone's list_limit, which has no pages
+			return fmt.Errorf("list %s: the service says that it has cut the listing off", path)
+		}
 	}
 	return nil
 }

@@ -151,7 +151,14 @@ func (a account) denied(err error) error {
 	return fmt.Errorf("the account of project %s is closed to these credentials: they need the role ResellerAdmin, as Swift's reseller_admin_role names it: %w", a.project, err)
 }
 
-// status is an error's, of a cloud's answer; else 0.
+// elsewhere tells whether a refusal comes from another than the object store: a
+// proxy that leads nowhere says "not found" as well.
+func elsewhere(err error) bool {
+	var code gophercloud.ErrUnexpectedResponseCode
+	return errors.As(err, &code) && code.ResponseHeader.Get("X-Trans-Id") == "" && code.ResponseHeader.Get("X-Openstack-Request-Id") == ""
+}
+
+// statusOf is an error's, of a cloud's answer; else 0.
 func statusOf(err error) int {
 	var e *cloud.Error
 	if errors.As(err, &e) {
@@ -174,9 +181,10 @@ const (
 )
 
 // names reads a listing in order, page by page, by the last name of the page
-// before. The service says with each page how much there is: with less the
-// listing is not complete.
-func (a account) names(ctx context.Context, address, counter string, query url.Values, each func(row) error) error {
+// before, and gives the header of the first. The service says with each page how
+// much there is: with less the listing is not complete; with more the counter is
+// behind, as that of a container in shards may be, and an empty page tells.
+func (a account) names(ctx context.Context, address, counter string, query url.Values, each func(row) error) (about http.Header, err error) {
 	marker, first, n, r := "", int64(-1), int64(0), make(row)
 	for pages := 1; ; pages++ {
 		query = mapsClone(query)
@@ -186,7 +194,10 @@ func (a account) names(ctx context.Context, address, counter string, query url.V
 		}
 		text, header, err := page(ctx, a.c, objectStore, address+"?"+query.Encode())
 		if err != nil {
-			return err
+			return nil, err
+		}
+		if pages == 1 {
+			about = header
 		}
 		if len(text) == 0 { // of 204
 			text = []byte("[]")
@@ -206,10 +217,10 @@ func (a account) names(ctx context.Context, address, counter string, query url.V
 			return each(r)
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if last == marker && rows > 0 {
-			return fmt.Errorf("the service leads in a circle, at %q", marker)
+			return nil, fmt.Errorf("the service leads in a circle, at %q", marker)
 		}
 		count, ok := counted(header, counter)
 		if first < 0 {
@@ -219,12 +230,12 @@ func (a account) names(ctx context.Context, address, counter string, query url.V
 		// With a prefix the count is of more than what is listed.
 		whole := query.Get("prefix") == ""
 		switch {
-		case rows > 0 && !(ok && whole && n >= count):
+		case rows > 0 && !(ok && whole && n == count):
 			continue // there may be more
 		case !ok || !whole || n >= min(first, count):
-			return nil
+			return about, nil
 		}
-		return a.short(ctx, address, marker, n, min(first, count), pages)
+		return about, a.short(ctx, address, marker, n, min(first, count), pages)
 	}
 }
 

@@ -47,11 +47,11 @@ func (k containers) list(ctx context.Context, s *Side, within syncer.Key, each f
 		return err
 	}
 	var names []string
-	err = a.names(ctx, a.base, containerCount, nil, func(r row) error {
+	_, err = a.names(ctx, a.base, containerCount, nil, func(r row) error {
 		names = append(names, r.text("name"))
 		return nil
 	})
-	if cloud.NotFound(err) {
+	if cloud.NotFound(err) && !elsewhere(err) {
 		return nil // nobody has put anything into it yet
 	}
 	if err != nil {
@@ -64,7 +64,7 @@ func (k containers) list(ctx context.Context, s *Side, within syncer.Key, each f
 		for i, name := range chunk {
 			g.Go(func() error {
 				o, err := k.head(ctx, s, a.project+"/"+name)
-				if errors.Is(err, syncer.ErrGone) {
+				if errors.Is(err, syncer.ErrGone) && !elsewhere(err) {
 					return nil // deleted meanwhile, or none of anybody's
 				}
 				found[i] = &o

@@ -141,7 +141,7 @@ func (a account) dropUnder(ctx context.Context, address, prefix, keep string) er
 		query.Set("prefix", prefix)
 	}
 	var names []string
-	err := a.names(ctx, address, objectCount, query, func(r row) error {
+	_, err := a.names(ctx, address, objectCount, query, func(r row) error {
 		if name := r.text("name"); keep == "" || !strings.HasPrefix(name, keep) {
 			names = append(names, name)
 		}
@@ -236,13 +236,16 @@ func (k objects) putSegmented(ctx context.Context, s *Side, a account, id string
 	if _, err := call(ctx, a.c, objectStore, http.MethodPut, address+manifestWrite, plain(h), manifestBody(u.parts), nil); err != nil {
 		return err
 	}
-	return a.dropUnder(ctx, u.address, segmentsUnder(name), u.prefix)
+	if err := a.dropUnder(ctx, u.address, segmentsUnder(name), u.prefix); err != nil {
+		return &syncer.Uncertain{Err: err} // it is there
+	}
+	return nil
 }
 
 // look finds the segments that arrived when it was tried before.
 func (u *segmented) look(ctx context.Context) error {
 	found := make(map[string]row)
-	err := u.a.names(ctx, u.address, objectCount, url.Values{"prefix": {u.prefix}}, func(r row) error {
+	_, err := u.a.names(ctx, u.address, objectCount, url.Values{"prefix": {u.prefix}}, func(r row) error {
 		found[r.text("name")] = maps.Clone(r)
 		return nil
 	})

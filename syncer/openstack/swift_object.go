@@ -54,7 +54,7 @@ func (objects) list(ctx context.Context, s *Side, within syncer.Key, each func(s
 	if err != nil {
 		return err
 	}
-	err = a.names(ctx, address, objectCount, nil, func(r row) error {
+	_, err = a.names(ctx, address, objectCount, nil, func(r row) error {
 		tag := strings.Trim(r.text("slo_etag"), `"`)
 		content := syncer.Content{Sum: sloAlgorithm + ":" + tag}
 		if tag == "" {
@@ -263,7 +263,7 @@ func (k objects) put(ctx context.Context, s *Side, id string, want syncer.Object
 // written says what a refused write means to the engine.
 func written(err error, fresh bool) error {
 	switch status := statusOf(err); {
-	case errors.Is(err, syncer.ErrChanged):
+	case errors.Is(err, syncer.ErrChanged), cloud.Uncertain(err):
 		return err
 	case status == http.StatusPreconditionFailed && fresh:
 		return both{syncer.ErrTaken, err}

@@ -468,7 +468,7 @@ func (s site) segments(t *testing.T, project string) []string {
 		t.Fatal(err)
 	}
 	var names []string
-	if err := a.names(t.Context(), a.base+"/"+escape(segmentsOf("box")), objectCount, nil, func(r row) error {
+	if _, err := a.names(t.Context(), a.base+"/"+escape(segmentsOf("box")), objectCount, nil, func(r row) error {
 		names = append(names, r.text("name"))
 		return nil
 	}); err != nil {
