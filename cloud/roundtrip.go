@@ -378,8 +378,9 @@ func (v *service) refusal(method, path string, status int, h http.Header, body [
 	if n, err := strconv.Atoi(h.Get(attemptsHeader)); err == nil {
 		e.Attempts = n
 	}
-	// A refusal to look at the last attempt says nothing of those before.
-	e.Uncertain = e.Uncertain || changes(method, path) && throttled(status) && h.Get(maybeHeader) != ""
+	// A refusal to look at the last attempt says nothing of those before, and
+	// what is taken, or not as was said, may be so by one of them.
+	e.Uncertain = e.Uncertain || changes(method, path) && h.Get(maybeHeader) != "" && (throttled(status) || status == http.StatusConflict || status == http.StatusPreconditionFailed)
 	return e
 }
 

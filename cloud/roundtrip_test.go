@@ -181,6 +181,29 @@ func TestUncertainBefore(t *testing.T) {
 	})
 }
 
+// Nor does a refusal that the lost request itself may have brought about; one
+// of another kind stands.
+func TestRefusedAfterALostAnswer(t *testing.T) {
+	for status, uncertain := range map[int]bool{409: true, 412: true, 403: false, 404: false} {
+		bubble(t, Options{}, func(t *testing.T, f *fake, s *Session) {
+			n := 0
+			f.handle(func(w http.ResponseWriter, _ *http.Request) {
+				if n++; n == 1 {
+					hangUp(w)
+					return
+				}
+				say(w, status, "no")
+			})
+			c, err := s.Service("image")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = c.Put(t.Context(), c.ServiceURL("x"), map[string]any{}, nil, nil)
+			check(t, err, 2, uncertain, false)
+		})
+	}
+}
+
 // What fails once and then does not is not heard of.
 func TestRecovers(t *testing.T) {
 	for fault, serve := range faults {

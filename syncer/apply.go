@@ -235,6 +235,7 @@ func (r *run) again(t *tries, err error) bool {
 // create makes an object that is not there.
 func (r *run) create(it *item) error {
 	t := r.tries()
+	begun := it.record != nil && it.record.Intent // what is there may be of an earlier try
 	for looked := false; ; {
 		w, err := r.ready(it)
 		if err != nil {
@@ -253,7 +254,7 @@ func (r *run) create(it *item) error {
 		case err == nil:
 			return r.landed(it, w, got)
 		case errors.As(err, &uncertain):
-			it.keepIntent = true
+			it.keepIntent, begun = true, true
 			found, gone := r.find(want)
 			if gone == nil {
 				return r.found(it, w, found)
@@ -269,7 +270,7 @@ func (r *run) create(it *item) error {
 				return err
 			}
 		case errors.Is(err, ErrTaken):
-			return r.taken(it, w, want, err)
+			return r.taken(it, w, want, err, begun)
 		case errors.Is(err, ErrChanged) && !looked:
 			looked = true
 			if err := r.reread(it); err != nil {
@@ -298,10 +299,14 @@ func (r *run) found(it *item, w Want, found Object) error {
 		Traits: it.kind.Traits, Policy: it.kind.policy, Record: &rec, Source: &it.source, Want: w, Target: &found,
 		Marker: r.marker(it.Key), Now: r.e.Now(),
 	})
+	bare := it.kind.Marked && rec.Created && found.Marker.IsZero() // which the update sets
 	switch d.Verb {
 	case Adopt, Unchanged:
-		it.decision.Created = rec.Created
-		return r.landed(it, w, found)
+		if !bare {
+			it.decision.Created = rec.Created
+			return r.landed(it, w, found)
+		}
+		fallthrough
 	case Update:
 		d.Created = rec.Created
 		it.decision, it.record = d, &rec
@@ -310,8 +315,9 @@ func (r *run) found(it *item, w Want, found Object) error {
 	return fmt.Errorf("what was begun cannot be ended: %s", d.Reason)
 }
 
-// taken: another has the name. It may be ours, from an earlier run.
-func (r *run) taken(it *item, w Want, want Object, cause error) error {
+// taken: another has the name. It may be ours, of a try before: begun, or as its
+// marker says.
+func (r *run) taken(it *item, w Want, want Object, cause error, begun bool) error {
 	found, err := r.find(want)
 	if errors.Is(err, ErrGone) {
 		return &turnedOut{Conflict, cause.Error()}
@@ -319,7 +325,7 @@ func (r *run) taken(it *item, w Want, want Object, cause error) error {
 	if err != nil {
 		return fmt.Errorf("%w (%w)", cause, err)
 	}
-	if it.kind.Marked || it.record != nil && it.record.Intent {
+	if begun || !found.Marker.IsZero() {
 		it.keepIntent = true
 		return r.found(it, w, found)
 	}

@@ -111,7 +111,11 @@ func (k keypairs) create(ctx context.Context, s *Side, want syncer.Object, _ io.
 	if _, err := s.call(ctx, nova, http.MethodPost, "os-keypairs", map[string]any{"keypair": body}, nil); err != nil {
 		return syncer.Object{}, err
 	}
-	return k.read(ctx, s, want)
+	made, err := k.read(ctx, s, want)
+	if err != nil {
+		return syncer.Object{}, &syncer.Uncertain{Err: err}
+	}
+	return made, nil
 }
 
 func (keypairs) update(context.Context, *Side, syncer.Object, syncer.Object, []string, io.Reader) (syncer.Object, error) {

@@ -161,8 +161,11 @@ func (i images) create(ctx context.Context, s *Side, want syncer.Object, body io
 	id, err := s.createImage(ctx, want, want.ID)
 	if cloud.Conflict(err) {
 		// Somebody has the id, or had it: it is not given again.
-		if _, there := s.image(ctx, want.ID); !cloud.NotFound(there) {
+		switch _, there := s.image(ctx, want.ID); {
+		case there == nil:
 			return syncer.Object{}, errors.Join(syncer.ErrTaken, err)
+		case !cloud.NotFound(there):
+			return syncer.Object{}, there
 		}
 		id, err = s.createImage(ctx, want, "")
 	}

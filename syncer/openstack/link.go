@@ -3,6 +3,7 @@ package openstack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -64,10 +65,17 @@ func (l *link) there(ctx context.Context, s *Side, o syncer.Object) (syncer.Obje
 
 func (l *link) create(ctx context.Context, s *Side, want syncer.Object, _ io.Reader) (syncer.Object, error) {
 	// A PUT of what is there succeeds, and would make it ours.
-	if _, err := l.there(ctx, s, want); !errors.Is(err, syncer.ErrGone) {
-		return syncer.Object{}, errors.Join(err, syncer.ErrTaken)
+	switch _, err := l.there(ctx, s, want); {
+	case err == nil:
+		return syncer.Object{}, fmt.Errorf("it is so already: %w", syncer.ErrTaken)
+	case !errors.Is(err, syncer.ErrGone):
+		return syncer.Object{}, err
 	}
-	return l.put(ctx, s, want)
+	made, err := l.put(ctx, s, want)
+	if err != nil && l.set != nil { // the first of its requests may have made it
+		return syncer.Object{}, &syncer.Uncertain{Err: err}
+	}
+	return made, err
 }
 
 func (l *link) put(ctx context.Context, s *Side, want syncer.Object) (syncer.Object, error) {

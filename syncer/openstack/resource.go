@@ -321,7 +321,9 @@ func (r *resource) find(ctx context.Context, s *Side, want syncer.Object) (synce
 	var found syncer.Object
 	err := r.rows(ctx, s, query, "", func(o syncer.Object) error {
 		ours := r.marked != unmarked && o.Marker == marker(want)
-		same := (r.marked == unmarked || want.Stance == syncer.Adopted) && natural != "" && syncer.NaturalKey(r.Kind, o.Natural) == natural
+		// Where another request sets the marker, what the first has made bears none.
+		bare := r.marked == asSpecial && o.Marker.IsZero()
+		same := (r.marked == unmarked || bare || want.Stance == syncer.Adopted) && natural != "" && syncer.NaturalKey(r.Kind, o.Natural) == natural
 		if ours || same {
 			found = o
 			return errFound
