@@ -50,8 +50,9 @@ type cell struct {
 	Moment func(context.Context, *world) error
 	// Strike lets it happen, and returns when all of it has.
 	Strike func(context.Context, *world) error
-	// Heal undoes it; nil: there is nothing to undo.
-	Heal func(*world) error
+	// Heal undoes it; nil: there is nothing to undo. After undoes what Before did,
+	// also when nothing could be struck.
+	Heal, After func(*world) error
 	// First says that it is undone before the rows are read back: it has cost
 	// none, and stands between them and who reads.
 	First bool

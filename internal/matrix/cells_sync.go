@@ -41,14 +41,8 @@ func ofSync() []cell {
 			w.feed.stop()
 			return w.powerOff(w.site(primary)...)
 		}
-		c.Heal = func(w *world) error {
-			if start != nil {
-				if err := start(w); err != nil {
-					return err
-				}
-			}
-			return w.powerOn(w.site(primary)...)
-		}
+		c.Heal = func(w *world) error { return w.powerOn(w.site(primary)...) }
+		c.After = start
 		return c
 	}
 	midRun := func(ctx context.Context, w *world) error { return w.midRun(ctx) }

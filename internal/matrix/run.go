@@ -56,6 +56,9 @@ func (w *world) once(ctx context.Context, c cell) (*Result, error) {
 	if r.struck && !c.First {
 		err = c.heal(w)
 	}
+	if c.After != nil {
+		err = errors.Join(err, c.After(w))
+	}
 	if err == nil {
 		err = w.goHome(ctx)
 	}
