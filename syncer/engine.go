@@ -32,7 +32,7 @@ type Config struct {
 	Brake  Brake
 
 	Workers  int // writes at the same time; 0: 16
-	Streams  int // of them with a body; 0: 4
+	Streams  int // of them with a body of more than 1 MiB; 0: 4
 	Listings int // at the same time and side; 0: 4
 	Attempts int // at one request that fails for a time; 0: 4
 	Window   int // objects of a holder that are looked at at a time, where they are listed in order; 0: 2000, -1: all
@@ -69,6 +69,8 @@ type Options struct {
 	Accept *Turn
 	// Progress is called at most five times a second, and once at the end.
 	Progress func(Progress)
+
+	plan bool // nothing is going to be written
 }
 
 // ErrStale: a later epoch's run was here already.
@@ -117,6 +119,7 @@ func New(c Config) (*Engine, error) {
 // Plan looks at both sides and says what a run would do. It changes nothing, in
 // the store neither.
 func (e *Engine) Plan(ctx context.Context, o Options) (*Plan, error) {
+	o.plan = true
 	s, err := e.survey(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("plan: %w", err)

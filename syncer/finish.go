@@ -19,6 +19,7 @@ func (s *survey) finish(ctx context.Context) error {
 		return err
 	}
 	s.propagate()
+	s.laters, s.conflicts, s.only = nil, nil, nil // each holds the listings that it was in
 	return nil
 }
 
@@ -217,6 +218,7 @@ func (s *survey) plan() *Plan {
 		place[k] = i
 	}
 	slices.SortStableFunc(s.items, func(a, b *item) int { return place[a.kind] - place[b.kind] })
+	p.Changes = slices.Grow(p.Changes, len(s.items))
 	for _, it := range s.items {
 		it.kind.verbs[it.Verb]++
 		it.kind.bytes += it.Bytes

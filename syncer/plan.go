@@ -115,17 +115,24 @@ type item struct {
 	keepIntent bool
 }
 
-// showFields tells what changes, in words.
+// showFields tells what changes, in words: of what is created, all that says
+// anything. A plan holds them for each new object, of which there may be a
+// million.
 func showFields(d Decision, source Object, want Want) []FieldChange {
 	names := d.Fields
 	if d.Verb == Create {
-		names = nil
-		for name := range want.Fields {
-			names = append(names, name)
+		names = make([]string, 0, len(want.Fields))
+		for name, v := range want.Fields {
+			if v != nil {
+				names = append(names, name)
+			}
 		}
 		slices.Sort(names)
 	}
-	var out []FieldChange
+	if len(names) == 0 {
+		return nil
+	}
+	out := make([]FieldChange, 0, len(names))
 	for _, name := range names {
 		f := FieldChange{Name: name}
 		if name == "" {

@@ -39,7 +39,7 @@ func (s *survey) settle(r *row, d Decision) {
 		r.k.verbs[Unchanged]++
 		return
 	}
-	if r.source != nil && (d.Verb == Conflict || d.Verb == Drift) {
+	if r.source != nil && s.o.Accept != nil && (d.Verb == Conflict || d.Verb == Drift) {
 		s.conflicts = append(s.conflicts, r)
 	}
 	s.add(r, d)
@@ -94,6 +94,9 @@ func (s *survey) add(r *row, d Decision) {
 		it.Lost, it.Later = r.source.Lost, r.want.Later
 		it.Fields = showFields(d, *r.source, r.want)
 		s.edges(it)
+		if s.o.plan {
+			it.source.Fields = nil // it was decided about, and nothing will be written
+		}
 		if r.record != nil && r.record.Missed > 0 {
 			rec := *r.record
 			rec.Missed, rec.Gone = 0, time.Time{}

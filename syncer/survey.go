@@ -26,7 +26,8 @@ type survey struct {
 	work    []*row
 	waiting map[Key][]*row
 	laters  []*row
-	// After a turn: what differs, and what is only at the target.
+	// Where the operator has chosen, what differs; after a turn, what is only at
+	// the target.
 	conflicts, only []*row
 	items           []*item
 	byKey           map[Key]*item
