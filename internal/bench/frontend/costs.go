@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"strconv"
 	"time"
+
+	"github.com/draasd/draas/internal/bench/rounds"
 )
 
 // contender is one way to the back end.
@@ -134,11 +136,11 @@ type ThroughputLine struct {
 	Proxy string `json:"proxy"`
 	// Rate is in requests a second, CPU the proxy's own processor time in us a
 	// request. The ratios are those of each round.
-	Rate         Range  `json:"rate"`
-	ToDirect     Range  `json:"rate_to_direct"`
-	CPU          *Range `json:"cpu_us,omitempty"`
-	CPUToHAProxy *Range `json:"cpu_to_haproxy_tcp,omitempty"`
-	CPUToNginx   *Range `json:"cpu_to_nginx,omitempty"`
+	Rate         rounds.Range  `json:"rate"`
+	ToDirect     rounds.Range  `json:"rate_to_direct"`
+	CPU          *rounds.Range `json:"cpu_us,omitempty"`
+	CPUToHAProxy *rounds.Range `json:"cpu_to_haproxy_tcp,omitempty"`
+	CPUToNginx   *rounds.Range `json:"cpu_to_nginx,omitempty"`
 
 	rates, cpus []float64
 }
@@ -220,11 +222,11 @@ func compare(lines []ThroughputLine) {
 	}
 	for i := range lines {
 		l := &lines[i]
-		l.Rate, l.ToDirect = rangeOf(l.rates), rangeOf(ratios(l.rates, byName[direct].rates))
+		l.Rate, l.ToDirect = rounds.RangeOf(l.rates), rounds.RangeOf(rounds.Ratios(l.rates, byName[direct].rates))
 		if len(l.cpus) == 0 {
 			continue
 		}
-		cpu, toHAProxy, toNginx := rangeOf(l.cpus), rangeOf(ratios(l.cpus, byName[haTCP].cpus)), rangeOf(ratios(l.cpus, byName[engine].cpus))
+		cpu, toHAProxy, toNginx := rounds.RangeOf(l.cpus), rounds.RangeOf(rounds.Ratios(l.cpus, byName[haTCP].cpus)), rounds.RangeOf(rounds.Ratios(l.cpus, byName[engine].cpus))
 		l.CPU, l.CPUToHAProxy, l.CPUToNginx = &cpu, &toHAProxy, &toNginx
 	}
 }
@@ -275,7 +277,7 @@ func (b *bench) idle(ctx context.Context, c *contender) (line IdleLine, err erro
 	if err != nil {
 		return line, err
 	}
-	if err := pause(ctx, quiet); err != nil {
+	if err := rounds.Pause(ctx, quiet); err != nil {
 		return line, err
 	}
 	after, err := c.proc.cpu()
@@ -334,15 +336,4 @@ func stillOpen(conns []net.Conn) error {
 		}
 	}
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }

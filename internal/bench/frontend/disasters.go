@@ -12,6 +12,7 @@ import (
 	"github.com/draasd/draas"
 	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/failover"
+	"github.com/draasd/draas/internal/bench/rounds"
 )
 
 // The events.
@@ -52,7 +53,7 @@ type Spread struct {
 }
 
 func spreadOf(values []float64) Spread {
-	return Spread{percentile(values, 50), percentile(values, 99), percentile(values, 100), values}
+	return Spread{rounds.Percentile(values, 50), rounds.Percentile(values, 99), rounds.Percentile(values, 100), values}
 }
 
 // Steps are where the time of a move went, by the stamps of the log: from the
@@ -356,12 +357,12 @@ func (t *theatre) under(ctx context.Context, loads []asker, event func() error) 
 	for i, l := range loads {
 		all.Go(func() { found[i] = l.run(ctx, stop) })
 	}
-	err := pause(ctx, settle+rand.N(jitter))
+	err := rounds.Pause(ctx, settle+rand.N(jitter))
 	if err == nil {
 		err = event()
 	}
 	if err == nil {
-		err = pause(ctx, calmed)
+		err = rounds.Pause(ctx, calmed)
 	}
 	close(stop)
 	all.Wait()
@@ -385,8 +386,8 @@ func (t *theatre) planned(ctx context.Context) (DowntimeLine, error) {
 		timer.Stop()
 		capacity = append(capacity, float64(n)/span.Seconds())
 	}
-	rate := int(t.b.o.Capacity * percentile(capacity, 50))
-	t.b.say("%s: capacity %.0f requests a second, load %d", eventPlanned, percentile(capacity, 50), rate)
+	rate := int(t.b.o.Capacity * rounds.Percentile(capacity, 50))
+	t.b.say("%s: capacity %.0f requests a second, load %d", eventPlanned, rounds.Percentile(capacity, 50), rate)
 	s := story{line: DowntimeLine{Event: eventPlanned, Proxy: draasMoves, Rate: rate}}
 	var moves stamps
 	first, err := t.c.frontendStatus(ctx, "edge")

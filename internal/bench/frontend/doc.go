@@ -10,7 +10,6 @@ package frontend
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +20,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/draasd/draas/internal/bench/rounds"
 )
 
 // Options is what is measured, and for how long.
@@ -92,7 +93,7 @@ func Run(ctx context.Context, o Options, out io.Writer) (*Result, error) {
 	r.Targets = targets(r)
 	r.write(out)
 	if o.JSON != "" {
-		err = errors.Join(err, r.writeFile(o.JSON))
+		err = errors.Join(err, rounds.Write(o.JSON, r))
 	}
 	return r, err
 }
@@ -150,15 +151,4 @@ func descriptors() int {
 		return 1024
 	}
 	return int(min(l.Cur, 1<<20))
-}
-
-func (r *Result) writeFile(path string) error {
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode result: %w", err)
-	}
-	if err := os.WriteFile(path, append(data, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write result: %w", err)
-	}
-	return nil
 }

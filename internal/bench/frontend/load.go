@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/draasd/draas/internal/bench/rounds"
 )
 
 // sample is one request.
@@ -209,6 +211,6 @@ func judge(samples []sample, event time.Time, from string) seen {
 			s.switched = since
 		}
 	}
-	s.stall, s.p99 = percentile(after, 100), percentile(after, 99)
+	s.stall, s.p99 = rounds.Percentile(after, 100), rounds.Percentile(after, 99)
 	return s
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 	"strconv"
 	"text/tabwriter"
+
+	"github.com/draasd/draas/internal/bench/rounds"
 )
 
 // Target is what the project aims at, and what came out.
@@ -119,7 +121,7 @@ func (r *Result) write(out io.Writer) {
 	}
 }
 
-func spell(r Range, digits int) string {
+func spell(r rounds.Range, digits int) string {
 	f := func(x float64) string { return strconv.FormatFloat(x, 'f', digits, 64) }
 	return fmt.Sprintf("%s (%s to %s)", f(r.Median), f(r.Min), f(r.Max))
 }

@@ -2,13 +2,14 @@ package replication
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
 	"time"
+
+	"github.com/draasd/draas/internal/bench/rounds"
 )
 
 // Options is what is measured, and how often.
@@ -44,10 +45,10 @@ type Line struct {
 	Part string `json:"part"`
 	What string `json:"what"`
 	Seconds,
-	CPU Range
-	MiB      Range   // the most memory that the process had, of those that were started
-	Requests float64 `json:"requests,omitempty"` // median; 0: not counted
-	Bytes    int64   `json:"bytes,omitempty"`    // moved in one round
+	CPU rounds.Range
+	MiB      rounds.Range // the most memory that the process had, of those that were started
+	Requests float64      `json:"requests,omitempty"` // median; 0: not counted
+	Bytes    int64        `json:"bytes,omitempty"`    // moved in one round
 
 	costs []cost
 }
@@ -70,7 +71,7 @@ func Run(ctx context.Context, o Options, out io.Writer) (*Result, error) {
 	err = b.all(ctx)
 	b.r.write(out)
 	if o.JSON != "" {
-		err = errors.Join(err, b.r.writeFile(o.JSON))
+		err = errors.Join(err, rounds.Write(o.JSON, b.r))
 	}
 	if o.Keep {
 		fmt.Fprintf(out, "logs are kept in %s\n", dir)
@@ -103,21 +104,10 @@ func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.out, format+"\n"
 // add makes a line of the costs of all rounds.
 func (b *bench) add(part, what string, costs []cost, bytes int64) Line {
 	l := Line{Part: part, What: what, Bytes: bytes, costs: costs}
-	l.Seconds = rangeOf(each(costs, func(c cost) float64 { return c.wall.Seconds() }))
-	l.CPU = rangeOf(each(costs, func(c cost) float64 { return c.cpu.Seconds() }))
-	l.MiB = rangeOf(each(costs, func(c cost) float64 { return float64(c.rss) / 1024 }))
-	l.Requests = rangeOf(each(costs, func(c cost) float64 { return float64(c.requests) })).Median
+	l.Seconds = rounds.RangeOf(each(costs, func(c cost) float64 { return c.wall.Seconds() }))
+	l.CPU = rounds.RangeOf(each(costs, func(c cost) float64 { return c.cpu.Seconds() }))
+	l.MiB = rounds.RangeOf(each(costs, func(c cost) float64 { return float64(c.rss) / 1024 }))
+	l.Requests = rounds.RangeOf(each(costs, func(c cost) float64 { return float64(c.requests) })).Median
 	b.r.Lines = append(b.r.Lines, l)
 	return l
-}
-
-func (r *Result) writeFile(path string) error {
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode result: %w", err)
-	}
-	if err := os.WriteFile(path, append(data, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write result: %w", err)
-	}
-	return nil
 }

@@ -6,22 +6,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/draasd/draas/internal/bench/rounds"
 )
 
-func TestRanges(t *testing.T) {
-	if r := rangeOf([]float64{3, 1, 2, 10}); r != (Range{2.5, 1, 10}) {
-		t.Errorf("%+v", r)
-	}
-	if r := rangeOf(nil); r != (Range{}) {
-		t.Errorf("%+v", r)
-	}
+// Each round is set beside the same round of the other.
+func TestRatio(t *testing.T) {
 	costs := func(seconds ...int) (l Line) {
 		for _, s := range seconds {
 			l.costs = append(l.costs, cost{wall: time.Duration(s) * time.Second})
 		}
 		return l
 	}
-	if r := ratio(costs(10, 20, 40), costs(1, 4, 2), seconds); r != (Range{10, 5, 20}) {
+	if r := ratio(costs(10, 20, 40), costs(1, 4, 2), seconds); r != (rounds.Range{Median: 10, Min: 5, Max: 20}) {
 		t.Errorf("%+v", r)
 	}
 }
@@ -39,8 +36,8 @@ func TestParseStat(t *testing.T) {
 // The targets are met by the median, above or below.
 func TestTargets(t *testing.T) {
 	b := &bench{r: &Result{}}
-	b.target("a", Range{2, 1, 9}, atLeast, 2, "")
-	b.target("b", Range{2, 1, 9}, atMost, 1.9, "s")
+	b.target("a", rounds.Range{Median: 2, Min: 1, Max: 9}, atLeast, 2, "")
+	b.target("b", rounds.Range{Median: 2, Min: 1, Max: 9}, atMost, 1.9, "s")
 	var out bytes.Buffer
 	b.r.write(&out)
 	if !b.r.Targets[0].Met || b.r.Targets[1].Met || !strings.Contains(out.String(), "| b | 2.00 (1.00 to 9.00) | at most 1.9 s | **no** |") {

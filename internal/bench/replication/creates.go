@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/draasd/draas/internal/bench/rounds"
 )
 
 // creation is one object of the two hundred that are created.
@@ -113,10 +115,10 @@ func (s *sites) creates(ctx context.Context) error {
 	total.wall, total.cpu = time.Duration(float64(total.wall)*times), time.Duration(float64(total.cpu)*times)
 	own := s.b.add("creates", fmt.Sprintf("draasd sync run, %d objects", setSize), ours, 0)
 	s.b.add("creates", fmt.Sprintf("openstack, %d commands counted for %d", len(commands), setSize), []cost{total}, 0)
-	one := rangeOf(each(commands, seconds))
+	one := rounds.RangeOf(each(commands, seconds))
 	s.b.note("creates: one command of openstack takes %s s", spell(one))
 	all := total.wall.Seconds()
-	s.b.target("creates: openstack to draasd", Range{all / own.Seconds.Median, all / own.Seconds.Max, all / own.Seconds.Min}, atLeast, 10, "times")
+	s.b.target("creates: openstack to draasd", rounds.Range{Median: all / own.Seconds.Median, Min: all / own.Seconds.Max, Max: all / own.Seconds.Min}, atLeast, 10, "times")
 	return nil
 }
 

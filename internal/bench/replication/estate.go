@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/draasd/draas/internal/bench/rounds"
 )
 
 // What the estate's lines are called.
@@ -33,7 +35,7 @@ func (b *bench) estate(ctx context.Context) error {
 	for _, what := range []string{first, unchanged, ten, all} {
 		lines[what] = b.add("estate", what, costs[what], 0)
 	}
-	served := rangeOf(each(clouds[unchanged], func(c cost) float64 { return c.cpu.Seconds() }))
+	served := rounds.RangeOf(each(clouds[unchanged], func(c cost) float64 { return c.cpu.Seconds() }))
 	b.note("the estate with nothing changed: the clouds themselves needed %.2f s of processor time to list it", served.Median)
 	b.note("estate, all kinds: each user's keypairs and each project's quotas and containers are a request of their own in every run")
 	b.target("estate: first run to nothing changed", ratio(lines[first], lines[unchanged], seconds), atLeast, 20, "times")
@@ -113,9 +115,9 @@ func (b *bench) estateRound(ctx context.Context, round int, costs, served map[st
 // median of what was repeated within a round, each figure by itself.
 func median(all []cost) cost {
 	return cost{
-		wall:     time.Duration(rangeOf(each(all, func(c cost) float64 { return float64(c.wall) })).Median),
-		cpu:      time.Duration(rangeOf(each(all, func(c cost) float64 { return float64(c.cpu) })).Median),
-		rss:      int64(rangeOf(each(all, func(c cost) float64 { return float64(c.rss) })).Median),
-		requests: int(rangeOf(each(all, func(c cost) float64 { return float64(c.requests) })).Median),
+		wall:     time.Duration(rounds.RangeOf(each(all, func(c cost) float64 { return float64(c.wall) })).Median),
+		cpu:      time.Duration(rounds.RangeOf(each(all, func(c cost) float64 { return float64(c.cpu) })).Median),
+		rss:      int64(rounds.RangeOf(each(all, func(c cost) float64 { return float64(c.rss) })).Median),
+		requests: int(rounds.RangeOf(each(all, func(c cost) float64 { return float64(c.requests) })).Median),
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/draasd/draas/internal/bench/rounds"
 )
 
 // box is the container that is carried.
@@ -197,19 +199,8 @@ func (s *sites) same(ctx context.Context) error {
 		if time.Now().After(end) {
 			return fmt.Errorf("west has %d objects, %d of east's %d are not there", len(got), missing, len(want))
 		}
-		if err := pause(ctx, 500*time.Millisecond); err != nil {
+		if err := rounds.Pause(ctx, 500*time.Millisecond); err != nil {
 			return err
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
 	}
 }

@@ -5,16 +5,18 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/draasd/draas/internal/bench/rounds"
 )
 
 // Target is what the project aims at, and what came out.
 type Target struct {
-	Name  string  `json:"name"`
-	Value Range   `json:"value"`
-	Bound float64 `json:"bound"`
-	Least bool    `json:"least"` // the bound is the least, not the most
-	Unit  string  `json:"unit,omitempty"`
-	Met   bool    `json:"met"`
+	Name  string       `json:"name"`
+	Value rounds.Range `json:"value"`
+	Bound float64      `json:"bound"`
+	Least bool         `json:"least"` // the bound is the least, not the most
+	Unit  string       `json:"unit,omitempty"`
+	Met   bool         `json:"met"`
 }
 
 const (
@@ -22,7 +24,7 @@ const (
 	atMost  = false
 )
 
-func (b *bench) target(name string, value Range, least bool, bound float64, unit string) {
+func (b *bench) target(name string, value rounds.Range, least bool, bound float64, unit string) {
 	met := value.Median <= bound
 	if least {
 		met = value.Median >= bound
@@ -70,7 +72,7 @@ func (r *Result) write(out io.Writer) {
 	}
 }
 
-func spell(r Range) string {
+func spell(r rounds.Range) string {
 	if r.Min == r.Max {
 		return number(r.Median)
 	}

@@ -3,38 +3,9 @@ package frontend
 import (
 	"slices"
 	"testing"
-)
 
-func TestNumbers(t *testing.T) {
-	var thousand []float64
-	for i := range 1000 {
-		thousand = append(thousand, float64(1000-i))
-	}
-	for _, c := range []struct {
-		values []float64
-		p      float64
-		want   float64
-	}{
-		{nil, 50, 0},
-		{[]float64{3}, 99, 3},
-		{[]float64{4, 1, 3, 2}, 50, 2.5},
-		{[]float64{5, 1, 3}, 50, 3},
-		{[]float64{4, 1, 3, 2}, 75, 3},
-		{[]float64{4, 1, 3, 2}, 100, 4},
-		{[]float64{4, 1, 3, 2}, 0, 1},
-		{thousand, 99, 990},
-	} {
-		if got := percentile(c.values, c.p); got != c.want {
-			t.Errorf("percentile(%v, %v) = %v, want %v", c.values, c.p, got, c.want)
-		}
-	}
-	if got, want := rangeOf([]float64{4, 1, 7}), (Range{4, 1, 7}); got != want {
-		t.Errorf("range %v, want %v", got, want)
-	}
-	if got := ratios([]float64{2, 3, 9}, []float64{1, 0, 3}); !slices.Equal(got, []float64{2, 3}) {
-		t.Errorf("ratios %v, want those of the rounds that both have, without what cannot be divided", got)
-	}
-}
+	"github.com/draasd/draas/internal/bench/rounds"
+)
 
 func TestCompare(t *testing.T) {
 	lines := []ThroughputLine{
@@ -58,7 +29,7 @@ func TestCompare(t *testing.T) {
 }
 
 func TestTargets(t *testing.T) {
-	half, more := Range{Median: 0.5}, Range{Median: 1.2}
+	half, more := rounds.Range{Median: 0.5}, rounds.Range{Median: 1.2}
 	r := &Result{
 		Throughput: []ThroughputLine{
 			{Load: "keep-alive", Proxy: draasTCP, CPU: &half, CPUToHAProxy: &half, CPUToNginx: &more},
