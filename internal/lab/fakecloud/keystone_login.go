@@ -69,13 +69,6 @@ func (c *Cloud) ExpireTokens() {
 	clear(c.identity.tokens)
 }
 
-// SetTokenLife changes for how long tokens given from now on serve.
-func (c *Cloud) SetTokenLife(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.opts.TokenLife = d
-}
-
 func (q *request) login() (reply, error) {
 	if err := q.needDatabase(nil); err != nil {
 		return reply{}, err
