@@ -49,7 +49,8 @@ func (s *Site) database(service string) string {
 func (s *Site) file(service string) string  { return s.path("db", service+".sqlite") }
 func (s *Site) socket(server string) string { return s.path("tmp", server+".sock") }
 
-// startMariaDB starts a server of the site's own and waits for it.
+// startMariaDB starts a server of the site's own and waits until it answers, or
+// its process has ended.
 func (s *Site) startMariaDB(ctx, runs context.Context, server string) error {
 	data, tmp := s.path("data", server), s.path("data", server+"-tmp")
 	// One of its own: a server that starts removes what others have in theirs.
@@ -74,6 +75,9 @@ func (s *Site) startMariaDB(ctx, runs context.Context, server string) error {
 		if err == nil {
 			s.say("%s answers", server)
 			return nil
+		}
+		if ended := s.ended(); ended != nil {
+			return ended
 		}
 		select {
 		case <-ctx.Done():

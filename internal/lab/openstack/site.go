@@ -78,6 +78,11 @@ func Start(ctx context.Context, o Options) (*Site, error) {
 func (s *Site) Stop() error {
 	s.stop()
 	s.all.Wait()
+	return s.ended()
+}
+
+// ended is what has ended by itself so far.
+func (s *Site) ended() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return errors.Join(s.errs...)
@@ -240,10 +245,7 @@ func (s *Site) await(ctx context.Context, name string) error {
 			s.say("%s answers", name)
 			return nil
 		}
-		s.mu.Lock()
-		ended := errors.Join(s.errs...)
-		s.mu.Unlock()
-		if ended != nil {
+		if ended := s.ended(); ended != nil {
 			return ended
 		}
 		select {
