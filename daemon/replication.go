@@ -85,7 +85,7 @@ func (r *Replication) side(ctx context.Context, s *config.Sync, site draas.SiteI
 	case err != nil:
 		return nil, fmt.Errorf("%w (cloud of [member.%s])", err, site)
 	}
-	session, err := cloud.Open(ctx, c, cloud.Options{Log: log, Rates: syncRates(s, ""), ServiceRates: serviceRates(s), Concurrency: max(s.Workers, 1), Streams: max(s.Streams, 1),
+	session, err := cloud.Open(ctx, c, cloud.Options{Log: log, Rates: syncRates(s, ""), ServiceRates: serviceRates(s), Concurrency: max(s.Workers, 1), Streams: max(s.Workers, s.Streams, 1),
 		AnswerTimeout: s.AnswerTimeout, HeaderTimeout: s.UploadTimeout})
 	var refused *cloud.Error
 	switch {

@@ -17,6 +17,13 @@ type step struct {
 	late bool // not before all others that are not late
 }
 
+// smallBody is up to which size, in bytes, a body costs a service no more than any
+// write: such an object waits for a worker alone, and not for one of the few
+// streams, which leave both services idle between small ones.
+const smallBody = 1 << 20
+
+func small(c Content) bool { return c.Size >= 0 && c.Size <= smallBody }
+
 type op uint8
 
 const (
@@ -44,7 +51,7 @@ func (r *run) steps() []*step {
 	aside := r.aside()
 	created := make(map[Key]*step)
 	add := func(it *item, o op) *step {
-		st := &step{it: it, op: o, late: o == opDelete, body: (o == opCreate || o == opUpdate) && carries(it.kind.Traits, it.decision) && it.source.Content.Size != 0}
+		st := &step{it: it, op: o, late: o == opDelete, body: (o == opCreate || o == opUpdate) && carries(it.kind.Traits, it.decision) && !small(it.source.Content)}
 		all = append(all, st)
 		if first[it] == nil {
 			first[it] = st
