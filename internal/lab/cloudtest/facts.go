@@ -14,22 +14,22 @@ import (
 	"github.com/gophercloud/gophercloud/v2/pagination"
 )
 
-// Fact is one thing that is known of a service.
-type Fact struct {
-	Service string // Identity, Image and so on: the field of Clients it needs
-	Name    string
+// known is one thing that is known of a service.
+type known struct {
+	service string // Identity, Image and so on: the field of Clients it needs
+	name    string
 	run     func(f *fact)
 }
 
-// Facts lists all that is known.
-func Facts() []Fact {
-	var all []Fact
+// allKnown lists all that is known.
+func allKnown() []known {
+	var all []known
 	for service, facts := range map[string]map[string]func(*fact){
 		"Identity": identityFacts(), "Image": imageFacts(), "Network": networkFacts(), "Compute": computeFacts(),
 		"Block": blockFacts(), "Object": objectFacts(), "DNS": dnsFacts(),
 	} {
 		for name, run := range facts {
-			all = append(all, Fact{service, name, run})
+			all = append(all, known{service, name, run})
 		}
 	}
 	return all
@@ -41,23 +41,23 @@ func Facts() []Fact {
 func Conformance(t *testing.T, admin *Clients) int {
 	t.Helper()
 	n := 0
-	for _, fact := range Facts() {
-		if admin.service(fact.Service) == nil {
+	for _, k := range allKnown() {
+		if admin.service(k.service) == nil {
 			continue
 		}
 		n++
-		t.Run(fact.Service+"/"+fact.Name, func(t *testing.T) { fact.Check(t, admin) })
+		t.Run(k.service+"/"+k.name, func(t *testing.T) { k.check(t, admin) })
 	}
 	t.Logf("conformance: %d facts", n)
 	return n
 }
 
-// Check runs one fact.
-func (fct Fact) Check(t *testing.T, admin *Clients) {
+// check runs one fact.
+func (k known) check(t *testing.T, admin *Clients) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // a listing that never ends must end
 	defer cancel()
-	fct.run(&fact{T: t, Clients: admin, ctx: ctx, mark: strings.ToLower(rand.Text()[:8])})
+	k.run(&fact{T: t, Clients: admin, ctx: ctx, mark: strings.ToLower(rand.Text()[:8])})
 }
 
 func (c *Clients) service(name string) *gophercloud.ServiceClient {

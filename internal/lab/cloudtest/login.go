@@ -3,7 +3,6 @@ package cloudtest
 import (
 	"context"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -39,13 +38,16 @@ func keystoneOutage(f *fact) {
 	fresh, err := stays.In(f.ctx, f.Project)
 	f.ok(err)
 	f.call(f.Network, "GET", "networks?name="+f.name("none"), nil, http.StatusOK)
-	f.ok(f.KeystoneDatabase(f.ctx, false))
-	var once sync.Once
+	stopped := true // also when that has gone wrong half way
 	start := func(ctx context.Context) (err error) {
-		once.Do(func() { err = f.KeystoneDatabase(ctx, true) })
+		if stopped {
+			err = f.KeystoneDatabase(ctx, true)
+			stopped = err != nil
+		}
 		return err
 	}
 	f.later(start)
+	f.ok(f.KeystoneDatabase(f.ctx, false))
 	f.call(fresh.Identity, "GET", "projects", nil, http.StatusInternalServerError)
 	if _, err := f.In(f.ctx, f.Project); err == nil || codeOf(err) != 0 && codeOf(err) < http.StatusInternalServerError {
 		f.Errorf("a login: %v", err)

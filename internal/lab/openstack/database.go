@@ -32,10 +32,8 @@ func server(service string) string {
 // KeystoneDatabase is the process with Keystone's database, and only that.
 const KeystoneDatabase = "mariadb-keystone"
 
-// Database is the address of a service's, for templates.
-func (s *Site) Database(service string) string { return s.database(service) }
-
-func (s *Site) database(service string) string {
+// Database is the address of a service's, for templates as well.
+func (s *Site) Database(service string) string {
 	driver := "pymysql" // which lets eventlet's other threads run
 	if service == "keystone" {
 		driver = "mysqldb" // its threads are real
@@ -190,7 +188,7 @@ func (s *Site) prepareNova(ctx context.Context) error {
 		`INSERT INTO cell_mappings(created_at,uuid,name,transport_url,database_connection,disabled) VALUES
 (datetime('now'),'00000000-0000-0000-0000-000000000000','cell0','none:///','%s',0),
 (datetime('now'),'00000000-0000-0000-0000-000000000001','cell1','fake:///','%s',0);`,
-		s.database("nova_cell0"), s.database("nova")))
+		s.Database("nova_cell0"), s.Database("nova")))
 }
 
 // copyFile copies a file so that nobody finds half of it.

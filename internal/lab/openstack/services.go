@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
-	"time"
 )
 
 //go:embed conf/*.tmpl
@@ -44,14 +43,6 @@ func (v view) SiteName() string { return v.Site.Name }
 // DNSPort: named binds only addresses that it sees on an interface, which is
 // 127.0.0.1; so each site has a port of its own.
 func (v view) DNSPort() int { return 5400 + v.Number }
-
-// TokenSeconds is how long a token is good.
-func (v view) TokenSeconds() int {
-	if v.Token == 0 {
-		return 86400
-	}
-	return int(v.Token / time.Second)
-}
 
 // Password of the services.
 func (v view) Password() string { return Password }
@@ -166,7 +157,7 @@ func (s *Site) prepare(ctx, runs context.Context, name string) error {
 			return err
 		}
 		// Its migrations take a minute: the tables are made of the models.
-		return s.schema(ctx, "neutron", "python3-neutron", python, s.path("py/neutron_schema.py"), s.database("neutron"))
+		return s.schema(ctx, "neutron", "python3-neutron", python, s.path("py/neutron_schema.py"), s.Database("neutron"))
 	case "nova":
 		return s.prepareNova(ctx)
 	case "cinder":

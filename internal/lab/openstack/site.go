@@ -35,9 +35,7 @@ type Options struct {
 	Schemas *Schemas
 	// Services beside Keystone; nil: all. What another needs is not added.
 	Services []string
-	// Token is how long a token is good; 0: a day.
-	Token time.Duration
-	Say   io.Writer // progress; nil: nobody
+	Say      io.Writer // progress; nil: nobody
 }
 
 // Site is a cloud that runs.
