@@ -44,7 +44,7 @@ func (b *batch) find(s *survey) *found {
 		if o == nil {
 			continue // gone since it was listed
 		}
-		if o.Marker.Site == s.source {
+		if o.Marker.Site == s.sourceWord {
 			f.marker[o.Marker.ID] = append(f.marker[o.Marker.ID], o)
 			f.claimed[id] = Key{b.kind.Kind, o.Marker.ID}
 		}
@@ -74,7 +74,7 @@ func (b *batch) row(s *survey, k *kind, o *Object) *row {
 	if r.record != nil {
 		r.target = b.target.objects[r.record.Target]
 	}
-	if r.target == nil && o.Marker.Site == s.target {
+	if r.target == nil && o.Marker.Site == s.targetWord {
 		// The direction was the other one: o was made after it.
 		r.target = b.target.objects[o.Marker.ID]
 		r.original = r.target != nil
@@ -359,7 +359,7 @@ func (w Want) named(name string) Want {
 	return w
 }
 
-func (s *survey) marker(key Key) Marker { return Marker{Site: s.source, ID: key.ID} }
+func (s *survey) marker(key Key) Marker { return Marker{Site: s.sourceWord, ID: key.ID} }
 
 // ofCase is all that is known of a row.
 func (s *survey) ofCase(r *row) Case {

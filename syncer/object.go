@@ -2,6 +2,8 @@ package syncer
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"time"
 )
@@ -105,8 +107,22 @@ type Content struct {
 
 // Marker stands in an object at the target and says where it came from.
 type Marker struct {
-	Site string `json:"site"` // at which the source was
+	Site string `json:"site"` // at which the source was: its SiteWord
 	ID   string `json:"id"`   // at the source
+}
+
+// longestWord is what of a site's name has a place in every marker, in bytes: where
+// there is least, 60 are left for it, an ID of 36 and what stands between.
+const longestWord = 17
+
+// SiteWord is a site's name as markers bear it: the name, or where that is too
+// long its beginning and a hash. That of a word is the word.
+func SiteWord(site string) string {
+	if len(site) <= longestWord {
+		return site
+	}
+	sum := sha256.Sum256([]byte(site))
+	return site[:longestWord-9] + "~" + hex.EncodeToString(sum[:4])
 }
 
 // IsZero tells whether nothing stands there.

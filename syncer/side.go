@@ -10,7 +10,7 @@ import (
 
 // Reader is a side that is read. Its methods may be called at the same time.
 type Reader interface {
-	// Site is the name of the site, as markers bear it.
+	// Site is the name of the site. Markers bear its [SiteWord].
 	Site() string
 
 	// Kinds says what the side has, in an order in which needs come first. A

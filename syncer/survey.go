@@ -17,6 +17,8 @@ type survey struct {
 	meta           Meta
 	source, target string // sites
 
+	sourceWord, targetWord string // as markers bear them
+
 	order  []*kind
 	byKind map[Kind]*kind
 
@@ -95,6 +97,7 @@ func (e *Engine) surveyWith(ctx context.Context, o Options, looked func(*row)) (
 		byKind: make(map[Kind]*kind), known: make(map[Key]*fate), waiting: make(map[Key][]*row),
 		byKey: make(map[Key]*item), refresh: make(map[Key]Record), lost: make(map[Key]Loss), holders: make(map[Kind][]string),
 	}
+	s.sourceWord, s.targetWord = SiteWord(s.source), SiteWord(s.target)
 	if err := o.Filter.Check(); err != nil {
 		return nil, err
 	}
@@ -290,7 +293,7 @@ func (s *survey) look(ctx context.Context, k *kind, p *pair, records map[string]
 	s.mu.Lock()
 	for _, id := range p.source.order {
 		o := p.source.objects[id]
-		if o.Marker.Site == s.target {
+		if o.Marker.Site == s.targetWord {
 			s.turned = true
 		}
 		r := b.row(s, k, o)

@@ -142,6 +142,29 @@ func TestRecordsLost(t *testing.T) {
 	}
 }
 
+// A site whose name is longer than what fits into a tag is known again: what was
+// made there before is not made twice, and goes when the source's goes.
+func TestLongNamesOfSites(t *testing.T) {
+	east, west := newSite(t, "the-eastern-site-of-acme", fakecloud.Options{}), newSite(t, "the-western-site-of-acme", fakecloud.Options{})
+	id := east.network(t, "net")
+	run(t, engine(t, east, west, networksOnly), syncer.Options{Epoch: 1})
+	back := engine(t, west, east, networksOnly) // with no records
+	if _, err := back.Run(t.Context(), syncer.Options{Epoch: 2}); !errors.Is(err, syncer.ErrHeld) {
+		t.Errorf("the turned direction is not held: %v", err)
+	}
+	e := engine(t, east, west, networksOnly) // nor this
+	if r := run(t, e, syncer.Options{Epoch: 3}); r.Plan.Acts() != 0 {
+		t.Errorf("there is something to do: %+v", r.Plan.Changes)
+	}
+	if err := east.fake.Hand().Remove("network", id); err != nil {
+		t.Fatal(err)
+	}
+	run(t, e, syncer.Options{Epoch: 3})
+	if got := west.networks(t); len(got) != 0 {
+		t.Errorf("the west has %q", got)
+	}
+}
+
 // After a failover the other direction is held until somebody accepts it; then
 // what was made meanwhile comes back, and nothing is there twice.
 func TestTurns(t *testing.T) {

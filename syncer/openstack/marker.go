@@ -1,8 +1,6 @@
 package openstack
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"strings"
 
 	"github.com/draasd/draas/syncer"
@@ -20,21 +18,9 @@ const specKey = "draas:source"
 // description until the tag is set.
 const markerPrefix = "draas:"
 
-// longestSite is what of a site's name fits into a tag: Neutron's have 60
-// characters, of which 36 are the id and 7 punctuation.
-const longestSite = 17
-
-// siteWord is a site's name, or where that is too long its beginning and a
-// hash.
-func siteWord(site string) string {
-	if len(site) <= longestSite {
-		return site
-	}
-	sum := sha256.Sum256([]byte(site))
-	return site[:longestSite-9] + "~" + hex.EncodeToString(sum[:4])
-}
-
-func markerText(m syncer.Marker) string { return siteWord(m.Site) + "/" + m.ID }
+// markerText has at most 60 characters where the ID is a UUID: Neutron's tags have
+// no more, markerPrefix included.
+func markerText(m syncer.Marker) string { return syncer.SiteWord(m.Site) + "/" + m.ID }
 
 // parseMarker reads what markerText wrote; what it cannot read is no marker.
 func parseMarker(text string) syncer.Marker {

@@ -18,7 +18,7 @@ import (
 
 // Options of a side.
 type Options struct {
-	Site string // as markers bear it
+	Site string
 	// Given are names that exist at both sites by themselves, by kind, beside
 	// those that every cloud has (the role "admin", the project "service").
 	Given map[syncer.Kind][]string

@@ -219,7 +219,7 @@ func (k containers) find(ctx context.Context, s *Side, want syncer.Object) (sync
 		return syncer.Object{}, err
 	}
 	found, err := k.head(ctx, s, want.Within.ID+"/"+name)
-	if err == nil && found.Marker != (syncer.Marker{Site: siteWord(want.Marker.Site), ID: want.Marker.ID}) {
+	if err == nil && found.Marker != (syncer.Marker{Site: syncer.SiteWord(want.Marker.Site), ID: want.Marker.ID}) {
 		return syncer.Object{}, syncer.ErrGone // another's
 	}
 	return found, err
