@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -98,5 +99,52 @@ func TestNotFoundByAProxy(t *testing.T) {
 				t.Errorf("%s, by a proxy %t: %q, %v", missing, proxy, ids, err)
 			}
 		}
+	}
+}
+
+// What an account has of its own is named for each project, by its keys, and
+// keeps nothing else from being carried.
+func TestMetadataOfAccountsIsNamed(t *testing.T) {
+	east, west, in := twoBoxes(t, "content")
+	project, _, _ := strings.Cut(in, "/")
+	for _, s := range []site{east, west} {
+		for _, p := range s.all(t, Project, syncer.Key{}) {
+			if p.Name != "acme" && p.Stance != syncer.Given {
+				continue
+			}
+			a, err := s.account(p.ID)
+			if err == nil {
+				_, err = a.ask(t.Context(), http.MethodPost, a.base, map[string]string{accountMeta + "Temp-Url-Key": "secret", accountMeta + "Quota-Bytes": "1000"})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	e := engine(t, east, west, onlyObjects)
+	p, err := e.Plan(t.Context(), syncer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var named []string
+	for _, c := range p.Changes {
+		if c.Verb != syncer.Unsupported {
+			continue
+		}
+		if named = append(named, c.Name); c.Reason != "the metadata of the account is not carried: quota-bytes, temp-url-key" {
+			t.Errorf("%s: %s", c.Name, c.Reason)
+		}
+		if c.Name == "acme/account" && c.Key != (syncer.Key{Kind: Container, ID: project + "/"}) {
+			t.Errorf("it is named as %s", c.Key)
+		}
+	}
+	if !slices.Contains(named, "acme/account") || slices.Contains(named, "service/account") {
+		t.Errorf("named are %q", named)
+	}
+	for range 2 {
+		if r := run(t, e, syncer.Options{}, syncer.Unsupported); r.Outcome() != syncer.Clean {
+			t.Errorf("outcome %d", r.Outcome())
+		}
+		alike(t, east, west, in, "content")
 	}
 }

@@ -47,7 +47,7 @@ func (k containers) list(ctx context.Context, s *Side, within syncer.Key, each f
 		return err
 	}
 	var names []string
-	_, err = a.names(ctx, a.base, containerCount, nil, func(r row) error {
+	about, err := a.names(ctx, a.base, containerCount, nil, func(r row) error {
 		names = append(names, r.text("name"))
 		return nil
 	})
@@ -56,6 +56,9 @@ func (k containers) list(ctx context.Context, s *Side, within syncer.Key, each f
 	}
 	if err != nil {
 		return a.denied(err)
+	}
+	if err := k.account(ctx, s, a, about, each); err != nil {
+		return err
 	}
 	for chunk := range slices.Chunk(names, 8*headed) {
 		found := make([]*syncer.Object, len(chunk))
@@ -84,6 +87,40 @@ func (k containers) list(ctx context.Context, s *Side, within syncer.Key, each f
 		}
 	}
 	return nil
+}
+
+// Headers of an account's.
+const (
+	accountMeta   = "X-Account-Meta-"
+	accountAccess = "X-Account-Access-Control"
+)
+
+// account names what an account has of its own, which nothing carries: it would
+// say who may do what, and how much, in a place that is the other cloud's. Its ID
+// is that of a container without a name, which there is none of.
+func (k containers) account(ctx context.Context, s *Side, a account, about http.Header, each func(syncer.Object) error) error {
+	var has []string
+	for key := range about {
+		if short, ok := strings.CutPrefix(key, accountMeta); ok {
+			has = append(has, strings.ToLower(short))
+		}
+	}
+	slices.Sort(has) // keys alone: there are secrets among their values
+	if about.Get(accountAccess) != "" {
+		has = append(has, "access control")
+	}
+	if len(has) == 0 {
+		return nil
+	}
+	own, err := k.ofServices(ctx, s, a.project)
+	if err != nil || own { // the services' containers are named
+		return err
+	}
+	return each(syncer.Object{
+		Key: syncer.Key{Kind: Container, ID: a.project + "/"}, Within: syncer.Key{Kind: Project, ID: a.project}, Stance: syncer.Adopted,
+		Project: a.project, Name: s.inProject(a.project, "account"), Fields: syncer.Fields{},
+		Unsupported: "the metadata of the account is not carried: " + strings.Join(has, ", "),
+	})
 }
 
 // head reads a container; its header is all there is of it.
