@@ -54,7 +54,7 @@ type Options struct {
 	// PendingDNS is for how many readings a changed zone or record set stays
 	// PENDING before it is ACTIVE.
 	PendingDNS int
-	// Seed of ids and of faults drawn by chance; drawn when zero.
+	// Seed of ids; drawn when zero.
 	Seed uint64
 }
 
@@ -125,7 +125,6 @@ func Start(opts Options) (*Cloud, error) {
 		opts.Listen = "127.0.0.1:0"
 	}
 	c := &Cloud{opts: opts, addr: opts.Listen, rng: rand.New(rand.NewPCG(opts.Seed, 1))}
-	c.faults.rng = rand.New(rand.NewPCG(opts.Seed, 2))
 	c.routes()
 	if err := c.Revive(); err != nil {
 		return nil, err

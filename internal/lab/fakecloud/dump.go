@@ -85,7 +85,7 @@ func accidental(key string) bool {
 func (d *dump) add(kind string, f Fields) {
 	out := Fields{}
 	for key, value := range f {
-		if !accidental(key) || key == "status" && kind == "image" || kind == "flavor" && key == "id" {
+		if !accidental(key) || key == "status" && kind == "image" {
 			out[key] = d.named(value)
 		}
 	}

@@ -3,7 +3,6 @@ package fakecloud
 import (
 	"errors"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"regexp"
@@ -41,17 +40,16 @@ const (
 )
 
 // Fault is a rule for requests to fail by. Requests are matched by service,
-// method and path; of those it takes all, or the ones that Nth, Every and
-// Chance choose, at most Times of them.
+// method and path; of those it takes all, or the ones that Nth and Every
+// choose, at most Times of them.
 type Fault struct {
 	Service string // a service type; empty for any
 	Method  string // empty for any
 	Path    string // a regular expression for the path with its query; empty for any
 
-	Nth    int     // only the n-th match, from 1
-	Every  int     // every n-th match
-	Chance float64 // this share of the matches, drawn from the cloud's seed
-	Times  int     // at most so often; 0 is no bound
+	Nth   int // only the n-th match, from 1
+	Every int // every n-th match
+	Times int // at most so often; 0 is no bound
 
 	What       What
 	Status     int           // for Answer
@@ -86,7 +84,6 @@ type rule struct {
 // faultBook holds the faults and hooks of a cloud.
 type faultBook struct {
 	mu    sync.Mutex
-	rng   *rand.Rand
 	rules []*rule
 	hooks []*hook
 }
@@ -157,7 +154,7 @@ func (b *faultBook) match(q *request) *hit {
 			target += "?" + q.r.URL.RawQuery
 		}
 		for _, r := range b.rules {
-			if r.strikes(q, target, b.rng) {
+			if r.strikes(q, target) {
 				found = &hit{r.Fault}
 				break
 			}
@@ -176,7 +173,7 @@ func (b *faultBook) match(q *request) *hit {
 	return found
 }
 
-func (r *rule) strikes(q *request, target string, rng *rand.Rand) bool {
+func (r *rule) strikes(q *request, target string) bool {
 	if r.Service != "" && r.Service != q.service || r.Method != "" && r.Method != q.r.Method {
 		return false
 	}
@@ -187,8 +184,7 @@ func (r *rule) strikes(q *request, target string, rng *rand.Rand) bool {
 	switch {
 	case r.Times > 0 && r.hits >= r.Times,
 		r.Nth > 0 && r.seen != r.Nth,
-		r.Every > 0 && r.seen%r.Every != 0,
-		r.Chance > 0 && rng.Float64() >= r.Chance:
+		r.Every > 0 && r.seen%r.Every != 0:
 		return false
 	}
 	r.hits++

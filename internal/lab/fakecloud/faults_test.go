@@ -80,30 +80,6 @@ func TestChoice(t *testing.T) {
 	}
 }
 
-// Chance is drawn from the seed, so that a run can be had again.
-func TestChance(t *testing.T) {
-	run := func(seed uint64) string {
-		c, clients := setup(t, fakecloud.Options{Seed: seed})
-		c.Inject(fakecloud.Fault{Service: fakecloud.Network, Chance: 0.5, Status: http.StatusServiceUnavailable})
-		got := ""
-		for range 40 {
-			if makeNetwork(t.Context(), clients, "n") != nil {
-				got += "x"
-			} else {
-				got += "."
-			}
-		}
-		return got
-	}
-	first := run(5)
-	if again := run(5); again != first {
-		t.Errorf("the same seed gave %s and %s", first, again)
-	}
-	if n := strings.Count(first, "x"); n < 8 || n > 32 {
-		t.Errorf("%d of 40 failed: %s", n, first)
-	}
-}
-
 // A request dropped before it was handled changed nothing; one whose answer
 // was lost did. Gateway errors come after the fact too.
 func TestDropped(t *testing.T) {
