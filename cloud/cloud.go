@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 
@@ -89,9 +88,6 @@ func (c Cloud) Auth() gophercloud.AuthOptions {
 func (c Cloud) Endpoint() gophercloud.EndpointOpts {
 	return gophercloud.EndpointOpts{Region: c.Region, Availability: c.Interface}
 }
-
-// Overrides are the endpoints that the file sets, by type of service.
-func (c Cloud) Overrides() map[string]string { return maps.Clone(c.overrides) }
 
 // Read reads a cloud, and sees that the files it names can be used. Nothing of
 // the environment has a say. Its errors name keys and files, and quote no

@@ -180,7 +180,7 @@ func TestWindows(t *testing.T) {
 	}
 	for _, bad := range []Rate{{From: "08:00"}, {To: "08:00"}, {From: "8", To: "9"}, {From: "24:00", To: "01:00"}, {From: "08:00", To: "08:00"},
 		{RequestsPerSecond: -1}, {BytesPerSecond: -1}} {
-		if CheckRates([]Rate{bad}) == nil {
+		if _, err := windows([]Rate{bad}); err == nil {
 			t.Errorf("%+v: accepted", bad)
 		}
 	}

@@ -62,12 +62,6 @@ func windows(rates []Rate) ([]window, error) {
 	return out, nil
 }
 
-// CheckRates tells what is wrong with rates.
-func CheckRates(rates []Rate) error {
-	_, err := windows(rates)
-	return err
-}
-
 // pacer holds a site's traffic to its rates. Requests and octets each have a
 // bucket: the time until which they are paid for may lie behind now, by no more
 // than a burst, or before it, which is what there is to wait.

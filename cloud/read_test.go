@@ -57,7 +57,7 @@ func TestParse(t *testing.T) {
 		"one region":        {file(plainAuth, "regions: [two]"), func(c Cloud) bool { return c.Endpoint().Region == "two" }},
 		"of regions":        {file(plainAuth, "region_name: b\nregions: [a, {name: b}]"), func(c Cloud) bool { return c.Region == "b" }},
 		"loopback":          {file(strings.Replace(plainAuth, "https://k.example", "http://127.0.0.1:5000/identity/v3/", 1), ""), func(c Cloud) bool { return c.AuthURL == "http://127.0.0.1:5000/identity" }},
-		"override":          {file(plainAuth, "volumev3_endpoint_override: https://v.example/v3/%(project_id)s\nobject_store_endpoint_override: https://o.example"), func(c Cloud) bool { return len(c.Overrides()) == 2 && c.Overrides()["block-storage"] != "" }},
+		"override":          {file(plainAuth, "volumev3_endpoint_override: https://v.example/v3/%(project_id)s\nobject_store_endpoint_override: https://o.example"), func(c Cloud) bool { return len(c.overrides) == 2 && c.overrides["block-storage"] != "" }},
 		"others' keys":      {file(plainAuth, "image_format: raw\ncompute_api_version: '2.79'\nnetworks: []\nverify: true"), func(c Cloud) bool { return !c.Unverified }},
 		"merged":            {"x: &x {region_name: one}\n" + file(plainAuth, "<<: *x"), func(c Cloud) bool { return c.Region == "one" }},
 		"redundant version": {file(plainAuth, "identity_api_version: 3\nvolume_api_version: '3'"), func(Cloud) bool { return true }},
@@ -228,7 +228,7 @@ func FuzzParse(f *testing.F) {
 		if len(c.Secrets()) != 1 || c.Unverified || c.Plain || checkAddress(c.AuthURL, false) != nil || strings.Contains(fmt.Sprintf("%#v", c), "SECRET") {
 			t.Errorf("%q and %q were accepted: %v", text, secure, c)
 		}
-		for kind, address := range c.Overrides() {
+		for kind, address := range c.overrides {
 			if checkAddress(inProject(address, "0"), false) != nil || canonical(kind) != kind {
 				t.Errorf("%s at %s", kind, address)
 			}

@@ -323,7 +323,7 @@ func TestAsGivesUp(t *testing.T) {
 func TestServerTime(t *testing.T) {
 	bubble(t, Options{}, func(t *testing.T, f *fake, s *Session) {
 		f.handle(ok("{}"))
-		if _, _, known := s.ServerTime("image"); known {
+		if _, _, known := s.serverTime("image"); known {
 			t.Error("known before it was asked")
 		}
 		f.set(func() { f.ahead = -time.Hour })
@@ -331,7 +331,7 @@ func TestServerTime(t *testing.T) {
 		if err := get(t, s, "image", "x"); err != nil {
 			t.Fatal(err)
 		}
-		date, seen, known := s.ServerTime("image")
+		date, seen, known := s.serverTime("image")
 		skew, _ := s.Skew("image")
 		if !known || !seen.Equal(began) || skew != -time.Hour || !date.Equal(began.Add(-time.Hour)) {
 			t.Errorf("%v, %v, %v", date, seen, skew)

@@ -48,7 +48,7 @@ func newSite(c Cloud, o Options) (*site, error) {
 		return nil, err
 	}
 	for name, r := range o.ServiceRates {
-		if err := CheckRates(r); err != nil {
+		if _, err := windows(r); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -117,10 +117,9 @@ func (s *Session) Stats() []Stats {
 	return out
 }
 
-// ServerTime is the last Date that a service has sent, in whole seconds, and
-// when that was here: what a watermark of its listings is taken from. It is not
-// ok before the first.
-func (s *Session) ServerTime(serviceType string) (date, seen time.Time, ok bool) {
+// serverTime is the last Date that a service has sent, in whole seconds, and
+// when that was here. It is not ok before the first.
+func (s *Session) serverTime(serviceType string) (date, seen time.Time, ok bool) {
 	v := s.site.service(canonical(serviceType))
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -129,7 +128,7 @@ func (s *Session) ServerTime(serviceType string) (date, seen time.Time, ok bool)
 
 // Skew is how far a service's clock is ahead of ours, to about a second.
 func (s *Session) Skew(serviceType string) (skew time.Duration, ok bool) {
-	date, seen, ok := s.ServerTime(serviceType)
+	date, seen, ok := s.serverTime(serviceType)
 	return date.Sub(seen), ok
 }
 
