@@ -193,6 +193,18 @@ func TestQuiet(t *testing.T) {
 	}
 }
 
+// A service that moves before anything was done is a fault, unless the machine
+// stood still; in neither case does the run prove anything.
+func TestDisplaced(t *testing.T) {
+	for late, faults := range map[time.Duration]int{upsetAfter: 1, upsetAfter + 1: 0} {
+		var r Result
+		r.displaced(dr, late)
+		if len(r.Faults) != faults || (r.Upset != "") != (faults == 0) || r.proves() || r.To != dr {
+			t.Errorf("after a standstill of %v: %+v", late, r)
+		}
+	}
+}
+
 // Who is steady has been served all the time, and by whom he should.
 func TestSteady(t *testing.T) {
 	now := time.Now()

@@ -35,7 +35,7 @@ func (w *world) once(ctx context.Context, c cell) (*Result, error) {
 	defer w.endFeed()
 	if c.Before != nil {
 		if err := c.Before(ctx, w); err != nil {
-			return nil, fmt.Errorf("make ready: %w", err)
+			return w.unready(ctx, r, fmt.Errorf("make ready: %w", err))
 		}
 	}
 	from, epoch, err := w.reign(ctx)
@@ -118,6 +118,9 @@ func (w *world) strike(ctx context.Context, c cell, people *crowd, r *Result, ep
 	pause(ctx, rand.N(jitter))
 	if c.Moment != nil {
 		if err := c.Moment(ctx, w); err != nil {
+			if at, _, e := w.reign(ctx); e == nil && at != r.From {
+				return w.unprovoked(ctx, r, people)
+			}
 			return fmt.Errorf("wait for the moment: %w", err)
 		}
 	}
@@ -185,14 +188,32 @@ func (w *world) unprovoked(ctx context.Context, r *Result, people *crowd) error 
 	if err != nil {
 		return err
 	}
+	r.displaced(at, w.calm.Late())
+	return people.kill()
+}
+
+// unready is what becomes of a run that failed to be made ready: it may have,
+// because a machine that let nobody run has made the service move.
+func (w *world) unready(ctx context.Context, r *Result, failed error) (*Result, error) {
+	at, _, err := w.reign(ctx)
+	late := w.calm.Late()
+	if err != nil || at == primary || late <= upsetAfter {
+		return nil, failed
+	}
+	r.displaced(at, late)
+	return r, w.goHome(ctx)
+}
+
+// displaced notes that the service was elsewhere before anything was done, and
+// for how long the machine had let nobody run.
+func (r *Result) displaced(at string, late time.Duration) {
 	r.At, r.To, r.Lost = time.Now().UTC(), at, -1
 	r.Void = fmt.Sprintf("the service moved to %s before anything was done", at)
-	if late := w.calm.Late(); late <= upsetAfter {
+	if late <= upsetAfter {
 		r.Faults = append(r.Faults, r.Void)
 	} else {
 		r.Upset, r.Late = stalled(late), ms(late)
 	}
-	return people.kill()
 }
 
 func stalled(late time.Duration) string {
