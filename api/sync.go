@@ -33,6 +33,9 @@ type Sync struct {
 	// runs in a row that did.
 	Error    string `json:"error,omitempty"`
 	Failures int    `json:"failures,omitempty"`
+	// Users is what became of the copied users, where the file says that they are
+	// enabled when their site has become the active one.
+	Users *SyncUsers `json:"users,omitempty"`
 
 	Running   *SyncRun    `json:"running,omitempty"`
 	Next      time.Time   `json:"next,omitzero"`
@@ -124,6 +127,16 @@ type SyncBrief struct {
 	Held     bool   `json:"held,omitempty"`
 	Failures int    `json:"failures,omitempty"`
 	Error    string `json:"error,omitempty"`
+
+	Users *SyncUsers `json:"users,omitempty"`
+}
+
+// SyncUsers is what became of the copied users of a site that has become the
+// active one. Without an Error all is done.
+type SyncUsers struct {
+	Enabled  int    `json:"enabled"`
+	Error    string `json:"error,omitempty"` // why some are not yet
+	Failures int    `json:"failures,omitempty"`
 }
 
 // Sync asks how the member carries the active site's cloud to its own.

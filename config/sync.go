@@ -46,6 +46,9 @@ type Sync struct {
 	// From SegmentAbove on objects are carried in segments of SegmentSize beside
 	// each other, in bytes; 0: as the engine has it.
 	SegmentAbove, SegmentSize int64
+	// EnableUsers says who enables copied users when their site has become the
+	// active one: [UsersByCommand] or [UsersByMove].
+	EnableUsers string
 	// AnswerTimeout is how long a service may take to answer, UploadTimeout how
 	// long it may think about content that it has; 0: as the sessions have it.
 	AnswerTimeout, UploadTimeout time.Duration
@@ -78,6 +81,13 @@ const (
 	PolicyAdopt     = "adopt"
 	PolicyRename    = "rename"
 	PolicyKeep      = "keep"
+)
+
+// Who enables copied users when their site has become the active one: a person,
+// or its member.
+const (
+	UsersByCommand = "command"
+	UsersByMove    = "move"
 )
 
 // SyncDefault is the policy of the kinds that have none of their own.
@@ -122,6 +132,7 @@ func syncKeys() []key {
 		{path: "sync.except", kind: kindTexts, def: "-"},
 		{path: "sync.given.*", kind: kindTexts, def: "-"},
 		{path: "sync.policy.*", kind: kindChoices, def: `["report"]`, oneOf: []string{PolicyReport, PolicyOverwrite, PolicyAdopt, PolicyRename, PolicyKeep}},
+		{path: "sync.enable_users", kind: kindChoice, def: UsersByCommand, oneOf: []string{UsersByCommand, UsersByMove}},
 		{path: "sync.missing", kind: kindCount, def: "2", low: 1, high: 1000},
 		dur("sync.grace", "10m", 0, 30*24*time.Hour),
 		{path: "sync.brake_objects", kind: kindCount, def: "10", low: 1, high: 1_000_000},
@@ -201,6 +212,7 @@ func (d *decoder) sync(c *Config, root map[string]any) Sync {
 	}
 	s.Given = byName[string, []string](d, "sync.given", below(root, "sync", "given"))
 	s.Policy = byName[string, []string](d, "sync.policy", below(root, "sync", "policy"))
+	s.EnableUsers = get(d, "sync.enable_users", UsersByCommand)
 	s.Missing, s.Grace = get(d, "sync.missing", 2), get(d, "sync.grace", 10*time.Minute)
 	s.BrakeObjects, s.BrakeShare = get(d, "sync.brake_objects", 10), get(d, "sync.brake_share", 0.1)
 	s.Workers, s.Streams = get(d, "sync.workers", 16), get(d, "sync.streams", 4)

@@ -34,8 +34,8 @@ func TestSyncDefaults(t *testing.T) {
 		s.Missing != 2 || s.Grace != 10*time.Minute || s.BrakeObjects != 10 || s.BrakeShare != 0.1 || s.Workers != 16 || s.Streams != 4 || s.Plain {
 		t.Errorf("%+v", s)
 	}
-	if s.Follows != "shop" {
-		t.Errorf("follows %q", s.Follows)
+	if s.Follows != "shop" || s.EnableUsers != UsersByCommand {
+		t.Errorf("follows %q, users are enabled by %q", s.Follows, s.EnableUsers)
 	}
 	if want := map[draas.SiteID]string{"primary": "east", "dr": "west"}; !reflect.DeepEqual(s.Clouds, want) {
 		t.Errorf("clouds %v, want %v", s.Clouds, want)
@@ -58,6 +58,7 @@ given.user = ["monitoring"]
 policy.default = ["overwrite"]
 policy.network = ["adopt", "overwrite"]
 policy.image = ["report"]
+enable_users = "move"
 brake_share = 0.5
 segment_above = "2GiB"
 segment_size = "1GiB"
@@ -96,7 +97,7 @@ requests = 200
 		}
 	}
 	if !slices.Equal(s.Given["user"], []string{"monitoring"}) || s.Schedule == "" || s.BrakeShare != 0.5 || s.SegmentAbove != 2<<30 || s.SegmentSize != 1<<30 ||
-		s.AnswerTimeout != 90*time.Second || s.UploadTimeout != 20*time.Minute {
+		s.AnswerTimeout != 90*time.Second || s.UploadTimeout != 20*time.Minute || s.EnableUsers != UsersByMove {
 		t.Errorf("%+v", s)
 	}
 }

@@ -14,27 +14,31 @@ const (
 	alarmSync    = 10 * time.Second
 )
 
-// carrying is what keeps this member's cloud from being ready.
+// carrying is what keeps this member's cloud from being ready, or from being used.
 func (v sight) carrying() []alarm {
 	r := v.reported(v.status.Self)
-	if r == nil || r.Sync == nil || r.Sync.Source == "" {
+	if r == nil || r.Sync == nil {
 		return nil
 	}
 	s, self := r.Sync, string(v.status.Self)
 	var out []alarm
-	add := func(what, text string) {
-		out = append(out, alarm{key: what + ":" + self, service: s.Follows, page: true, after: alarmSync, text: text})
+	add := func(what string, page bool, command, text string) {
+		out = append(out, alarm{key: what + ":" + self, service: s.Follows, page: page, after: alarmSync, command: command, text: self + ": " + text})
+	}
+	if u := s.Users; u != nil && u.Error != "" && u.Failures >= syncFailures {
+		add("sync-users", true, "draasd sync users enable", fmt.Sprintf("the copied users cannot log in yet, %d tries to enable them have failed, and it is tried again: %s", u.Failures, u.Error))
+	}
+	if s.Source == "" {
+		return out
 	}
 	switch {
 	case s.Held:
-		add("sync-held", fmt.Sprintf("%s: what %s has waits for a person before it is carried here, for %s was active itself: draasd sync plan shows what differs, and draasd sync run --accept keep, drop or merge goes on", self, s.Source, self))
-		out[0].command = "draasd sync plan"
+		add("sync-held", true, "draasd sync plan", fmt.Sprintf("what %s has waits for a person before it is carried here, for %s was active itself: draasd sync plan shows what differs, and draasd sync run --accept keep, drop or merge goes on", s.Source, self))
 	case s.Failures >= syncFailures:
-		add("sync", fmt.Sprintf("%s: what %s has is not carried here, %d runs have failed: %s", self, s.Source, s.Failures, s.Error))
+		add("sync", true, "", fmt.Sprintf("what %s has is not carried here, %d runs have failed: %s", s.Source, s.Failures, s.Error))
 	}
 	if !s.Held && s.Stuck+s.Differ > 0 {
-		add("sync-left", leftText(self, s))
-		out[len(out)-1].page = false
+		add("sync-left", false, "", leftText(s))
 	}
 	if a, late := v.behind(s); late {
 		out = append(out, a)
@@ -43,7 +47,7 @@ func (v sight) carrying() []alarm {
 }
 
 // leftText is about objects that wait for a person, one by one.
-func leftText(self string, s *api.SyncBrief) string {
+func leftText(s *api.SyncBrief) string {
 	text := ""
 	if s.Stuck > 0 {
 		text = fmt.Sprintf("%d objects of what %s has could not be carried here, and the copy counts as behind until they are", s.Stuck, s.Source)
@@ -54,7 +58,7 @@ func leftText(self string, s *api.SyncBrief) string {
 		}
 		text += fmt.Sprintf("%d objects were changed here by others, and are left so", s.Differ)
 	}
-	return fmt.Sprintf("%s: %s: draasd sync plan", self, text)
+	return text + ": draasd sync plan"
 }
 
 // behind is about a copy that is further behind than a move may lose.

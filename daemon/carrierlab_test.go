@@ -21,7 +21,7 @@ import (
 type carrierLab struct {
 	*carrier
 	t     *testing.T
-	log   bytes.Buffer
+	log   heard
 	state failover.State
 
 	mu     sync.Mutex
@@ -34,6 +34,24 @@ type carrierLab struct {
 	do    func(ctx context.Context, gate syncer.Gate, o syncer.Options) (*syncer.Result, error)
 	lags  []failover.Lag
 	finds []failover.Finding
+}
+
+// heard is a log that is read while it is written.
+type heard struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (h *heard) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.Write(p)
+}
+
+func (h *heard) String() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.text.String()
 }
 
 const syncLease = 2 * time.Second
@@ -54,7 +72,11 @@ func newCarrierLab(t *testing.T, change func(*config.Sync)) (l *carrierLab, sile
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.lags = append(l.lags, g)
-	}, func(f failover.Finding) { l.finds = append(l.finds, f) })
+	}, func(f failover.Finding) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.finds = append(l.finds, f)
+	})
 	l.carrier.open = func(_ context.Context, cfg *config.Config, from, to draas.SiteID, gate syncer.Gate) (carriage, error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -57,7 +57,7 @@ func (c *carrier) sync(now time.Time) *api.Sync {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := &api.Sync{Follows: c.cfg.Sync.Follows, Target: c.site, Source: c.leg.from, Idle: c.idle, Running: c.running, Last: c.last,
-		Held: c.held, Error: c.failure, Failures: c.failures}
+		Held: c.held, Error: c.failure, Failures: c.failures, Users: c.users}
 	if c.leg == (leg{}) {
 		return out
 	}
@@ -100,7 +100,7 @@ func (c *carrier) brief(now time.Time) *api.SyncBrief {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return &api.SyncBrief{Follows: s.Follows, Source: s.Source, Known: s.Known, BehindMS: s.BehindMS, Objects: s.Objects, Bytes: s.Bytes,
-		Stuck: c.stuck, Differ: c.differ, Running: s.Running != nil, Held: s.Held != "", Failures: s.Failures, Error: s.Error}
+		Stuck: c.stuck, Differ: c.differ, Running: s.Running != nil, Held: s.Held != "", Failures: s.Failures, Error: s.Error, Users: s.Users}
 }
 
 // leftOf counts what a run has not made alike.

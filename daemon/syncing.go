@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas"
+	"github.com/draasd/draas/api"
 	"github.com/draasd/draas/api/metrics"
 	"github.com/draasd/draas/config"
 	"github.com/draasd/draas/failover"
@@ -29,8 +30,9 @@ const (
 )
 
 // carrier keeps this site's cloud ready while the site stands by: it carries the
-// active site's cloud to it, by the schedule. Nothing waits for it, and nothing
-// is decided by it, but for the lag that it tells.
+// active site's cloud to it, by the schedule. When the site has become the active
+// one it enables the users that came so, if the file says so. Nothing waits for
+// it, and nothing is decided by it, but for the lag that it tells.
 type carrier struct {
 	site  draas.SiteID
 	log   *slog.Logger
@@ -38,23 +40,29 @@ type carrier struct {
 	open  func(ctx context.Context, cfg *config.Config, from, to draas.SiteID, gate syncer.Gate) (carriage, error)
 	// recall reads what the records say, without a cloud; false: there are none.
 	recall func(cfg *config.Config, from draas.SiteID) (syncer.Status, bool, error)
+	enable func(ctx context.Context, cfg *config.Config, site draas.SiteID, gate syncer.Gate) (Users, error)
 	tell   func(unit draas.ServiceID, l failover.Lag)
 	find   func(failover.Finding)
 	counts *metrics.Runs
 
-	news chan struct{} // the leg, or the loss, is another
+	news chan struct{} // the leg, the takeover or the loss is another
 
 	mu     sync.Mutex
 	cfg    *config.Config
 	leg    leg
 	idle   string             // why the leg is empty
-	cancel context.CancelFunc // ends what is done about the leg; nil: nothing yet
+	over   takeover           // only while the leg is empty
+	cancel context.CancelFunc // ends what is done about either; nil: nothing yet
 	again  context.CancelFunc // has the schedule read again; nil: there is none
 	sched  *syncer.Scheduler  // of the leg; nil: none yet
 	lease  time.Duration
 	touch  draas.Reading // when this member was in touch last; zero: never
 	loss   *loss         // to be told
 	lost   draas.Epoch   // of which the loss was told, or is to be
+	// usersIn: all was done about the takeover; users is what became of it, nil
+	// before the first try.
+	usersIn bool
+	users   *api.SyncUsers
 	carried
 }
 
@@ -83,6 +91,9 @@ func newCarrier(site draas.SiteID, clock func() draas.Reading, log *slog.Logger,
 		}
 		return r, nil
 	}
+	c.enable = func(ctx context.Context, cfg *config.Config, site draas.SiteID, gate syncer.Gate) (Users, error) {
+		return enableUsers(ctx, cfg, site, gate, log)
+	}
 	return c
 }
 
@@ -102,7 +113,7 @@ func (c *carrier) use(w *wiring) {
 }
 
 // follow takes the decision as this member has applied it. What was done for
-// another leg is ended at once.
+// another leg or takeover is ended at once.
 func (c *carrier) follow(s failover.State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,10 +123,16 @@ func (c *carrier) follow(s failover.State) {
 	if c.lossOf(s) {
 		c.kick()
 	}
-	if next == c.leg {
+	over := c.takeoverOf(s)
+	if over != c.over {
+		c.usersIn, c.users = false, nil
+	}
+	// Of an entry that is replayed the history has it only later.
+	c.usersIn = over != takeover{} && (c.usersIn || inHistory(s, over.unit, over.epoch, enabledStep, enabledCode))
+	if next == c.leg && over == c.over {
 		return
 	}
-	c.leg = next
+	c.leg, c.over = next, over
 	if c.cancel != nil {
 		c.cancel()
 		c.cancel = nil
@@ -163,15 +180,16 @@ func (c *carrier) touched(at draas.Reading) {
 	}
 }
 
-// pass lets a run write while its leg stands, as far as this member knows, and
-// it would have learned of another (syncer.Gate).
+// pass lets what is done for a leg or a takeover write while that stands, as far
+// as this member knows, and it would have learned of another (syncer.Gate).
 type pass struct {
 	*carrier
-	leg leg
+	leg  leg
+	over takeover
 }
 
 var (
-	errOtherLeg   = errors.New("the site that it carries from, or its epoch, is not what it was")
+	errOtherLeg   = errors.New("another site is active than when it began, or in another epoch")
 	errOutOfTouch = errors.New("this member is out of touch with the others: another site may be active")
 )
 
@@ -180,12 +198,28 @@ func (p pass) Allow() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.carrier.leg != p.leg:
+	case p.carrier.leg != p.leg || p.carrier.over != p.over:
 		return errOtherLeg
 	case p.touch == (draas.Reading{}) || draas.DeadlineAt(p.touch, p.lease).Passed(p.clock()):
 		return errOutOfTouch
 	}
 	return nil
+}
+
+// during does something for as long as the pass allows it, and returns what kept
+// it from that or ended it from outside; nil: nothing did.
+func (p pass) during(ctx context.Context, do func(context.Context)) error {
+	if err := p.Allow(); err != nil {
+		return err
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { p.watch(ctx, end) })
+	do(ctx)
+	cause := context.Cause(ctx)
+	end(nil)
+	watching.Wait()
+	return cause
 }
 
 // watch ends what runs when it may not write any more: what is in the midst of
@@ -209,7 +243,7 @@ func (p pass) watch(ctx context.Context, end context.CancelCauseFunc) {
 	}
 }
 
-// run carries until ctx ends, one leg after the other.
+// run carries until ctx ends, one leg after the other, and enables users between.
 func (c *carrier) run(ctx context.Context) {
 	for {
 		select {
@@ -219,14 +253,15 @@ func (c *carrier) run(ctx context.Context) {
 		}
 		c.tellLoss()
 		c.mu.Lock()
-		l := c.leg
-		legs, cancel := context.WithCancel(ctx)
-		if l != (leg{}) {
-			c.cancel = cancel
-		}
+		l, t := c.leg, c.over
+		stands, cancel := context.WithCancel(ctx)
+		c.cancel = cancel
 		c.mu.Unlock()
-		if l != (leg{}) {
-			c.carry(legs, l)
+		switch {
+		case l != leg{}:
+			c.carry(stands, l)
+		case t != takeover{}:
+			c.letIn(stands, t)
 		}
 		cancel()
 	}
@@ -304,30 +339,23 @@ type outcome struct {
 // between runs: an operator's draasd sync has them then.
 func (c *carrier) once(ctx context.Context, cfg *config.Config, l leg, why string) outcome {
 	o := outcome{why: why, began: time.Now()}
-	gate := pass{c, l}
-	if o.err = gate.Allow(); o.err != nil {
-		o.cause = o.err
-		return o
-	}
-	runs, end := context.WithCancelCause(ctx)
-	var watching sync.WaitGroup
-	watching.Go(func() { gate.watch(runs, end) })
-	defer watching.Wait()
-	defer end(nil)
-	options := c.started(o, l)
-	r, err := c.open(runs, cfg, l.from, c.site, gate)
-	if err == nil {
-		o.result, err = r.Run(runs, options)
-		st, failed := r.Status()
-		if failed == nil {
-			o.status = &st
+	gate := pass{carrier: c, leg: l}
+	o.cause = gate.during(ctx, func(ctx context.Context) {
+		options := c.started(o, l)
+		r, err := c.open(ctx, cfg, l.from, c.site, gate)
+		if err == nil {
+			o.result, err = r.Run(ctx, options)
+			st, failed := r.Status()
+			if failed == nil {
+				o.status = &st
+			}
+			o.traffic = r.traffic()
+			err = errors.Join(err, failed, r.Close())
 		}
-		o.traffic = r.traffic()
-		err = errors.Join(err, failed, r.Close())
-	}
-	o.err = err
-	if runs.Err() != nil {
-		o.cause = context.Cause(runs)
+		o.err = err
+	})
+	if o.result == nil && o.err == nil {
+		o.err = o.cause // it was not begun
 	}
 	return o
 }

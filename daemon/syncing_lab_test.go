@@ -37,7 +37,7 @@ func newCloudLab(t *testing.T, more, inService string) *cloudLab {
 		text = strings.Replace(text, "[member.primary]\n", "[member.primary]\ncloud = \"east\"\n", 1)
 		text = strings.Replace(text, "[member.dr]\n", "[member.dr]\ncloud = \"west\"\n", 1)
 		text = strings.Replace(text, "[service.web]\n", "[service.web]\n"+inService, 1)
-		return text + fmt.Sprintf("\n[sync]\nclouds_file = %q\nplain = true\nevery = \"1s\"\nkinds = [\"domain\", \"project\"]\nworkers = 1\n%s", clouds, more)
+		return text + fmt.Sprintf("\n[sync]\nclouds_file = %q\nplain = true\nevery = \"1s\"\nkinds = [\"domain\", \"project\", \"user\"]\nworkers = 1\n%s", clouds, more)
 	})
 	return l
 }
@@ -72,6 +72,20 @@ func (l *cloudLab) has(site, project string) bool {
 	}
 	all, _ := out["projects"].([]any)
 	return len(all) == 1
+}
+
+// canLogIn tells of a user of a site's cloud.
+func (l *cloudLab) canLogIn(site, user string) bool {
+	out, err := l.clouds[site].Hand().Do(fakecloud.Identity, http.MethodGet, "users?name="+user, nil)
+	if err != nil {
+		l.t.Error(err)
+	}
+	all, _ := out["users"].([]any)
+	if len(all) != 1 {
+		return false
+	}
+	u, _ := all[0].(map[string]any)
+	return u["enabled"] == true
 }
 
 // lose stops all that primary has, but for its cloud.
@@ -250,4 +264,35 @@ func TestSyncHoldsAMoveUp(t *testing.T) {
 	ask := api.Request{Site: draas.SiteID("dr"), Request: failover.Request{Move: failover.MoveFailover, AllowDataLoss: true, Vouch: true}}
 	l.await("a person allows it", 20*time.Second, func() bool { return l.request("dr", ask).Accepted })
 	l.awaitPhase(failover.PhaseElsewhere, 30*time.Second)
+}
+
+// The member of the site that has taken over enables the users that came there,
+// with its own cloud only; that it fails at first holds no move up.
+func TestUsersAtTheFailover(t *testing.T) {
+	t.Parallel()
+	l := newCloudLab(t, "enable_users = \"move\"\n", "")
+	east, west := l.clouds["primary"], l.clouds["dr"]
+	for _, name := range []string{"ada", "eve"} {
+		east.Hand().Make("user", fakecloud.Fields{"name": name, "domain_id": "default", "enabled": name == "ada"})
+	}
+	l.startAll()
+	l.activateWithin(20 * time.Second)
+	l.awaitSync("dr", "what primary has comes to dr", func(s *api.Sync) bool { return s.Known && west.Count("user") == east.Count("user") })
+	if l.canLogIn("dr", "ada") {
+		t.Error("a copy can log in at the site that stands by")
+	}
+	west.Inject(fakecloud.Fault{Service: fakecloud.Identity, Method: http.MethodPatch, Path: "/users/", Status: http.StatusForbidden, Times: 2})
+	east.Kill()
+	l.lose()
+	l.awaitPhase(failover.PhaseElsewhere, 30*time.Second)
+	l.await("dr says that it fails", 20*time.Second, func() bool {
+		s := l.sync("dr")
+		return s != nil && s.Users != nil && s.Users.Failures == 1 && strings.Contains(s.Users.Error, "2 of 2 users could not be changed")
+	})
+	l.await("the history has it", 30*time.Second, func() bool {
+		return strings.Contains(l.history(failover.RecordFinding), "enabled (sync users): 1 of the 2 users that draas made at dr: 1 of them can log in now")
+	})
+	if !l.canLogIn("dr", "ada") || l.canLogIn("dr", "eve") {
+		t.Error("who could log in cannot, or who could not can")
+	}
 }

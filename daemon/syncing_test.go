@@ -180,7 +180,7 @@ func TestPassIsOfItsLeg(t *testing.T) {
 		l, _ := newCarrierLab(t, nil)
 		l.follow(l.state)
 		synctest.Wait()
-		old := pass{l.carrier, l.leg}
+		old := pass{carrier: l.carrier, leg: l.leg}
 		if err := old.Allow(); err != nil {
 			t.Fatalf("of this leg: %v", err)
 		}

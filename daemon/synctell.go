@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -169,7 +170,7 @@ func (c *carrier) took(l leg, o outcome) time.Duration {
 	if o.cause != nil {
 		reason = o.cause
 	}
-	failure := strings.ReplaceAll(reason.Error(), "\n", "; ")
+	failure := oneLine(reason)
 	if failure != c.failure {
 		log.Warn("the replication does not go on", "err", failure)
 	}
@@ -180,7 +181,7 @@ func (c *carrier) took(l leg, o outcome) time.Duration {
 		return syncRetry
 	}
 	c.failures++
-	retry := min(syncRetry<<min(c.failures-1, 10), syncRetryMost)
+	retry := retryAfter(c.failures)
 	c.notBefore = time.Now().Add(retry)
 	return retry
 }
@@ -261,15 +262,12 @@ func (c *carrier) lossOf(s failover.State) bool {
 	if sv == nil || conf.Clouds[c.site] == "" {
 		return false
 	}
-	m, times := sv.Move, sv.Times // until it is complete
-	if m == nil && sv.Last != nil {
-		m, times = sv.Last, sv.Last.Times
-	}
-	if m == nil || m.Epoch != sv.Epoch || m.To != c.site || conf.Clouds[m.From] == "" || m.Epoch <= c.lost {
+	m, times := c.tookOver(sv)
+	if m == nil || m.From == c.site || conf.Clouds[m.From] == "" || m.Epoch <= c.lost { // it came back before anybody took it: nothing is lost
 		return false
 	}
 	c.lost = m.Epoch
-	if toldLoss(s, conf.Follows, m.Epoch) {
+	if inHistory(s, conf.Follows, m.Epoch, api.LossStep, api.LossCode) {
 		return false
 	}
 	at := times.Decided
@@ -280,10 +278,11 @@ func (c *carrier) lossOf(s failover.State) bool {
 	return true
 }
 
-// toldLoss reports whether the history has it already.
-func toldLoss(s failover.State, unit draas.ServiceID, epoch draas.Epoch) bool {
+// inHistory reports whether the history has a finding already.
+func inHistory(s failover.State, unit draas.ServiceID, epoch draas.Epoch, step string, code failover.FindingCode) bool {
+	begins := fmt.Sprintf("%s (%s)", code, step)
 	return slices.ContainsFunc(s.History, func(r failover.Record) bool {
-		return r.Kind == failover.RecordFinding && r.Service == unit && r.Epoch == epoch && strings.HasPrefix(r.Text, string(api.LossCode))
+		return r.Kind == failover.RecordFinding && r.Service == unit && r.Epoch == epoch && strings.HasPrefix(r.Text, begins)
 	})
 }
 

@@ -221,6 +221,8 @@ func TestSyncAlarms(t *testing.T) {
 		{"not known", func(s *api.SyncBrief) { s.Known = false }, "is not known, so that shop does not move here by itself", false},
 		{"stuck", func(s *api.SyncBrief) { s.Stuck = 2 }, "2 objects of what dr has could not be carried here, and the copy counts as behind until they are: draasd sync plan", false},
 		{"left", func(s *api.SyncBrief) { s.Stuck, s.Differ = 1, 3 }, "until they are; 3 objects were changed here by others", false},
+		{"users", func(s *api.SyncBrief) { s.Source, s.Users = "", &api.SyncUsers{Failures: 3, Error: "no route"} }, "primary: the copied users cannot log in yet, 3 tries to enable them have failed, and it is tried again: no route", true},
+		{"users, twice", func(s *api.SyncBrief) { s.Source, s.Users = "", &api.SyncUsers{Failures: 2, Error: "no route"} }, "", false},
 		{"nothing is carried", func(s *api.SyncBrief) { s.Source, s.Known, s.Failures = "", false, 9 }, "", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -67,44 +67,34 @@ func (o syncFlags) usersAt(ctx context.Context, p *program, cfg *config.Config, 
 }
 
 func (o syncFlags) users(ctx context.Context, p *program, side *openstack.Side, site draas.SiteID, do string) error {
-	copies, err := side.Copies(ctx)
+	var change func(context.Context, *openstack.Copy) (bool, error)
+	switch do {
+	case "enable":
+		change = side.Release
+	case "disable":
+		change = side.Hold
+	}
+	u, err := daemon.ChangeUsers(ctx, side, nil, change)
 	if err != nil {
 		return err
 	}
-	changed, failed := 0, 0
-	if do != "" {
-		for i := range copies {
-			did, err := false, error(nil)
-			if do == "enable" {
-				did, err = side.Release(ctx, &copies[i])
-			} else {
-				did, err = side.Hold(ctx, &copies[i])
-			}
-			switch {
-			case ctx.Err() != nil:
-				return err
-			case err != nil:
-				failed++
-				fmt.Fprintln(p.stderr, err)
-			case did:
-				changed++
-			}
-		}
+	for _, err := range u.Failed {
+		fmt.Fprintln(p.stderr, err)
 	}
 	if *o.asJSON {
-		err = writeJSON(p.stdout, copies, "  ")
+		err = writeJSON(p.stdout, u.Copies, "  ")
 	} else {
-		writeUsers(p, copies, site, do, changed)
+		writeUsers(p, u, site, do)
 	}
-	if failed > 0 {
-		err = errors.Join(err, fmt.Errorf("%d of %d users could not be changed: the same command goes on with them", failed, len(copies)))
+	if n := len(u.Failed); n > 0 {
+		err = errors.Join(err, fmt.Errorf("%d of %d users could not be changed: the same command goes on with them", n, len(u.Copies)))
 	}
 	return err
 }
 
-func writeUsers(p *program, copies []openstack.Copy, site draas.SiteID, do string, changed int) {
+func writeUsers(p *program, u daemon.Users, site draas.SiteID, do string) {
 	waiting := 0
-	for _, c := range copies {
+	for _, c := range u.Copies {
 		state := "enabled"
 		switch {
 		case c.Waits:
@@ -118,11 +108,11 @@ func writeUsers(p *program, copies []openstack.Copy, site draas.SiteID, do strin
 		}
 	}
 	switch {
-	case len(copies) == 0:
+	case len(u.Copies) == 0:
 		writeText(p.stdout, "", fmt.Sprintf("No user at %s was made by draas.", site))
 	case do == "":
-		writeText(p.stdout, "", fmt.Sprintf("%d users at %s were made by draas, %d of them wait. Where the site is active draasd sync users enable lets them log in: with the password of a directory that both sites ask, or a new one, since passwords are not carried.", len(copies), site, waiting))
+		writeText(p.stdout, "", fmt.Sprintf("%d users at %s were made by draas, %d of them wait. Where the site is active draasd sync users enable lets them log in: with the password of a directory that both sites ask, or a new one, since passwords are not carried.", len(u.Copies), site, waiting))
 	default:
-		writeText(p.stdout, "", fmt.Sprintf("%sd %d of the %d users that draas made at %s; the others were so.", do, changed, len(copies), site))
+		writeText(p.stdout, "", fmt.Sprintf("%sd %s.", do, u.InWords(site, u.Changed)))
 	}
 }
