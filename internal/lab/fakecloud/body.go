@@ -6,8 +6,6 @@ import (
 	"crypto/sha512"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
-	"hash"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -15,15 +13,14 @@ import (
 	"strings"
 )
 
-// Content is the data of an image or object: held in memory, generated when
-// it is read, or gone but for its size and hashes.
+// Content is the data of an image or object: held in memory, or generated when
+// it is read.
 type Content struct {
 	size   int64
 	md5    string
 	sha512 string
 	held   []byte
 	made   *pattern
-	lost   bool
 }
 
 // Bytes is content held in memory.
@@ -50,21 +47,18 @@ func (c *Content) MD5() string { return c.md5 }
 // SHA512 in hex: Glance's os_hash_value.
 func (c *Content) SHA512() string { return c.sha512 }
 
-// ReadAt implements io.ReaderAt. Forgotten content cannot be read.
+// ReadAt implements io.ReaderAt.
 func (c *Content) ReadAt(p []byte, off int64) (int, error) {
-	switch {
-	case c.lost:
-		return 0, errors.New("the content was not kept")
-	case c.made != nil:
+	if c.made != nil {
 		return io.NewSectionReader(c.made, 0, c.size).ReadAt(p, off)
 	}
 	return bytes.NewReader(c.held).ReadAt(p, off)
 }
 
 func (c *Content) hash(r io.Reader) {
-	sums := newSums()
-	_, _ = io.Copy(sums, r) // our own readers do not fail
-	c.md5, c.sha512 = sums.results()
+	short, long := md5.New(), sha512.New()
+	_, _ = io.Copy(io.MultiWriter(short, long), r) // our own readers do not fail
+	c.md5, c.sha512 = hex.EncodeToString(short.Sum(nil)), hex.EncodeToString(long.Sum(nil))
 }
 
 // pattern is an endless stream of bytes that can be read anywhere: a random
@@ -101,55 +95,13 @@ func (g *pattern) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// sums hashes what is written to it as Glance and Swift do.
-type sums struct {
-	md5, sha512 hash.Hash
-	size        int64
-}
-
-func newSums() *sums { return &sums{md5: md5.New(), sha512: sha512.New()} }
-
-func (s *sums) Write(p []byte) (int, error) {
-	s.size += int64(len(p))
-	_, _ = s.md5.Write(p)
-	_, _ = s.sha512.Write(p)
-	return len(p), nil
-}
-
-func (s *sums) results() (md5Sum, sha512Sum string) {
-	return hex.EncodeToString(s.md5.Sum(nil)), hex.EncodeToString(s.sha512.Sum(nil))
-}
-
-// receive reads a body to its announced end. hold bounds what is kept; more
-// is hashed only. An error says that the body ended early.
-func (c *Cloud) receive(body io.Reader, hold int64) (*Content, error) {
-	var kept bytes.Buffer
-	s := newSums()
-	buffer := make([]byte, 256<<10)
-	lost := false
-	for {
-		n, err := body.Read(buffer)
-		_, _ = s.Write(buffer[:n])
-		if lost = lost || hold > 0 && s.size > hold; lost {
-			kept = bytes.Buffer{}
-		} else {
-			kept.Write(buffer[:n])
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
+// receive reads a body to its announced end. An error says that it ended early.
+func receive(body io.Reader) (*Content, error) {
+	held, err := io.ReadAll(body)
+	if err != nil {
+		return nil, err
 	}
-	got := &Content{size: s.size, lost: lost, held: kept.Bytes()}
-	got.md5, got.sha512 = s.results()
-	for _, known := range c.opts.Known {
-		if lost && known.sha512 == got.sha512 {
-			return known, nil
-		}
-	}
-	return got, nil
+	return Bytes(held), nil
 }
 
 // payload is a body on its way to the client: parts of contents, one after
@@ -186,15 +138,6 @@ func (p *payload) slice(off, size int64) *payload {
 		off = 0
 	}
 	return out
-}
-
-func (p *payload) kept() bool {
-	for _, part := range p.parts {
-		if part.from.lost {
-			return false
-		}
-	}
-	return true
 }
 
 func (p *payload) send(q *request, status int, f *hit) {

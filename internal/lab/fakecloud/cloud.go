@@ -42,15 +42,6 @@ type Options struct {
 	TokenLife time.Duration
 	// Latency is added to every request.
 	Latency time.Duration
-	// HoldBodies bounds the bytes of one uploaded body that are kept. Larger
-	// ones are hashed and forgotten: their size and hashes are known, reading
-	// them gives 503. Zero keeps everything.
-	HoldBodies int64
-	// Known lists contents that a forgotten body is recognised by, so that it
-	// can be read after all.
-	Known []*Content
-	// CounterLag is how long Swift's account counters lag behind the objects.
-	CounterLag time.Duration
 	// PendingDNS is for how many readings a changed zone or record set stays
 	// PENDING before it is ACTIVE.
 	PendingDNS int

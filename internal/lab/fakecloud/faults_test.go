@@ -392,22 +392,6 @@ func TestWithout(t *testing.T) {
 	}
 }
 
-// Bodies over the bound are hashed and forgotten.
-func TestHoldBodies(t *testing.T) {
-	c, clients := setup(t, fakecloud.Options{HoldBodies: 1000})
-	id := c.Hand().Image(fields{"name": "i", "disk_format": "raw", "container_format": "bare"}, nil)
-	data := fakecloud.Generated(9, 5000)
-	if err := imagedata.Upload(t.Context(), clients.Image, id, io.NewSectionReader(data, 0, data.Size())).ExtractErr(); err != nil {
-		t.Fatal(err)
-	}
-	if got := c.Hand().ImageData(id); got.Size() != 5000 || got.SHA512() != data.SHA512() || got.MD5() != data.MD5() {
-		t.Fatalf("kept %d bytes, hash %s", got.Size(), got.SHA512())
-	}
-	if _, err := imagedata.Download(t.Context(), clients.Image, id).Extract(); !gophercloud.ResponseCodeIs(err, http.StatusServiceUnavailable) {
-		t.Fatalf("reading gives %v", err)
-	}
-}
-
 // Hooks see each request before it is carried out, and may change the cloud.
 func TestHooks(t *testing.T) {
 	c, clients := setup(t, fakecloud.Options{})

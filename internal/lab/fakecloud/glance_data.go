@@ -11,7 +11,7 @@ func (q *request) imageUpload() (reply, error) {
 	if err := q.beginUpload(); err != nil {
 		return reply{}, err
 	}
-	data, err := q.receive(q.r.Body, q.opts.HoldBodies)
+	data, err := receive(q.r.Body)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	r := q.images.rows.get(q.id())
@@ -71,9 +71,6 @@ func (q *request) imageDownload() (reply, error) {
 	data := q.images.data[r.id()]
 	if data == nil {
 		return gone()
-	}
-	if data.lost {
-		return reply{}, failed(http.StatusServiceUnavailable, "The content was not kept.")
 	}
 	whole := &payload{}
 	whole.add(data, 0, data.size)

@@ -215,13 +215,6 @@ func (h Hand) ObjectData(ct, name string) *Content {
 	return nil
 }
 
-// ImageData gives an image's content; nil when it has none.
-func (h Hand) ImageData(id string) *Content {
-	h.cloud.mu.Lock()
-	defer h.cloud.mu.Unlock()
-	return h.cloud.images.data[id]
-}
-
 // Count tells how many objects of a kind the cloud holds, in all projects.
 func (c *Cloud) Count(kind string) int {
 	c.mu.Lock()

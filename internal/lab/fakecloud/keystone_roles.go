@@ -237,9 +237,8 @@ func (q *request) listAssignments() (reply, error) {
 			list = append(list, q.assignmentBody(a, names))
 		}
 	}
-	if from, to := q.bend(0, len(list), len(list), len(list)); true {
-		list = list[from:to]
-	}
+	from, to := q.bend(0, len(list), len(list), len(list))
+	list = list[from:to]
 	return ok(fields{"role_assignments": list, "links": fields{"self": q.self(), "previous": nil, "next": nil}})
 }
 

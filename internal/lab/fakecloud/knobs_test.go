@@ -1,7 +1,6 @@
 package fakecloud_test
 
 import (
-	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -10,32 +9,10 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/flavors"
 	"github.com/gophercloud/gophercloud/v2/openstack/dns/v2/zones"
 	"github.com/gophercloud/gophercloud/v2/openstack/identity/v3/projects"
-	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/imagedata"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/networks"
-	"github.com/gophercloud/gophercloud/v2/openstack/objectstorage/v1/accounts"
 
 	"github.com/draasd/draas/internal/lab/fakecloud"
 )
-
-// An account's counters know late what its containers know at once.
-func TestCounterLag(t *testing.T) {
-	c, clients := setup(t, fakecloud.Options{CounterLag: time.Minute})
-	c.Hand().Object("box", "o", fakecloud.Bytes([]byte("data")), nil)
-	seen := func() int64 {
-		h, err := accounts.Get(t.Context(), clients.Object, nil).Extract()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return h.ObjectCount
-	}
-	if n := seen(); n != 0 {
-		t.Errorf("%d objects at once", n)
-	}
-	c.Advance(time.Minute)
-	if n := seen(); n != 1 {
-		t.Errorf("%d objects after the lag", n)
-	}
-}
 
 // A zone is PENDING for as many readings as asked for.
 func TestPendingDNS(t *testing.T) {
@@ -99,24 +76,6 @@ func TestGenerated(t *testing.T) {
 	}
 	if kept := fakecloud.Bytes(whole); kept.MD5() != a.MD5() || kept.SHA512() != a.SHA512() || kept.Size() != a.Size() {
 		t.Fatal("held and generated content differ")
-	}
-}
-
-// A forgotten body that is known can be read again.
-func TestKnown(t *testing.T) {
-	data := fakecloud.Generated(4, 5000)
-	c, clients := setup(t, fakecloud.Options{HoldBodies: 1000, Known: []*fakecloud.Content{data}})
-	id := c.Hand().Image(fields{"name": "i", "disk_format": "raw", "container_format": "bare"}, nil)
-	if err := imagedata.Upload(t.Context(), clients.Image, id, io.NewSectionReader(data, 0, data.Size())).ExtractErr(); err != nil {
-		t.Fatal(err)
-	}
-	body, err := imagedata.Download(t.Context(), clients.Image, id).Extract()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := io.ReadAll(body)
-	if err != nil || body.Close() != nil || fakecloud.Bytes(got).MD5() != data.MD5() {
-		t.Fatalf("read %d bytes, %v", len(got), err)
 	}
 }
 

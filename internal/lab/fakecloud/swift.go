@@ -36,14 +36,6 @@ type container struct {
 	bytes     int64
 	born      time.Time
 	touched   time.Time // last change of its own metadata
-	history   []tally   // how counters grew, for those who hear late
-}
-
-// tally is a container's count at a time.
-type tally struct {
-	at    time.Time
-	count int
-	bytes int64
 }
 
 type object struct {
@@ -218,40 +210,12 @@ func (q *request) serveAccount(at objectPath) (reply, error) {
 	return reply{}, failed(http.StatusMethodNotAllowed, "The method is not allowed for this resource.")
 }
 
-// seen gives a container's counters as its account knows them, late.
-func (q *request) seen(ct *container) (count int, bytes int64) {
-	if q.opts.CounterLag <= 0 {
-		return len(ct.objects), ct.bytes
-	}
-	horizon := q.now().Add(-q.opts.CounterLag)
-	for _, t := range slices.Backward(ct.history) {
-		if !t.at.After(horizon) {
-			return t.count, t.bytes
-		}
-	}
-	return 0, 0
-}
-
-// counted notes a container's new size.
-func (c *Cloud) counted(ct *container) {
-	if c.opts.CounterLag <= 0 {
-		return
-	}
-	now := c.now()
-	ct.history = append(ct.history, tally{now, len(ct.objects), ct.bytes})
-	horizon := now.Add(-c.opts.CounterLag)
-	for len(ct.history) > 1 && !ct.history[1].at.After(horizon) {
-		ct.history = ct.history[1:]
-	}
-}
-
 func (q *request) accountHeader(a *account) http.Header {
 	h := a.meta.Clone()
 	var count int
 	var bytes int64
 	for _, ct := range a.containers {
-		n, b := q.seen(ct)
-		count, bytes = count+n, bytes+b
+		count, bytes = count+len(ct.objects), bytes+ct.bytes
 	}
 	h.Set("X-Account-Container-Count", strconv.Itoa(len(a.containers)))
 	h.Set("X-Account-Object-Count", strconv.Itoa(count))
@@ -285,9 +249,8 @@ func (q *request) listContainers(a *account) (reply, error) {
 	var rows []listed
 	for _, name := range a.names {
 		ct := a.containers[name]
-		count, bytes := q.seen(ct)
 		rows = append(rows, listed{name, func() any {
-			return fields{"name": name, "count": count, "bytes": bytes, "last_modified": listStamp(ct.touched)}
+			return fields{"name": name, "count": len(ct.objects), "bytes": ct.bytes, "last_modified": listStamp(ct.touched)}
 		}})
 	}
 	return q.listing(rows, q.accountHeader(a))

@@ -69,7 +69,6 @@ func (c *Cloud) newContainer(a *account, name string) *container {
 	a.containers[name] = ct
 	i, _ := slices.BinarySearch(a.names, name)
 	a.names = slices.Insert(a.names, i, name)
-	c.counted(ct)
 	return ct
 }
 
@@ -193,7 +192,6 @@ func (c *Cloud) store(ct *container, o *object) {
 	}
 	ct.objects[o.name] = o
 	ct.bytes += o.size
-	c.counted(ct)
 }
 
 // removeObject takes an object away; where versions are kept it and a mark
@@ -219,7 +217,6 @@ func (c *Cloud) forget(ct *container, name string) {
 	if i, found := slices.BinarySearch(ct.names, name); found {
 		ct.names = slices.Delete(ct.names, i, i+1)
 	}
-	c.counted(ct)
 }
 
 // expire removes objects whose time has come.

@@ -74,11 +74,7 @@ func (q *request) putObject(at objectPath) (reply, error) {
 		return reply{}, err
 	}
 	manifest := q.query().Get("multipart-manifest") == "put"
-	hold := q.opts.HoldBodies
-	if manifest {
-		hold = 0
-	}
-	data, err := q.receive(q.r.Body, hold)
+	data, err := receive(q.r.Body)
 	if err != nil {
 		return reply{}, failed(499, "Client disconnected without sending enough data.")
 	}
@@ -290,9 +286,6 @@ func (q *request) getObject(at objectPath, ct *container) (reply, error) {
 	}
 	if match := q.r.Header.Get("If-Match"); match != "" && match != "*" && strings.Trim(match, `"`) != strings.Trim(etag, `"`) {
 		return reply{}, failed(http.StatusPreconditionFailed, "A precondition for this request was not met.")
-	}
-	if q.r.Method == http.MethodGet && !whole.kept() {
-		return reply{}, failed(http.StatusServiceUnavailable, "The content was not kept.")
 	}
 	part, status, info, err := q.ranged(whole)
 	if err != nil {
