@@ -177,15 +177,24 @@ func projects() handler {
 	}
 }
 
-// learnNames reads the projects' names, if they were not listed yet.
+// learnNames reads the projects' names, if all of them were not listed yet, or
+// waits for whoever does: a filter goes by them.
 func (s *Side) learnNames(ctx context.Context) error {
-	s.mu.Lock()
-	known := len(s.names) > 0
-	s.mu.Unlock()
-	if known {
+	s.learning.Lock()
+	defer s.learning.Unlock()
+	if s.learned {
 		return nil
 	}
-	return s.kinds[Project].list(ctx, s, syncer.Key{}, func(syncer.Object) error { return nil })
+	err := s.kinds[Project].list(ctx, s, syncer.Key{}, func(syncer.Object) error { return nil })
+	s.learned = err == nil
+	return err
+}
+
+// forgetNames has them learnt anew: there may be more by now, and others.
+func (s *Side) forgetNames() {
+	s.learning.Lock()
+	defer s.learning.Unlock()
+	s.learned = false
 }
 
 // ProjectIDs are the ids of projects that are named by id or by name.

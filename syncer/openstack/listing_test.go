@@ -2,6 +2,7 @@ package openstack
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -146,5 +147,37 @@ func TestMetadataOfAccountsIsNamed(t *testing.T) {
 			t.Errorf("outcome %d", r.Outcome())
 		}
 		alike(t, east, west, in, "content")
+	}
+}
+
+// Filters go by names that begin with the project's: they are those of now, and
+// of all projects.
+func TestNamesOfProjectsAreWhole(t *testing.T) {
+	east := newSite(t, "east", fakecloud.Options{})
+	names := func() (all []string) {
+		for _, o := range east.all(t, Network, syncer.Key{}) {
+			all = append(all, o.Name)
+		}
+		slices.Sort(all)
+		return all
+	}
+	made := func(project string) {
+		id := east.make(t, identity, "projects", "project", row{"name": project})
+		east.make(t, neutron, "networks", "network", row{"name": "net", "project_id": id})
+	}
+	made("a")
+	stop := errors.New("enough")
+	if _, err := east.List(t.Context(), Project, syncer.Key{}, func(syncer.Object) error { return stop }); !errors.Is(err, stop) {
+		t.Fatal(err)
+	}
+	if got := names(); !slices.Equal(got, []string{"a/net"}) {
+		t.Errorf("after a listing that was broken off: %q", got)
+	}
+	made("b")
+	if _, err := east.Kinds(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(); !slices.Equal(got, []string{"a/net", "b/net"}) {
+		t.Errorf("in the next run: %q", got)
 	}
 }

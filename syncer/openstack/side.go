@@ -34,8 +34,11 @@ type Side struct {
 	order   []handler
 	kinds   map[syncer.Kind]handler
 
+	learning sync.Mutex // held while all projects are listed
+	learned  bool       // their names are known, of this run
+
 	mu        sync.Mutex
-	names     map[string]string // of projects, for people
+	names     map[string]string // of projects, for people and filters
 	externals map[string]bool   // networks that are the operator's
 }
 
@@ -75,8 +78,9 @@ var (
 func (s *Side) Site() string { return s.options.Site }
 
 // Kinds are those of this package; those whose service the cloud has not come
-// with that reason.
+// with that reason. A run that begins with it learns the projects' names anew.
 func (s *Side) Kinds(context.Context) ([]syncer.Offer, error) {
+	s.forgetNames()
 	var all []syncer.Offer
 	for _, h := range s.order {
 		offer := syncer.Offer{Traits: h.traits()}
@@ -97,7 +101,11 @@ func (s *Side) List(ctx context.Context, kind syncer.Kind, within syncer.Key, ea
 	if err != nil {
 		return syncer.Listing{}, err
 	}
-	if h.service() != identity.service {
+	switch {
+	case kind == Project:
+		s.learning.Lock()
+		defer s.learning.Unlock()
+	case h.service() != identity.service:
 		if err := s.learnNames(ctx); err != nil {
 			return syncer.Listing{}, fmt.Errorf("list %s: %w", kind, classify(err))
 		}
@@ -115,6 +123,9 @@ func (s *Side) List(ctx context.Context, kind syncer.Kind, within syncer.Key, ea
 	}
 	if err := h.list(ctx, s, within, each); err != nil {
 		return syncer.Listing{}, fmt.Errorf("list %s: %w", kind, classify(err))
+	}
+	if kind == Project {
+		s.learned = true
 	}
 	// By the service's clock, which is known to a second.
 	skew, _ := s.session.Skew(h.service())
