@@ -321,11 +321,13 @@ func (d *decoder) checkFollows(c *Config) {
 }
 
 func (d *decoder) checkSyncMap(s *Sync) {
-	for _, m := range s.Map {
+	for i, m := range s.Map { // by kind
 		at := join("sync.map", m.Kind) + "." + m.Name
 		if !slices.Contains(SyncKinds(), m.Kind) {
-			d.report(join("sync.map", m.Kind), show(m.Kind)+" is not a kind of objects", "write one of those that docs/config.md lists")
-			return
+			if i == 0 || s.Map[i-1].Kind != m.Kind {
+				d.report(join("sync.map", m.Kind), show(m.Kind)+" is not a kind of objects", "write one of those that docs/config.md lists")
+			}
+			continue
 		}
 		for site := range m.At {
 			if _, has := s.Clouds[site]; !has {

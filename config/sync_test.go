@@ -117,6 +117,7 @@ func TestSyncProblems(t *testing.T) {
 		{"map.netwrok.x = { primary = \"a\", dr = \"b\" }", "is not a kind of objects"},
 		{"map.network.x = { primary = \"a\", moon = \"b\" }", "no site with a cloud is called so"},
 		{"map.network.x = { primary = \"a\" }", "at one site only"},
+		{"map.netwrok.x = { primary = \"a\", dr = \"b\" }\nmap.router.x = { primary = \"a\" }", "at one site only"},
 		{"rate.day = { from = \"25:00\", to = \"26:00\" }", "is not a time of the day"},
 		{"rate.day = { from = \"7:00\", to = \"19:00\" }", "is not a time of the day"},
 		{"rate.day = { from = \"07:00\" }", "from stands without to"},
