@@ -117,11 +117,14 @@ func (c *countedSide) Requests() int64 {
 	return n
 }
 
-// ReplicationEpoch is the epoch of a run: of an older generation is older,
-// whatever its epoch.
+// ReplicationEpoch is the epoch of a run: of an older generation of the cluster is
+// older, whatever its epoch.
 func ReplicationEpoch(generation uint64, epoch draas.Epoch) uint64 {
 	return generation<<40 | uint64(epoch)
 }
+
+// EpochOfReplication is the epoch of what a run followed.
+func EpochOfReplication(run uint64) draas.Epoch { return draas.Epoch(run & (1<<40 - 1)) }
 
 // Close lets go of the records and the clouds.
 func (r *Replication) Close() error {

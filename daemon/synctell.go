@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -187,7 +188,7 @@ func (c *carrier) took(l leg, o outcome) time.Duration {
 }
 
 // logRun tells of a run that has done something.
-func logRun(log interface{ Info(string, ...any) }, o outcome) {
+func logRun(log *slog.Logger, o outcome) {
 	if o.result == nil || len(o.result.Kinds) == 0 {
 		return
 	}

@@ -14,13 +14,18 @@ import (
 func writeSyncs(w io.Writer, s *api.Status) {
 	first := true
 	for _, r := range s.Reported {
-		if r.Sync == nil || r.Sync.Source == "" {
+		late := r.Sync != nil && r.Sync.Users != nil && r.Sync.Users.Error != ""
+		if r.Sync == nil || r.Sync.Source == "" && !late {
 			continue
 		}
 		if first {
 			fmt.Fprintln(w)
 		}
 		first = false
+		if late {
+			writeText(w, markDisagree, fmt.Sprintf("sync: users at %s are not enabled yet: %s", r.Member, r.Sync.Users.Error))
+			continue // an active site follows no other
+		}
 		mark := markNone
 		switch {
 		case r.Sync.Held || r.Sync.Failures > 0 || r.Sync.Stuck > 0:

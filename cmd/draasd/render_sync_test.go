@@ -46,6 +46,15 @@ func TestSyncLine(t *testing.T) {
 	if b.Len() > 0 {
 		t.Errorf("of a site that carries nothing: %q", b.String())
 	}
+	s.Reported[0].Sync.Users = &api.SyncUsers{Enabled: 3}
+	if writeSyncs(&b, s); b.Len() > 0 {
+		t.Errorf("of users that are enabled: %q", b.String())
+	}
+	s.Reported[0].Sync.Users.Error = "no route"
+	if writeSyncs(&b, s); !strings.Contains(b.String(), "! sync: users at "+string(s.Reported[0].Member)+" are not enabled yet: no route\n") {
+		t.Errorf("of users that are not: %q", b.String())
+	}
+	s.Reported[0].Sync.Users = nil
 	s.Reported[0].Sync.Source, s.Reported[0].Sync.Failures = "primary", 1
 	writeStatus(&b, s)
 	if !strings.Contains(b.String(), "\n! sync: dr follows primary, ") {

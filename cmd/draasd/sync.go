@@ -151,10 +151,18 @@ func kindsOf(text string) (all []syncer.Kind) {
 
 func (o syncFlags) open(ctx context.Context, p *program, cfg *config.Config, d direction) (*daemon.Replication, error) {
 	log := slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	return whenFree(ctx, p, *o.wait, func() (*daemon.Replication, error) {
+		return daemon.OpenReplication(ctx, cfg, d.from, d.to, d.gate, log)
+	})
+}
+
+// whenFree opens what needs the records, and waits while another process has
+// them: each try takes as long as one waits for the file's lock.
+func whenFree[T any](ctx context.Context, p *program, wait time.Duration, open func() (T, error)) (T, error) {
 	for began, said := p.now(), false; ; said = true {
-		r, err := daemon.OpenReplication(ctx, cfg, d.from, d.to, d.gate, log)
-		if !errors.Is(err, syncer.ErrStoreBusy) || p.now().Sub(began) > *o.wait || ctx.Err() != nil {
-			return r, err
+		opened, err := open()
+		if !errors.Is(err, syncer.ErrStoreBusy) || p.now().Sub(began) > wait || ctx.Err() != nil {
+			return opened, err
 		}
 		if !said {
 			fmt.Fprintln(p.stderr, "another run has the records: waiting until they are free")
@@ -273,7 +281,7 @@ func syncRun(ctx context.Context, p *program, o syncFlags, cfg *config.Config, _
 }
 
 // records opens them without a cloud, and waits while the daemon has them.
-func (o syncFlags) records(p *program, cfg *config.Config) (store *syncer.Store, err error) {
+func (o syncFlags) records(ctx context.Context, p *program, cfg *config.Config) (*syncer.Store, error) {
 	if len(cfg.Sync.Clouds) > 2 && *o.from == "" {
 		return nil, usagef("there are several sites of which this one's cloud can be a copy: --from names one")
 	}
@@ -281,12 +289,7 @@ func (o syncFlags) records(p *program, cfg *config.Config) (store *syncer.Store,
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there are no records in %s yet: nothing was carried to this machine's site; they are at the site that stands by", path)
 	}
-	for began := p.now(); ; {
-		store, err = syncer.OpenStore(path)
-		if !errors.Is(err, syncer.ErrStoreBusy) || p.now().Sub(began) > *o.wait {
-			return store, err
-		}
-	}
+	return whenFree(ctx, p, *o.wait, func() (*syncer.Store, error) { return syncer.OpenStore(path) })
 }
 
 // syncVerify compares both clouds completely.
@@ -327,11 +330,11 @@ func syncAdopt(ctx context.Context, p *program, o syncFlags, cfg *config.Config,
 }
 
 // syncMap lists what stands for what.
-func syncMap(_ context.Context, p *program, o syncFlags, cfg *config.Config, args []string) (err error) {
+func syncMap(ctx context.Context, p *program, o syncFlags, cfg *config.Config, args []string) (err error) {
 	if len(args) > 0 && !slices.Contains(config.SyncKinds(), args[0]) {
 		return usagef("there is no kind %q%s", args[0], didYouMean(args[0], config.SyncKinds()))
 	}
-	store, err := o.records(p, cfg)
+	store, err := o.records(ctx, p, cfg)
 	if err != nil {
 		return err
 	}
@@ -353,8 +356,8 @@ func syncMap(_ context.Context, p *program, o syncFlags, cfg *config.Config, arg
 }
 
 // syncStatus reads the records only.
-func syncStatus(_ context.Context, p *program, o syncFlags, cfg *config.Config, _ []string) (err error) {
-	store, err := o.records(p, cfg)
+func syncStatus(ctx context.Context, p *program, o syncFlags, cfg *config.Config, _ []string) (err error) {
+	store, err := o.records(ctx, p, cfg)
 	if err != nil {
 		return err
 	}

@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/draasd/draas"
+	"github.com/draasd/draas/daemon"
 	"github.com/draasd/draas/syncer"
 )
 
 // A plan of all that there can be is as it is kept.
 func TestPlanText(t *testing.T) {
 	key := func(kind, id string) syncer.Key { return syncer.Key{Kind: syncer.Kind(kind), ID: id} }
-	p := &syncer.Plan{Source: "primary", Target: "dr", Epoch: 3<<40 | 7, Changes: []syncer.Change{
+	p := &syncer.Plan{Source: "primary", Target: "dr", Epoch: daemon.ReplicationEpoch(3, draas.EpochOf(3, 7)), Changes: []syncer.Change{
 		{Key: key("role", "1"), Name: "reader", Verb: syncer.Adopt, Reason: "exists at both sites"},
 		{Key: key("role", "2"), Name: "admin", Verb: syncer.Adopt, Reason: "exists at both sites"},
 		{Key: key("project", "22c7"), Name: "acme", Verb: syncer.Create, Fields: []syncer.FieldChange{{Name: "description"}, {Name: "enabled", New: "true"}, {Name: "name", New: `"acme"`}, {Name: "tags", New: "{}"}}},
@@ -49,4 +51,18 @@ func TestPlanText(t *testing.T) {
 	p.Changes = p.Changes[len(p.Changes)-23:]
 	draw.write()
 	golden(t, "sync-plan", out.Bytes())
+}
+
+// The epoch of a run is told as status tells it, also of a cluster that was
+// started anew.
+func TestEpochText(t *testing.T) {
+	for _, tt := range []struct {
+		generation uint64
+		epoch      draas.Epoch
+		want       string
+	}{{0, 3, "3"}, {1, draas.EpochOf(1, 2), "1.2"}, {2, draas.EpochOf(1, 7), "1.7"}} {
+		if got := epochText(daemon.ReplicationEpoch(tt.generation, tt.epoch)); got != tt.want {
+			t.Errorf("generation %d: %q, want %q", tt.generation, got, tt.want)
+		}
+	}
 }

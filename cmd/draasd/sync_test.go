@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -164,5 +167,47 @@ func TestSyncAdopt(t *testing.T) {
 	}
 	if code, out, errs := c.sync(t, append([]string{"verify"}, fromTo...)...); code != exitOK {
 		t.Errorf("verify exits with %d: %s%s", code, out, errs)
+	}
+}
+
+// What has to wait for the records says so once, and ends when nobody wants it
+// any more.
+func TestSyncWaitsForTheRecords(t *testing.T) {
+	busy := fmt.Errorf("open: %w", syncer.ErrStoreBusy)
+	for _, tt := range []struct {
+		name     string
+		wait     time.Duration
+		freeFrom int // try
+		endsAt   int
+		tries    int
+		err      error
+	}{
+		{"free", time.Minute, 1, 9, 1, nil},
+		{"free later", time.Minute, 3, 9, 3, nil},
+		{"too late", 9 * time.Second, 9, 9, 5, busy},
+		{"interrupted", time.Minute, 9, 2, 2, busy},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, interrupt := context.WithCancel(t.Context())
+			defer interrupt()
+			var stderr bytes.Buffer
+			now, tries := time.Now(), 0
+			p := &program{stderr: &stderr, now: func() time.Time { return now }}
+			_, err := whenFree(ctx, p, tt.wait, func() (int, error) {
+				if tries++; tries >= tt.freeFrom {
+					return tries, nil
+				}
+				if now = now.Add(2 * time.Second); tries == tt.endsAt {
+					interrupt()
+				}
+				return 0, busy
+			})
+			if tries != tt.tries || !errors.Is(err, tt.err) {
+				t.Errorf("%d tries: %v", tries, err)
+			}
+			if n := strings.Count(stderr.String(), "waiting"); n != min(1, tries-1) {
+				t.Errorf("said %d times", n)
+			}
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/draasd/draas/daemon"
 	"github.com/draasd/draas/syncer"
 )
 
@@ -81,14 +82,8 @@ func bytesText(n int64) string {
 	return fmt.Sprintf("%.1f %s", v, units[i])
 }
 
-// epochText is a run's epoch as status shows it: with the generation before it
-// if the cluster was started anew.
-func epochText(e uint64) string {
-	if generation := e >> 40; generation > 0 {
-		return fmt.Sprintf("%d of generation %d", e&(1<<40-1), generation)
-	}
-	return fmt.Sprint(e)
-}
+// epochText is a run's epoch as status shows it.
+func epochText(run uint64) string { return daemon.EpochOfReplication(run).String() }
 
 // writeResult draws what a run has done, and what it left.
 func (t *planText) writeResult(r *syncer.Result) {
