@@ -158,7 +158,7 @@ serve and will not: if one does, two sites serve. What they served is moved here
 		{name: "history", args: "[SERVICE] [--json]", max: 1, bind: bindHistory,
 			short: "what was decided, refused and done, a line per record",
 			long:  "With --json a JSON object per line.", example: "draasd history shop --limit 20"},
-		{name: "sync", args: "plan|diff|run|status|verify|adopt|map [flags] -c FILE", min: 1, max: 4, bind: bindSync,
+		{name: "sync", args: "plan|diff|run|status|verify|adopt|map|users [flags] -c FILE", min: 1, max: 4, bind: bindSync,
 			short: "the copy of the active site's cloud at the standby site: plan, make, and how far it is",
 			long: `The daemon of the site that stands by does it by itself, as [sync] says; this is for looking at it,
 and to make it at once. Which site is active, the daemon says.
@@ -171,6 +171,8 @@ status  how far behind the copy is, kind by kind; no cloud is asked
 verify  compares both clouds completely, whatever was written; with --bodies contents too
 adopt   KIND SOURCE TARGET: an object that the target has stands for one of the source's
 map     [KIND]: what stands for what, and who made it
+users   [enable|disable]: who was copied; lets them log in where their site has become active,
+        or keeps them from it where it stands by again
 
 Exits with 0, with 1 if objects failed, are blocked or could not be seen, and with 3 if others have
 changed the target, or a name belongs to another. After a failover the direction turns: the first

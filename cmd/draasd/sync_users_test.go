@@ -42,3 +42,13 @@ func TestSyncUsers(t *testing.T) {
 		t.Errorf("a typing error exits with %d: %s", code, errs)
 	}
 }
+
+// What draasd sync can do stands in its help.
+func TestSyncVerbsAreTold(t *testing.T) {
+	c := find((&program{}).commands(), "sync")
+	for _, v := range syncVerbs() {
+		if !strings.Contains("|"+strings.Fields(c.args)[0]+"|", "|"+v.name+"|") || !strings.Contains(c.long, "\n"+v.name+" ") {
+			t.Errorf("the help has no %s", v.name)
+		}
+	}
+}
