@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -87,4 +88,9 @@ func TestLossOfSeries(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "losses.txt", text.Bytes())
+	s = &Series{Wanted: 1, Runs: runs[3:], Summary: Sum(runs[3:])}
+	text.Reset()
+	if err := s.WriteText(&text); err != nil || !strings.Contains(text.String(), "\nexpected loss: told of 1 runs; not known of 1\n") {
+		t.Errorf("of a run of which it is not known (%v):\n%s", err, text.String())
+	}
 }

@@ -364,7 +364,10 @@ func (s *Series) WriteText(w io.Writer) error {
 		fmt.Fprintf(b, "lost writes: %d in %d runs, RPO at worst %s; not known of %d runs\n", sum.Lost, sum.LossKnown, seconds(sum.WorstRPO), sum.LossUnknown)
 	}
 	if sum.Told > 0 {
-		fmt.Fprintf(b, "expected loss: told of %d runs, at worst %s", sum.Told, seconds(sum.WorstTold))
+		fmt.Fprintf(b, "expected loss: told of %d runs", sum.Told)
+		if sum.Told > sum.ToldUnknown {
+			fmt.Fprintf(b, ", at worst %s", seconds(sum.WorstTold))
+		}
 		if sum.ToldUnknown > 0 {
 			fmt.Fprintf(b, "; not known of %d", sum.ToldUnknown)
 		}
