@@ -54,14 +54,12 @@ func runClaims(ctx context.Context, device string, ours, theirs netip.Addr, in i
 		cancel()
 	}()
 	var asked questions
-	asked.add(time.Now())
 	var all sync.WaitGroup
 	var failed error
 	all.Go(func() {
 		defer cancel()
-		failed = hearClaims(ctx, fd, theirs, json.NewEncoder(out), &asked)
+		failed = hearClaims(ctx, fd, ours, theirs, json.NewEncoder(out), &asked)
 	})
-	question := arpRequest(i.HardwareAddr, ours, theirs)
 	tick := time.NewTicker(claimEvery)
 	defer tick.Stop()
 	for {
@@ -71,7 +69,7 @@ func runClaims(ctx context.Context, device string, ours, theirs netip.Addr, in i
 			return failed
 		case <-tick.C:
 		}
-		asked.add(time.Now())
+		question := arpRequest(i.HardwareAddr, askedAs(ours, asked.add(time.Now())), theirs)
 		if err := unix.Sendto(fd, question, 0, to); err != nil {
 			cancel()
 			all.Wait()
@@ -82,33 +80,51 @@ func runClaims(ctx context.Context, device string, ours, theirs netip.Addr, in i
 
 func bigEndian(n uint16) uint16 { return n<<8 | n>>8 }
 
+// askers are as many addresses in whose names is asked, one after the other, from
+// ours on: an answer repeats the one, which tells the question that it is to, even
+// where it comes after later ones. None of them is anybody's but the first.
+const askers = 64
+
+func askedAs(ours netip.Addr, question int) netip.Addr {
+	a := ours.As4()
+	a[3] += byte(question % askers)
+	return netip.AddrFrom4(a)
+}
+
 // questions are when was asked, in order.
 type questions struct {
 	mu  sync.Mutex
 	all []int64
 }
 
-func (q *questions) add(at time.Time) {
+// add notes a question, and gives its number.
+func (q *questions) add(at time.Time) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.all = append(q.all, at.UnixNano())
+	return len(q.all) - 1
 }
 
-// before is the last question up to an instant: that which is answered then.
-func (q *questions) before(at int64) int64 {
+// answered is when was asked what is answered at an instant: the last question up
+// to then that was asked in the name of so many behind ours.
+func (q *questions) answered(name int, at int64) (int64, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	i, found := slices.BinarySearch(q.all, at)
 	if !found {
 		i--
 	}
-	return q.all[max(i, 0)]
+	for ; i >= 0; i-- {
+		if i%askers == name {
+			return q.all[i], true
+		}
+	}
+	return 0, false
 }
 
 // hearClaims writes the answers until ctx ends. When one came, the kernel says:
-// this process may read it much later, and then beside that of another host to a
-// later question.
-func hearClaims(ctx context.Context, fd int, theirs netip.Addr, out *json.Encoder, asked *questions) error {
+// this process may read it much later.
+func hearClaims(ctx context.Context, fd int, ours, theirs netip.Addr, out *json.Encoder, asked *questions) error {
 	buf, stamp := make([]byte, 256), make([]byte, 128)
 	for ctx.Err() == nil {
 		n, oobn, _, _, err := unix.Recvmsg(fd, buf, stamp, 0)
@@ -118,14 +134,21 @@ func hearClaims(ctx context.Context, fd int, theirs netip.Addr, out *json.Encode
 		if err != nil {
 			return fmt.Errorf("hear answers: %w", err)
 		}
-		if by, ok := arpReply(buf[:n], theirs); ok {
-			at, err := stamped(stamp[:oobn])
-			if err != nil {
-				return fmt.Errorf("hear answers: %w", err)
-			}
-			if err := out.Encode(claim{asked.before(at), at, by}); err != nil {
-				return fmt.Errorf("tell answer: %w", err)
-			}
+		by, to, ok := arpReply(buf[:n], theirs)
+		if !ok {
+			continue
+		}
+		at, err := stamped(stamp[:oobn])
+		if err != nil {
+			return fmt.Errorf("hear answers: %w", err)
+		}
+		name := int(to.As4()[3]) - int(ours.As4()[3])
+		when, ok := asked.answered(name, at)
+		if !ok {
+			continue // to what somebody else asked
+		}
+		if err := out.Encode(claim{when, at, by}); err != nil {
+			return fmt.Errorf("tell answer: %w", err)
 		}
 	}
 	return nil
@@ -160,15 +183,15 @@ func arpRequest(from net.HardwareAddr, ours, theirs netip.Addr) []byte {
 	return append(append(p, make([]byte, 6)...), theirs.AsSlice()...)
 }
 
-// arpReply reads who says that he has the address.
-func arpReply(p []byte, theirs netip.Addr) (by string, ok bool) {
+// arpReply reads who says to whom that he has the address.
+func arpReply(p []byte, theirs netip.Addr) (by string, to netip.Addr, ok bool) {
 	if len(p) < arpSize || string(p[:7]) != arpStart || p[7] != arpSays {
-		return "", false
+		return "", netip.Addr{}, false
 	}
 	if sender, _ := netip.AddrFromSlice(p[14:18]); sender != theirs {
-		return "", false
+		return "", netip.Addr{}, false
 	}
-	return net.HardwareAddr(p[8:14]).String(), true
+	return net.HardwareAddr(p[8:14]).String(), netip.AddrFrom4([4]byte(p[24:28])), true
 }
 
 // unclaimed is the longest time after an instant in which nobody answered for the

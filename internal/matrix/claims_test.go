@@ -11,20 +11,20 @@ func TestARP(t *testing.T) {
 	ours, theirs := netip.MustParseAddr("10.91.4.110"), netip.MustParseAddr("10.91.4.100")
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 9}
 	question := arpRequest(mac, ours, theirs)
-	if _, ok := arpReply(question, theirs); ok || len(question) != arpSize {
+	if _, _, ok := arpReply(question, theirs); ok || len(question) != arpSize {
 		t.Errorf("a question of %d bytes is an answer", len(question))
 	}
 	says := arpRequest(mac, theirs, ours)
 	says[7] = arpSays
-	if by, ok := arpReply(says, theirs); !ok || by != "02:00:00:00:00:09" {
-		t.Errorf("said by %q, %v", by, ok)
+	if by, to, ok := arpReply(says, theirs); !ok || by != "02:00:00:00:00:09" || to != ours {
+		t.Errorf("said by %q to %s, %v", by, to, ok)
 	}
 	for n := range says {
-		if _, ok := arpReply(says[:n], theirs); ok {
+		if _, _, ok := arpReply(says[:n], theirs); ok {
 			t.Errorf("%d bytes are an answer", n)
 		}
 	}
-	if _, ok := arpReply(says, ours); ok {
+	if _, _, ok := arpReply(says, ours); ok {
 		t.Error("it is another's")
 	}
 }
@@ -83,16 +83,36 @@ func TestUnclaimed(t *testing.T) {
 	}
 }
 
-// An answer belongs to the last question before it came, however late it is
-// read.
+// An answer belongs to the question that was asked in its name, however late it
+// comes and is read.
 func TestQuestions(t *testing.T) {
+	ours := netip.MustParseAddr("10.91.4.110")
 	var q questions
-	for _, at := range []int64{10, 20, 30} {
-		q.add(time.Unix(0, at))
+	for n := range 3 * askers {
+		if got := q.add(time.Unix(0, int64(10*(n+1)))); got != n {
+			t.Fatalf("question %d is called %d", n, got)
+		}
 	}
-	for at, want := range map[int64]int64{9: 10, 10: 10, 15: 10, 20: 20, 29: 20, 99: 30} {
-		if got := q.before(at); got != want {
-			t.Errorf("at %d the question of %d is answered, want %d", at, got, want)
+	last := askedAs(ours, askers-1)
+	if askedAs(ours, 0) != ours || askedAs(ours, askers) != ours || last.As4()[3] <= ours.As4()[3] {
+		t.Errorf("they are asked in the names of %s to %s", ours, last)
+	}
+	const turn = 10 * askers // of all names
+	for _, c := range []struct {
+		name     int
+		at, want int64
+	}{
+		{0, 10, 10}, {0, 25, 10}, {1, 25, 20}, {1, 35, 20}, // an answer that later questions have overtaken
+		{0, turn + 9, 10}, {0, turn + 10, turn + 10}, {2, turn + 25, 30}, {2, turn + 30, turn + 30},
+		{5, 1 << 40, 2*turn + 60},
+	} {
+		if got, ok := q.answered(c.name, c.at); !ok || got != c.want {
+			t.Errorf("at %d in name %d the question of %d is answered, %v, want %d", c.at, c.name, got, ok, c.want)
+		}
+	}
+	for _, c := range [][2]int64{{0, 9}, {3, 35}, {-1, 1 << 40}, {askers, 1 << 40}} {
+		if got, ok := q.answered(int(c[0]), c[1]); ok {
+			t.Errorf("at %d in name %d the question of %d is answered, and none was asked", c[1], c[0], got)
 		}
 	}
 }
