@@ -1,6 +1,7 @@
 package openstack
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -62,6 +63,52 @@ func TestBegunIsOurs(t *testing.T) {
 			}
 			west.fake.Heal()
 			quiet(t, e)
+		})
+	}
+}
+
+// An answer of 200 that does not show what was asked for shows nothing: what was
+// read with it is not believed, and what was made is looked for.
+func TestAnswersThatShowNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		override, path string // the service's
+		want           func(s site) syncer.Object
+	}{
+		"server group": {"compute_endpoint_override", "/compute/v2.1", func(s site) syncer.Object {
+			project := ref(Project, s.session.Identity().ProjectID)
+			return syncer.Object{Key: syncer.Key{Kind: ServerGroup, ID: "one"}, Natural: []any{project, "group"},
+				Fields: syncer.Fields{"name": "group", "policy": "affinity", "rules": map[string]any{}, "project": project}}
+		}},
+		"keypair": {"compute_endpoint_override", "/compute/v2.1", func(s site) syncer.Object {
+			return keypair(syncer.Key{Kind: User, ID: s.session.Identity().UserID}, row{"name": "laptop", "type": "ssh", "public_key": publicKey})
+		}},
+		"image": {"image_endpoint_override", "/image", func(site) syncer.Object {
+			const id = "a4d5a42f-0a0f-4d5d-9f5c-6f1f8b1c2d3e"
+			return syncer.Object{Key: syncer.Key{Kind: Image, ID: id}, Natural: []any{id}, Marker: syncer.Marker{Site: "east", ID: id},
+				Fields: syncer.Fields{"name": "image", "disk_format": "raw", "container_format": "bare"}}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			blank := true
+			west := throughTo(t, "west", c.override, c.path, func(*http.Request) {}, func(r *http.Response) {
+				if blank && r.StatusCode/100 == 2 {
+					answer(r, r.StatusCode, "{}")
+				}
+			})
+			want := c.want(west)
+			var uncertain *syncer.Uncertain
+			if o, err := west.Create(t.Context(), want, nil); !errors.As(err, &uncertain) {
+				t.Errorf("made: %s, %v", o.Key, err)
+			}
+			blank = false
+			found, err := west.Find(t.Context(), want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			blank = true
+			if o, err := west.Read(t.Context(), found); err == nil {
+				t.Errorf("read: %+v", o)
+			}
 		})
 	}
 }

@@ -99,6 +99,9 @@ func (keypairs) read(ctx context.Context, s *Side, o syncer.Object) (syncer.Obje
 	if _, err := s.call(ctx, nova, http.MethodGet, keypairPath(o), nil, &answer); err != nil {
 		return syncer.Object{}, err
 	}
+	if name := answer["keypair"].text("name"); name == "" || name != o.Fields["name"] {
+		return syncer.Object{}, fmt.Errorf("the answer is not keypair %v", o.Fields["name"])
+	}
 	return keypair(o.Within, answer["keypair"]), nil
 }
 

@@ -225,6 +225,9 @@ func (s *Side) createImage(ctx context.Context, want syncer.Object, id string) (
 	if _, err := s.call(ctx, glance, http.MethodPost, "images", body, &made); err != nil {
 		return "", err
 	}
+	if made.text("id") == "" {
+		return "", &syncer.Uncertain{Err: errors.New("the answer has no id")}
+	}
 	return made.text("id"), nil
 }
 

@@ -2,6 +2,8 @@ package openstack
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -60,6 +62,9 @@ func (serverGroups) read(ctx context.Context, s *Side, o syncer.Object) (syncer.
 	if _, err := s.call(ctx, nova, http.MethodGet, "os-server-groups/"+url.PathEscape(o.ID), nil, &answer); err != nil {
 		return syncer.Object{}, err
 	}
+	if answer["server_group"].text("id") != o.ID {
+		return syncer.Object{}, fmt.Errorf("the answer is not server group %s", o.ID)
+	}
 	return serverGroup(s, answer["server_group"]), nil
 }
 
@@ -87,6 +92,9 @@ func (serverGroups) create(ctx context.Context, s *Side, want syncer.Object, _ i
 	var answer map[string]row
 	if err := s.callIn(ctx, project.ID, nova, http.MethodPost, "os-server-groups", map[string]any{"server_group": body}, &answer); err != nil {
 		return syncer.Object{}, err
+	}
+	if answer["server_group"].text("id") == "" {
+		return syncer.Object{}, &syncer.Uncertain{Err: errors.New("the answer has no id")}
 	}
 	return serverGroup(s, answer["server_group"]), nil
 }
