@@ -200,11 +200,12 @@ func TestListingCutShort(t *testing.T) {
 func TestTokensEnd(t *testing.T) {
 	t.Parallel()
 	d := newDisaster(t, fakecloud.Options{TokenLife: 2 * time.Minute}, fakecloud.Options{TokenLife: 2 * time.Minute})
+	image := d.west.fake.Inject(fakecloud.Fault{Service: fakecloud.Image, Method: http.MethodPut, Path: "/file$", Upload: 10, Times: 1, What: fakecloud.Answer, Status: http.StatusUnauthorized})
+	object := d.west.fake.Inject(fakecloud.Fault{Service: fakecloud.ObjectStore, Method: http.MethodPut, Path: "/obj$", Upload: 9_000, Times: 1, What: fakecloud.Answer, Status: http.StatusUnauthorized})
+	// Behind those, for of two faults that meet one request the first strikes.
 	for _, s := range []site{d.east, d.west} {
 		s.fake.Inject(fakecloud.Fault{Every: 20, What: fakecloud.Pass, Do: sync.OnceFunc(func() { s.fake.Advance(3 * time.Minute) })})
 	}
-	image := d.west.fake.Inject(fakecloud.Fault{Service: fakecloud.Image, Method: http.MethodPut, Path: "/file$", Upload: 10, Times: 1, What: fakecloud.Answer, Status: http.StatusUnauthorized})
-	object := d.west.fake.Inject(fakecloud.Fault{Service: fakecloud.ObjectStore, Method: http.MethodPut, Path: "/obj$", Upload: 9_000, Times: 1, What: fakecloud.Answer, Status: http.StatusUnauthorized})
 	r, err := d.run(t.Context(), syncer.Options{}, func(c *syncer.Config) { c.Attempts = 4 })
 	if err != nil {
 		t.Fatal(err)
