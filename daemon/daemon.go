@@ -296,12 +296,18 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
 		d.steps.follow(ctx, c.Steps)
 		d.devices.follow(ctx, c.Fence)
 	}
-	d.loop.decided = d.decided
+	d.loop.decided = func(s failover.State) {
+		d.decided(s)
+		// Before this member counts as in touch as of this state: what may write as
+		// long as it is would else write once more by the state before.
+		if d.carrier != nil {
+			d.carrier.follow(s)
+		}
+	}
 	d.loop.changed = func(s failover.State) {
 		d.stateChanged(s)
 		if d.lags != nil {
 			d.lags.follow(ctx, s)
-			d.carrier.follow(s)
 		}
 		// What is replayed was decided, and looked after, long ago.
 		if d.users != nil && d.loop.replica.Greeted() {
@@ -319,6 +325,9 @@ func (d *Daemon) wire(ctx context.Context, group *errgroup.Group) {
 	d.loop.post(func(l *loop) {
 		d.acts.decided(l.replica.State(), d.clock.Now())
 		d.entrances.decided(l.replica.State())
+		if d.carrier != nil {
+			d.carrier.follow(l.replica.State())
+		}
 		l.changed(l.replica.State())
 	})
 }

@@ -81,8 +81,8 @@ func (r *Replication) traffic() []traffic {
 
 // count adds a run to the metrics.
 func (c *carrier) count(o outcome, ended bool) {
-	if o.why == "" {
-		return // none was made
+	if !o.begun {
+		return
 	}
 	c.counts.Ran(o.why, outcomeOf(o, ended), time.Since(o.began))
 	for _, t := range o.traffic {

@@ -140,3 +140,21 @@ func TestCarrierCounts(t *testing.T) {
 		}
 	})
 }
+
+// A run that was never begun, for its member was alone, is none.
+func TestCarrierCountsWhatWasBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, silence := newCarrierLab(t, nil)
+		silence()
+		rest(2 * syncLease)
+		l.follow(l.state)
+		rest(3 * syncRetry)
+		srv := httptest.NewRecorder()
+		metrics.Handler(func(context.Context) (metrics.View, error) {
+			return metrics.View{Status: &api.Status{}}, nil
+		}, l.counts, l.carrier.log).ServeHTTP(srv, httptest.NewRequest(http.MethodGet, metrics.Path, nil))
+		if text := srv.Body.String(); l.made() != 0 || strings.Contains(text, "draas_sync_runs_total{") || srv.Code != http.StatusOK {
+			t.Errorf("%d runs:\n%s", l.made(), text)
+		}
+	})
+}

@@ -328,6 +328,7 @@ func scheduleOf(s *config.Sync) (*syncer.Scheduler, error) {
 type outcome struct {
 	why     string
 	began   time.Time
+	begun   bool           // else this member may not write, or the file says nothing that comes
 	result  *syncer.Result // nil: it came to nothing
 	status  *syncer.Status // nil: not read
 	traffic []traffic
@@ -341,6 +342,7 @@ func (c *carrier) once(ctx context.Context, cfg *config.Config, l leg, why strin
 	o := outcome{why: why, began: time.Now()}
 	gate := pass{carrier: c, leg: l}
 	o.cause = gate.during(ctx, func(ctx context.Context) {
+		o.begun = true
 		options := c.started(o, l)
 		r, err := c.open(ctx, cfg, l.from, c.site, gate)
 		if err == nil {
