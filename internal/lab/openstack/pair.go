@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -12,22 +11,20 @@ import (
 )
 
 // Pair starts two sites, "east" and "west", in folders below dir, at the same
-// time. The caller stops them.
-func Pair(ctx context.Context, dir string, say io.Writer, services ...string) ([2]*Site, error) {
+// time: o says what they have in common. The caller stops them.
+func Pair(ctx context.Context, dir string, o Options) ([2]*Site, error) {
 	var sites [2]*Site
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return sites, fmt.Errorf("find a folder for empty databases: %w", err)
 	}
-	schemas := &Schemas{Dir: filepath.Join(cache, "draas", "openstack")}
+	o.Schemas = &Schemas{Dir: filepath.Join(cache, "draas", "openstack")}
 	g, starts := errgroup.WithContext(ctx)
 	for i, name := range []string{"east", "west"} {
-		o := Options{Name: name, Number: i + 1, Dir: filepath.Join(dir, name), Schemas: schemas, Say: say}
-		if len(services) > 0 {
-			o.Services = services
-		}
+		one := o
+		one.Name, one.Number, one.Dir = name, i+1, filepath.Join(dir, name)
 		g.Go(func() error {
-			s, err := Start(starts, o)
+			s, err := Start(starts, one)
 			sites[i] = s
 			return err
 		})

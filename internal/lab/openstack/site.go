@@ -35,7 +35,10 @@ type Options struct {
 	Schemas *Schemas
 	// Services beside Keystone; nil: all. What another needs is not added.
 	Services []string
-	Say      io.Writer // progress; nil: nobody
+	// Workers are Neutron's API processes; 0: it does all in its one, which starts
+	// sooner and answers one request at a time.
+	Workers int
+	Say     io.Writer // progress; nil: nobody
 }
 
 // Site is a cloud that runs.

@@ -35,11 +35,16 @@ func run(ctx context.Context, args []string) int {
 	flags := flag.NewFlagSet("sites", flag.ContinueOnError)
 	dir := flags.String("dir", "", "`DIR` of the sites; default: a temporary one, which is removed")
 	services := flags.String("services", "", "only these `SERVICES` beside keystone, as glance,neutron")
+	workers := flags.Int("workers", 0, "API processes of Neutron; 0: it does all in its one")
 	if err := flags.Parse(args); err != nil || flags.NArg() == 0 {
-		fmt.Fprintln(os.Stderr, "want: sites [-dir DIR] [-services LIST] COMMAND...")
+		fmt.Fprintln(os.Stderr, "want: sites [-dir DIR] [-services LIST] [-workers N] COMMAND...")
 		return 2
 	}
-	err := beside(ctx, *dir, strings.FieldsFunc(*services, func(r rune) bool { return r == ',' }), flags.Args())
+	o := openstack.Options{Workers: *workers, Say: os.Stderr}
+	if only := strings.FieldsFunc(*services, func(r rune) bool { return r == ',' }); len(only) > 0 {
+		o.Services = only
+	}
+	err := beside(ctx, *dir, o, flags.Args())
 	var ended *commandError
 	switch {
 	case errors.As(err, &ended) && ended.code > 0:
@@ -57,14 +62,14 @@ type commandError struct{ code int }
 func (e *commandError) Error() string { return fmt.Sprintf("the command has ended with %d", e.code) }
 
 // beside runs a command beside two sites.
-func beside(ctx context.Context, dir string, services, command []string) (err error) {
+func beside(ctx context.Context, dir string, o openstack.Options, command []string) (err error) {
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "openstack-sites"); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
-	sites, err := openstack.Pair(ctx, dir, os.Stderr, services...)
+	sites, err := openstack.Pair(ctx, dir, o)
 	if err != nil {
 		return err
 	}
