@@ -48,7 +48,14 @@ func securityGroups() handler {
 			if !slices.Contains(fields, "rules") {
 				return nil
 			}
-			return s.setGroup(ctx, id, want.Fields["rules"])
+			var now map[string]row
+			if _, err := s.call(ctx, neutron, http.MethodGet, "security-groups/"+url.PathEscape(id), nil, &now); err != nil {
+				return err
+			}
+			return s.setGroup(ctx, now["security_group"], want.Fields["rules"])
+		},
+		fresh: func(ctx context.Context, s *Side, shown row, want syncer.Object) error {
+			return s.setGroup(ctx, shown, want.Fields["rules"])
 		},
 	}
 }
@@ -80,22 +87,18 @@ func rule(in row) map[string]any {
 // setGroup makes a group's rules as wanted, by those that it has now: a new
 // group has two of its own, which would leave it more open than the source. New
 // ones come before old ones go, so that what stays allowed is so all the time.
-func (s *Side) setGroup(ctx context.Context, id string, wanted any) error {
-	var now map[string]row
-	if _, err := s.call(ctx, neutron, http.MethodGet, "security-groups/"+url.PathEscape(id), nil, &now); err != nil {
-		return err
-	}
+func (s *Side) setGroup(ctx context.Context, now row, wanted any) error {
 	missing, _ := wanted.(syncer.Set)
 	missing = slices.Clone(missing)
 	var old []string
-	for _, in := range now["security_group"].rows("security_group_rules") {
+	for _, in := range now.rows("security_group_rules") {
 		if i := indexOf(missing, rule(in)); i >= 0 {
 			missing = slices.Delete(missing, i, i+1)
 		} else {
 			old = append(old, in.text("id"))
 		}
 	}
-	if err := s.addRules(ctx, id, now["security_group"].text("project_id"), missing); err != nil {
+	if err := s.addRules(ctx, now.text("id"), now.text("project_id"), missing); err != nil {
 		return err
 	}
 	for _, id := range old {

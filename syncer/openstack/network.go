@@ -191,21 +191,25 @@ func qosPolicies() handler {
 			if !slices.Contains(fields, "rules") {
 				return nil
 			}
-			return s.setRules(ctx, "qos/policies/"+url.PathEscape(id), want.Fields["rules"])
+			var now map[string]row
+			if _, err := s.call(ctx, neutron, http.MethodGet, "qos/policies/"+url.PathEscape(id), nil, &now); err != nil {
+				return err
+			}
+			return s.setRules(ctx, now["policy"], want.Fields["rules"])
+		},
+		fresh: func(ctx context.Context, s *Side, shown row, want syncer.Object) error {
+			return s.setRules(ctx, shown, want.Fields["rules"])
 		},
 	}
 }
 
 // setRules makes a QoS policy's rules as wanted, by what it has now: old ones go
 // first, since a policy has one rule of a type and direction only.
-func (s *Side) setRules(ctx context.Context, policy string, wanted any) error {
-	var now map[string]row
-	if _, err := s.call(ctx, neutron, http.MethodGet, policy, nil, &now); err != nil {
-		return err
-	}
+func (s *Side) setRules(ctx context.Context, now row, wanted any) error {
+	policy := "qos/policies/" + url.PathEscape(now.text("id"))
 	missing, _ := wanted.(syncer.Set)
 	missing = slices.Clone(missing)
-	for _, rule := range now["policy"].rows("rules") {
+	for _, rule := range now.rows("rules") {
 		kind := rule.text("type")
 		kept := map[string]any{"type": kind}
 		for _, name := range qosRules[kind] {

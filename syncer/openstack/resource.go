@@ -50,6 +50,9 @@ type resource struct {
 	// children writes what is not in the body; have is nil behind a creation.
 	// fields are those that differ.
 	children func(ctx context.Context, s *Side, id string, have *syncer.Object, want syncer.Object, fields []string) error
+	// fresh is children behind a creation, whose answer has shown the row already;
+	// nil: children.
+	fresh func(ctx context.Context, s *Side, shown row, want syncer.Object) error
 	// taken is what a refusal says that means that another has the place.
 	taken string
 	// clear makes a row ready to be deleted.
@@ -293,7 +296,12 @@ func (r *resource) get(ctx context.Context, s *Side, id string) (syncer.Object, 
 	if in.text("id") != id {
 		return syncer.Object{}, fmt.Errorf("the answer is no %s %s", r.one, id)
 	}
-	complete, err := r.prepared(ctx, s, id)
+	return r.shown(ctx, s, in)
+}
+
+// shown is the object of a row that was read by itself.
+func (r *resource) shown(ctx context.Context, s *Side, in row) (syncer.Object, error) {
+	complete, err := r.prepared(ctx, s, in.text("id"))
 	if err != nil {
 		return syncer.Object{}, err
 	}

@@ -55,7 +55,7 @@ func (r *resource) create(ctx context.Context, s *Side, want syncer.Object, _ io
 	}
 	// From here on it exists, and bears its marker: what fails now is looked for,
 	// and finished, by what comes after.
-	last, err := r.finish(ctx, s, id, nil, want, append(slices.Sorted(maps.Keys(want.Fields)), "tags"))
+	last, err := r.finish(ctx, s, id, nil, answer.row(r.one), want, append(slices.Sorted(maps.Keys(want.Fields)), "tags"))
 	if err != nil {
 		return syncer.Object{}, &syncer.Uncertain{Err: err}
 	}
@@ -72,19 +72,23 @@ func (r *resource) create(ctx context.Context, s *Side, want syncer.Object, _ io
 // made is an object as the last of the requests that made it has shown it, where
 // that shows all of it.
 func (r *resource) made(ctx context.Context, s *Side, id string, last row) (syncer.Object, error) {
-	if in := last.row(r.one); r.prepare == nil && in.text("id") == id {
-		return r.object(s, in), nil
+	if in := last.row(r.one); in.text("id") == id {
+		return r.shown(ctx, s, in)
 	}
 	return r.get(ctx, s, id)
 }
 
-// finish writes what is not in the body of a creation or a change, and gives the
-// answer to its last request if that shows the whole object.
-func (r *resource) finish(ctx context.Context, s *Side, id string, have *syncer.Object, want syncer.Object, fields []string) (last row, err error) {
-	if r.children != nil {
-		if err := r.children(ctx, s, id, have, want, fields); err != nil {
-			return nil, err
-		}
+// finish writes what is not in the body of a creation, which has shown a row, or of
+// a change, and gives the answer to its last request if that shows the whole object.
+func (r *resource) finish(ctx context.Context, s *Side, id string, have *syncer.Object, shown row, want syncer.Object, fields []string) (last row, err error) {
+	switch {
+	case have == nil && r.fresh != nil:
+		err = r.fresh(ctx, s, shown, want)
+	case r.children != nil:
+		err = r.children(ctx, s, id, have, want, fields)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if r.marked != asTag || !slices.Contains(fields, "tags") {
 		return nil, nil
@@ -110,7 +114,7 @@ func (r *resource) update(ctx context.Context, s *Side, have, want syncer.Object
 	if have.Marker.IsZero() && !want.Marker.IsZero() && r.markerAt != "" {
 		fields = append(slices.Clone(fields), r.markerAt) // its creation was cut off
 	}
-	if _, err := r.finish(ctx, s, have.ID, &have, want, fields); err != nil {
+	if _, err := r.finish(ctx, s, have.ID, &have, nil, want, fields); err != nil {
 		return syncer.Object{}, err
 	}
 	body := make(row)
