@@ -40,13 +40,14 @@ type loop struct {
 
 	quit     error                           // ends run after the turn under way
 	waiting  map[uint64]chan failover.Record // requests by their ID
+	asking   chan struct{}                   // has a token while a request waits: the later one of two would void the other
 	watchers sync.Map                        // chan struct{} -> struct{}
 	dropped  atomic.Uint64
 }
 
 func newLoop(clock fence.Clock, log *slog.Logger) *loop {
 	return &loop{clock: clock, log: log, inbox: make(chan func(*loop), inboxSize),
-		waiting: make(map[uint64]chan failover.Record)}
+		waiting: make(map[uint64]chan failover.Record), asking: make(chan struct{}, 1)}
 }
 
 // post hands the loop something to do; when its inbox is full it is dropped.
@@ -187,6 +188,12 @@ var answersTo = map[failover.RecordKind]bool{failover.RecordDecision: true, fail
 
 // request proposes an operator's wish and waits for the decision.
 func (l *loop) request(ctx context.Context, service draas.ServiceID, site draas.SiteID, r failover.Request) (failover.Record, error) {
+	select {
+	case l.asking <- struct{}{}:
+		defer func() { <-l.asking }()
+	case <-ctx.Done():
+		return failover.Record{}, fmt.Errorf("another request is waiting for its decision: %w", ctx.Err())
+	}
 	answer := make(chan failover.Record, 1)
 	var id uint64
 	propose := func() error {
@@ -209,7 +216,10 @@ func (l *loop) request(ctx context.Context, service draas.ServiceID, site draas.
 	if err != nil {
 		return failover.Record{}, err
 	}
-	defer l.post(func(l *loop) { delete(l.waiting, id) })
+	defer l.post(func(l *loop) {
+		delete(l.waiting, id)
+		l.replica.GiveUp(id)
+	})
 	select {
 	case rec := <-answer:
 		return rec, nil

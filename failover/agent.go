@@ -65,6 +65,7 @@ type Agent struct {
 	lags   map[draas.ServiceID]Lag      // how far this site's copies are behind
 	off    map[draas.ServiceID]proof    // what devices have switched off
 	duties map[draas.ServiceID][]Action // of the present state, as far as asked for
+	asked  *Event                       // an operator's request that is not decided yet
 	// findings wait to stand in the log, in their order.
 	findings []Finding
 	// lostSince is, on the boot clock, when the other of two members was first
@@ -203,6 +204,7 @@ func (a *Agent) Apply(e Event, now draas.Reading) []Action {
 }
 
 func (a *Agent) answered(id uint64) {
+	a.GiveUp(id)
 	for key, p := range a.pending {
 		if p.id == id {
 			delete(a.pending, key)
@@ -359,6 +361,23 @@ func (a *Agent) Request(id draas.ServiceID, site draas.SiteID, r Request, now dr
 	e := a.event(EventRequest, now)
 	e.Service, e.Site, e.Request = id, site, &r
 	return e
+}
+
+// Insist has a request that was proposed proposed again until it is decided, or
+// given up: what was on its way to a leader may be lost with it. Of two requests
+// the later one counts.
+func (a *Agent) Insist(e Event, now draas.Reading) {
+	a.asked = &e
+	a.pending[insist] = proposal{e.ID, now.Boot}
+}
+
+// GiveUp has a request proposed no more. It may still be decided, if no later one
+// is before.
+func (a *Agent) GiveUp(id uint64) {
+	if a.asked != nil && a.asked.ID == id {
+		a.asked = nil
+		delete(a.pending, insist)
+	}
 }
 
 // Superseded reports whether the log knows another daemon under our name.

@@ -17,8 +17,9 @@ import (
 // behind ServicePolicy.HoldMax, and the events offer, version, lag, fenced and
 // generation; and the steps of its plans are due at once. Version 3 knows how
 // members see frontends and where names enter (ServicePolicy.Ways), the event
-// finding, and that a move leaves a target that is lost or does not take what is
-// free (Policy.Take).
+// finding, that a move leaves a target that is lost or does not take what is
+// free (Policy.Take), and that a request is decided once, however often it was
+// proposed (MemberState.Asked).
 const Version = 3
 
 // MaxEvent bounds one encoded event in bytes. A policy of a hundred services

@@ -366,11 +366,11 @@ func FuzzDecodeAndStep(f *testing.F) {
 		{Kind: EventLag, By: "dr", Incarnation: 7, Service: "shop", Site: "dr", Epoch: 1, Lag: &Lag{Known: true, Behind: 5}},
 		{Kind: EventFenced, By: "dr", Incarnation: 7, Service: "shop", Epoch: 1},
 		{Kind: EventRelease, By: "primary", Incarnation: 7, Service: "shop", Epoch: 1},
-		{Kind: EventRequest, By: "dr", Incarnation: 7, Service: "shop", Site: "dr", Request: &Request{Move: MoveFailover, Vouch: true, AllowDataLoss: true}},
-		{Kind: EventRequest, By: "dr", Incarnation: 7, Service: "shop", Request: &Request{Ask: AskPause, For: 5, Reason: "x"}},
+		{Kind: EventRequest, By: "dr", Incarnation: 7, ID: 9, Service: "shop", Site: "dr", Request: &Request{Move: MoveFailover, Vouch: true, AllowDataLoss: true}},
+		{Kind: EventRequest, By: "dr", Incarnation: 7, ID: 9, Service: "shop", Request: &Request{Ask: AskPause, For: 5, Reason: "x"}},
 		{Kind: EventObserved, By: "dr", Incarnation: 7, Observed: []Observation{{Service: "shop", Site: "dr", Verdict: draas.Failed}, {Peer: "primary", Verdict: draas.Failed}}},
 		{Kind: EventObserved, By: "dr", Incarnation: 7, Observed: []Observation{{Frontend: "east-1", Verdict: draas.Failed}, {Frontend: "west-1", Verdict: draas.Healthy}}},
-		{Kind: EventRequest, By: "dr", Incarnation: 7, Service: "shop", Site: "dr", Request: &Request{Ask: AskEnter, Reason: "x"}},
+		{Kind: EventRequest, By: "dr", Incarnation: 7, ID: 9, Service: "shop", Site: "dr", Request: &Request{Ask: AskEnter, Reason: "x"}},
 		{Kind: EventFinding, By: "dr", Incarnation: 7, Finding: &Finding{Service: "shop", Epoch: 1, Step: "dns", Code: FoundChanged, Text: "x"}},
 		{Kind: EventDue, By: "dr", Incarnation: 7, Service: "shop", Timer: timerEntry + "shop", Mark: 9},
 		{Kind: EventDue, By: "dr", Incarnation: 7, Service: "shop", Timer: timerRetarget, Mark: 9},
@@ -425,9 +425,9 @@ func fuzzStart(e Event, version int, p Policy) []Event {
 	for _, site := range []draas.SiteID{"primary", "dr"} {
 		add(Event{Kind: EventObserved, By: site.Member(), Observed: []Observation{{Service: "shop", Site: site, Verdict: draas.Healthy}}})
 	}
-	add(Event{Kind: EventRequest, By: "dr", Service: "shop", Site: "primary", Request: &Request{Move: MoveActivate}})
+	add(Event{Kind: EventRequest, By: "dr", ID: 1, Service: "shop", Site: "primary", Request: &Request{Move: MoveActivate}})
 	add(Event{Kind: EventActivate, By: "primary", Service: "shop", Epoch: 1})
-	add(Event{Kind: EventRequest, By: "dr", Service: "shop", Site: "dr", Request: &Request{Move: MoveFailover, AllowDataLoss: true}})
+	add(Event{Kind: EventRequest, By: "dr", ID: 2, Service: "shop", Site: "dr", Request: &Request{Move: MoveFailover, AllowDataLoss: true}})
 	return log
 }
 

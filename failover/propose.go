@@ -26,6 +26,16 @@ func (a *Agent) Retry() {
 	a.fresh = true
 }
 
+// insist is the key of a request's proposal.
+const insist = "request"
+
+func (a *Agent) proposeRequest(c *Commands, now draas.Reading) {
+	if a.asked == nil || a.state.Version < 3 {
+		return // before version 3 it might be decided twice
+	}
+	a.propose(c, insist, now, func() Event { return *a.asked })
+}
+
 func (a *Agent) proposeHello(c *Commands, now draas.Reading) {
 	a.propose(c, "hello", now, func() Event {
 		e := a.event(EventHello, now)

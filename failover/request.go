@@ -10,7 +10,7 @@ import (
 // is recorded.
 func (s *step) request() {
 	id, r := s.e.Service, s.e.Request
-	if r == nil {
+	if r == nil || !s.first() {
 		return
 	}
 	sv := s.service(id)
@@ -61,6 +61,22 @@ func (s *step) request() {
 	}
 	sv.Times = Times{}
 	s.startMove(id, Move{Kind: r.Move, To: to, Operator: operator(r), Reason: r.Reason, Reasons: reasons, Vouched: s.vouched(r)})
+}
+
+// first reports whether a request was not decided before: it is proposed again
+// until it is (Agent.Insist). One that a later one has overtaken was given up.
+func (s *step) first() bool {
+	if s.s.Version < 3 {
+		return true
+	}
+	m := s.s.Members[s.e.By]
+	if s.e.ID <= m.Asked {
+		return false
+	}
+	m = m.clone()
+	m.Asked = s.e.ID
+	s.s.Members[s.e.By] = m
+	return true
 }
 
 func (s *step) vouched(r *Request) bool { return r.Vouch && s.s.Version >= 2 }

@@ -75,6 +75,8 @@ type MemberState struct {
 	// and has not yet waited out the permits of that one: it may be a copy of a
 	// machine that still runs.
 	Moved bool `json:"moved,omitempty"`
+	// Asked is the ID of the last request to this run of it that was decided.
+	Asked uint64 `json:"asked,omitempty"`
 	// Peers is how this member sees the others' daemons.
 	Peers map[draas.MemberID]Observation `json:"peers,omitempty"`
 	// Frontends is how this member hears the frontends of the policy's ways.

@@ -60,6 +60,7 @@ func (a *Agent) Tick(now draas.Reading) Commands {
 		return c
 	}
 	a.proposeRules(&c, now)
+	a.proposeRequest(&c, now)
 	a.proposeViews(&c, now)
 	a.proposeLags(&c, now)
 	a.proposeFindings(&c, now)

@@ -151,6 +151,7 @@ type Core struct {
 	rejected  uint64 // messages that were not understood
 
 	out      []Message // of the core itself, for the next Process
+	held     []held    // proposals that others have forwarded, until there is a leader
 	ackTerm  uint64    // acked is of this term
 	ackIndex uint64    // up to where the log was acknowledged in it
 	mute     uint64    // the answer that acknowledges this is not sent

@@ -223,9 +223,11 @@ func (c *Core) step(from *peer, p *raftpb.Message) error {
 	c.toldCommit(p)
 	err := c.node.Step(p)
 	switch {
-	case errors.Is(err, raft.ErrProposalDropped) || errors.Is(err, raft.ErrStepPeerNotFound):
-		// The one is proposed again; the other was let in by an entry that is
-		// not applied here yet, or asked and was let go.
+	case errors.Is(err, raft.ErrProposalDropped):
+		c.hold(p)
+	case errors.Is(err, raft.ErrStepPeerNotFound):
+		// It was let in by an entry that is not applied here yet, or asked and was
+		// let go.
 	case err != nil:
 		return fmt.Errorf("step %s: %w", p.GetType(), err)
 	}

@@ -33,6 +33,9 @@ func (c *Core) Process() ([]Message, error) {
 		return nil, c.failed
 	}
 	err := c.guard(func() error {
+		if err := c.release(); err != nil {
+			return err
+		}
 		for range maxReady {
 			if !c.node.HasReady() {
 				break

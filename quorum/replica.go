@@ -154,16 +154,24 @@ func (r *Replica) DeviceOff(service draas.ServiceID, epoch draas.Epoch, evidence
 // failover.Agent.Alone.
 func (r *Replica) Alone(now draas.Reading) failover.Alone { return r.agent.Alone(now) }
 
-// Request proposes an operator's request and returns the ID by which its
-// record can be told among the actions. The error says that it could not even
-// be proposed.
+// Request proposes an operator's request, again and again until it is decided
+// or given up, and returns the ID by which its record can be told among the
+// actions. The error says that it could not even be proposed. One at a time: a
+// later one takes its place.
 func (r *Replica) Request(service draas.ServiceID, site draas.SiteID, req failover.Request, now draas.Reading) (uint64, error) {
+	if !r.agent.Greeted() {
+		return 0, fmt.Errorf("%w: that this daemon has started does not stand in the log yet", ErrBusy)
+	}
 	e := r.agent.Request(service, site, req, now)
 	if err := r.propose(e); err != nil {
 		return 0, err
 	}
+	r.agent.Insist(e, now)
 	return e.ID, nil
 }
+
+// GiveUp has a request proposed no more. It may still be decided.
+func (r *Replica) GiveUp(id uint64) { r.agent.GiveUp(id) }
 
 func (r *Replica) propose(e failover.Event) error {
 	data, err := e.Encode()

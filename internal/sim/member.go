@@ -58,6 +58,7 @@ type member struct {
 	effects effects
 	dns     []draas.Epoch                     // by part: what this run's answers are of
 	named   map[draas.ServiceID]runbook.Token // by part: what this run leads its name by
+	asked   uint64                            // the last request of an operator to this run
 	// blind and mirage until then, in true time.
 	blind, mirage time.Duration
 }
@@ -92,7 +93,7 @@ func (m *member) start() {
 	}
 	m.run++
 	m.incarnation = draas.Incarnation(m.w.noise.Uint64() | 1)
-	m.frozen, m.inbox, m.wakeAt = 0, nil, 0
+	m.frozen, m.inbox, m.wakeAt, m.asked = 0, nil, 0, 0
 	replica, err := quorum.OpenReplica(m.coreConfig(), failover.AgentConfig{
 		Self: m.id, Incarnation: m.incarnation, Boot: fmt.Sprintf("%s-boot-%d", m.id, m.boot), Policy: m.w.p.Policy, Resend: m.w.p.Resend, Version: m.version,
 	}, m.reading())

@@ -19,7 +19,7 @@ type oracle struct {
 	states, records []uint64
 	units           map[draas.ServiceID]*unit
 	tokens          map[string]runbook.Token // last seen at a receiver, by effect and unit
-	requests        map[request]draas.ServiceID
+	requests        map[request]answer
 	dual            bool                // two sites serve: said once until it is over
 	heard           map[string]hearings // by frontend
 }
@@ -27,6 +27,13 @@ type oracle struct {
 type request struct {
 	member, run int
 	id          uint64
+}
+
+// answer is what became of a request: which entry has decided it, and whether that
+// was certainly by version 3, since when it is decided once.
+type answer struct {
+	entry uint64 // zero: none yet
+	once  bool
 }
 
 // unit is what the oracle knows of one unit of decision.
@@ -68,7 +75,7 @@ type seal struct {
 }
 
 func newOracle(w *World) *oracle {
-	return &oracle{w: w, units: make(map[draas.ServiceID]*unit), tokens: make(map[string]runbook.Token), requests: make(map[request]draas.ServiceID),
+	return &oracle{w: w, units: make(map[draas.ServiceID]*unit), tokens: make(map[string]runbook.Token), requests: make(map[request]answer),
 		heard: make(map[string]hearings)}
 }
 
@@ -173,7 +180,8 @@ func at(s draas.SiteID) string {
 
 // asked remembers a request that is on its way.
 func (o *oracle) asked(m *member, id uint64, service draas.ServiceID, r failover.Request) {
-	o.requests[request{m.index, m.run, id}] = service
+	o.requests[request{m.index, m.run, id}] = answer{}
+	m.asked = id
 	if r.Vouch {
 		o.unit(service).vouched = true
 	}
@@ -339,11 +347,16 @@ func (o *oracle) history(m *member, s *failover.State, actions []failover.Action
 // record looks at one line of history; fresh, if nobody has seen it before.
 func (o *oracle) record(m *member, s *failover.State, r *failover.Record, fresh bool) {
 	if r.By == m.id {
-		if key := (request{m.index, m.run, r.ID}); o.requests[key] != "" {
+		key := request{m.index, m.run, r.ID}
+		switch was, asked := o.requests[key]; {
+		case !asked || was.entry == r.Index:
+		case was.entry == 0:
 			// The operator has the answer now: it stands in the log for good,
 			// which agree holds all others to.
-			delete(o.requests, key)
+			o.requests[key] = answer{r.Index, s.Version >= 3 && s.Index == r.Index}
 			o.w.cover.Checks["requests answered"]++
+		case was.once && isAnswer(r):
+			o.w.violation("section 4: a request at %s is decided twice, by the entries %d and %d: %q", m.id, was.entry, r.Index, r.Text)
 		}
 	}
 	if fresh {
@@ -376,6 +389,18 @@ func (o *oracle) record(m *member, s *failover.State, r *failover.Record, fresh 
 	case failover.RecordDecision:
 		u.moving, u.wished = true, hasReason(r, failover.ReasonOperator)
 	}
+}
+
+// isAnswer: it is what an operator's request has come to, and not what else has
+// become due at its entry.
+func isAnswer(r *failover.Record) bool {
+	switch r.Kind {
+	case failover.RecordPause, failover.RecordResume, failover.RecordAcknowledge, failover.RecordEntry:
+		return true
+	case failover.RecordDecision, failover.RecordRefusal:
+		return hasReason(r, failover.ReasonOperator)
+	}
+	return false
 }
 
 func (o *oracle) tell(m *member, r *failover.Record) {

@@ -329,6 +329,15 @@ func (w *World) ask(m *member, id draas.ServiceID, site draas.SiteID, r failover
 	m.process()
 }
 
+// waits: an operator has asked, and it is not decided. Before version 3 a request
+// could be lost. Of one that was decided a snapshot tells no more than that.
+func (m *member) waits() bool {
+	s := m.daemon.State()
+	st := s.Members[m.id]
+	return s.Version >= 3 && st != nil && st.Incarnation == m.incarnation && st.Asked < m.asked &&
+		m.w.oracle.requests[request{m.index, m.run, m.asked}].entry == 0
+}
+
 // What a run takes at most: of some thousand schedules the longest has 18 000
 // events, and 300 that wait. One that takes more never comes to rest.
 const (
@@ -395,6 +404,11 @@ func (w *World) settled() bool {
 			return false
 		}
 	}
+	for _, m := range w.members {
+		if m.running() && m.waits() {
+			return false
+		}
+	}
 	return w.enteredAll()
 }
 
@@ -444,6 +458,9 @@ func (w *World) describe() string {
 		default:
 			s := m.daemon.Status()
 			fmt.Fprintf(&b, " %s, applied %d", s.State, s.Applied)
+			if m.waits() {
+				fmt.Fprintf(&b, ", request %d is not decided", m.asked)
+			}
 		}
 		for _, p := range w.parts {
 			if m.daemon != nil {

@@ -136,5 +136,25 @@ func decisionBugs() []Bug {
 				New:  "if p := s.Services[id].Pause; p != nil && p.For == 0 {",
 			}},
 		},
+		{
+			Name:   "request-lost",
+			Breaks: "an operator's request that is lost on its way to the leader is not proposed again",
+			Rules:  []string{"liveness"},
+			Edits: []Edit{{
+				File: "failover/propose.go",
+				Old:  "	if a.asked == nil || a.state.Version < 3 {\n",
+				New:  "	if a.asked == nil || a.state.Version > 0 {\n",
+			}},
+		},
+		{
+			Name:   "request-twice",
+			Breaks: "an operator's request that stands in the log twice is decided twice",
+			Rules:  []string{"section 4"},
+			Edits: []Edit{{
+				File: "failover/request.go",
+				Old:  "	if s.e.ID <= m.Asked {\n",
+				New:  "	if s.e.ID < m.Asked {\n",
+			}},
+		},
 	}
 }
