@@ -12,7 +12,6 @@ import (
 // Leadership goes from one member to another while a third proposes, once each:
 // what it forwards to a leader that hands over, or has just done so, is not lost.
 func TestHandOverLosesNoProposal(t *testing.T) {
-	t.Parallel()
 	for seed := range uint64(20) {
 		c := newCluster(t, seed, nil)
 		from := c.elect()

@@ -24,18 +24,6 @@ type oracle struct {
 	heard           map[string]hearings // by frontend
 }
 
-type request struct {
-	member, run int
-	id          uint64
-}
-
-// answer is what became of a request: which entry has decided it, and whether that
-// was certainly by version 3, since when it is decided once.
-type answer struct {
-	entry uint64 // zero: none yet
-	once  bool
-}
-
 // unit is what the oracle knows of one unit of decision.
 type unit struct {
 	policy  failover.ServicePolicy
@@ -176,20 +164,6 @@ func at(s draas.SiteID) string {
 		return ""
 	}
 	return " at " + string(s)
-}
-
-// asked remembers a request that is on its way.
-func (o *oracle) asked(m *member, id uint64, service draas.ServiceID, r failover.Request) {
-	o.requests[request{m.index, m.run, id}] = answer{}
-	m.asked = id
-	if r.Vouch {
-		o.unit(service).vouched = true
-	}
-	if r.Ask == failover.AskEnter {
-		for _, t := range o.unit(service).parts {
-			t.wished = true
-		}
-	}
 }
 
 // extended: a guard has opened a part or keeps it open.
@@ -347,17 +321,7 @@ func (o *oracle) history(m *member, s *failover.State, actions []failover.Action
 // record looks at one line of history; fresh, if nobody has seen it before.
 func (o *oracle) record(m *member, s *failover.State, r *failover.Record, fresh bool) {
 	if r.By == m.id {
-		key := request{m.index, m.run, r.ID}
-		switch was, asked := o.requests[key]; {
-		case !asked || was.entry == r.Index:
-		case was.entry == 0:
-			// The operator has the answer now: it stands in the log for good,
-			// which agree holds all others to.
-			o.requests[key] = answer{r.Index, s.Version >= 3 && s.Index == r.Index}
-			o.w.cover.Checks["requests answered"]++
-		case was.once && isAnswer(r):
-			o.w.violation("section 4: a request at %s is decided twice, by the entries %d and %d: %q", m.id, was.entry, r.Index, r.Text)
-		}
+		o.answered(m, s, r)
 	}
 	if fresh {
 		o.tell(m, r)
@@ -389,18 +353,6 @@ func (o *oracle) record(m *member, s *failover.State, r *failover.Record, fresh 
 	case failover.RecordDecision:
 		u.moving, u.wished = true, hasReason(r, failover.ReasonOperator)
 	}
-}
-
-// isAnswer: it is what an operator's request has come to, and not what else has
-// become due at its entry.
-func isAnswer(r *failover.Record) bool {
-	switch r.Kind {
-	case failover.RecordPause, failover.RecordResume, failover.RecordAcknowledge, failover.RecordEntry:
-		return true
-	case failover.RecordDecision, failover.RecordRefusal:
-		return hasReason(r, failover.ReasonOperator)
-	}
-	return false
 }
 
 func (o *oracle) tell(m *member, r *failover.Record) {

@@ -312,32 +312,6 @@ func (w *World) activate() {
 	}
 }
 
-// ask is an operator at a member.
-func (w *World) ask(m *member, id draas.ServiceID, site draas.SiteID, r failover.Request) {
-	if !m.running() {
-		w.note("an operator at %s finds no daemon", m.id)
-		return
-	}
-	what := string(r.Move) + string(r.Ask)
-	req, err := m.daemon.Request(id, site, r, m.reading())
-	if err != nil {
-		w.note("an operator at %s asks for %s of %s and is told: %v", m.id, what, id, err)
-	} else {
-		w.note("an operator at %s asks for %s of %s to %q", m.id, what, id, site)
-		w.oracle.asked(m, req, id, r)
-	}
-	m.process()
-}
-
-// waits: an operator has asked, and it is not decided. Before version 3 a request
-// could be lost. Of one that was decided a snapshot tells no more than that.
-func (m *member) waits() bool {
-	s := m.daemon.State()
-	st := s.Members[m.id]
-	return s.Version >= 3 && st != nil && st.Incarnation == m.incarnation && st.Asked < m.asked &&
-		m.w.oracle.requests[request{m.index, m.run, m.asked}].entry == 0
-}
-
 // What a run takes at most: of some thousand schedules the longest has 18 000
 // events, and 300 that wait. One that takes more never comes to rest.
 const (
