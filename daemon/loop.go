@@ -207,9 +207,11 @@ func (l *loop) request(ctx context.Context, service draas.ServiceID, site draas.
 		return errors.Join(err, failed)
 	}
 	err := propose()
-	// An election, or a handing over of leadership, is under way: it is soon over,
-	// or the cluster is in trouble.
-	passing := func() bool { return errors.Is(err, quorum.ErrNoLeader) || errors.Is(err, quorum.ErrBusy) }
+	// An election, a handing over of leadership or a start is under way: it is soon
+	// over, or the cluster is in trouble.
+	passing := func() bool {
+		return errors.Is(err, quorum.ErrNoLeader) || errors.Is(err, quorum.ErrBusy) || errors.Is(err, quorum.ErrStarting)
+	}
 	for start := time.Now(); passing() && time.Since(start) < leaderWait; err = propose() {
 		pause(ctx, leaderWait/60)
 	}

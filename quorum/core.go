@@ -46,6 +46,9 @@ var (
 	// ErrBusy is returned by Propose when the leader takes no proposals for
 	// the moment: leadership is moving, or too much is uncommitted.
 	ErrBusy = errors.New("leader takes no proposals now")
+	// ErrStarting is returned by Replica.Request while the log does not know this
+	// run of the daemon: what it proposes is void until then.
+	ErrStarting = errors.New("this daemon has just started, and the log does not say so yet")
 	// ErrTooLarge is returned for a proposal above MaxProposal.
 	ErrTooLarge = errors.New("too large")
 	// ErrLostLog is the failure of a member that lacks entries which it

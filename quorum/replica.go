@@ -160,7 +160,7 @@ func (r *Replica) Alone(now draas.Reading) failover.Alone { return r.agent.Alone
 // later one takes its place.
 func (r *Replica) Request(service draas.ServiceID, site draas.SiteID, req failover.Request, now draas.Reading) (uint64, error) {
 	if !r.agent.Greeted() {
-		return 0, fmt.Errorf("%w: that this daemon has started does not stand in the log yet", ErrBusy)
+		return 0, ErrStarting
 	}
 	e := r.agent.Request(service, site, req, now)
 	if err := r.propose(e); err != nil {

@@ -72,6 +72,23 @@ func TestUnknownEntryIsPassedOver(t *testing.T) {
 	turn(t, process, func() bool { return len(r.State().History) == 3 })
 }
 
+// What a daemon proposes before the log knows of its start is void: an operator is
+// told so instead.
+func TestRequestBeforeTheStartIsKnown(t *testing.T) {
+	r, _, process := alone(t, failover.Policy{Digest: "d"})
+	ask := func() error {
+		_, err := r.Request("shop", "", failover.Request{Move: failover.MoveSwitchover}, draas.Reading{Boot: 2 * time.Hour})
+		return err
+	}
+	if err := ask(); !errors.Is(err, ErrStarting) {
+		t.Fatalf("%v", err)
+	}
+	turn(t, process, r.Greeted)
+	if err := ask(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A policy that no entry can hold ends the daemon with a word about it.
 func TestPolicyTooLarge(t *testing.T) {
 	p := failover.Policy{Digest: "d", Services: make(map[draas.ServiceID]failover.ServicePolicy)}

@@ -46,7 +46,8 @@ type feed struct {
 	done   sync.WaitGroup
 }
 
-// written is an object, and when its writing began.
+// written is an object, and when it was: a listing that was asked for before may
+// lack it.
 type written struct {
 	name string
 	at   time.Time
@@ -116,11 +117,11 @@ func (f *feed) write(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		x := written{fmt.Sprintf("%s%05d", f.prefix, n), time.Now()}
+		name := fmt.Sprintf("%s%05d", f.prefix, n)
+		f.from.Object(feedInto, name, fakecloud.Generated(uint64(n), feedSize), nil)
 		f.mu.Lock()
-		f.written = append(f.written, x)
+		f.written = append(f.written, written{name, time.Now()})
 		f.mu.Unlock()
-		f.from.Object(feedInto, x.name, fakecloud.Generated(uint64(n), feedSize), nil)
 	}
 }
 
