@@ -109,6 +109,9 @@ func (c *client) update(ctx context.Context, host string, addresses []netip.Addr
 	if err != nil {
 		return reply{}, true, harmless(err, true)
 	}
+	if gone := ctx.Err(); gone != nil && len(body) == 0 {
+		return reply{}, true, harmless(gone, true) // its server has seen that nobody waits
+	}
 	return reply{status: resp.StatusCode, body: body}, true, nil
 }
 
