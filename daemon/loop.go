@@ -38,16 +38,22 @@ type loop struct {
 	leased  func(draas.Reading) // permits may have changed
 	alive   func()
 
-	quit     error                           // ends run after the turn under way
-	waiting  map[uint64]chan failover.Record // requests by their ID
-	asking   chan struct{}                   // has a token while a request waits: the later one of two would void the other
-	watchers sync.Map                        // chan struct{} -> struct{}
+	quit     error            // ends run after the turn under way
+	waiting  map[uint64]asker // requests by their ID
+	asking   chan struct{}    // has a token while a request waits: the later one of two would void the other
+	watchers sync.Map         // chan struct{} -> struct{}
 	dropped  atomic.Uint64
+}
+
+// asker waits for what its request has come to.
+type asker struct {
+	ctx    context.Context
+	answer chan<- failover.Record
 }
 
 func newLoop(clock fence.Clock, log *slog.Logger) *loop {
 	return &loop{clock: clock, log: log, inbox: make(chan func(*loop), inboxSize),
-		waiting: make(map[uint64]chan failover.Record), asking: make(chan struct{}, 1)}
+		waiting: make(map[uint64]asker), asking: make(chan struct{}, 1)}
 }
 
 // post hands the loop something to do; when its inbox is full it is dropped.
@@ -100,6 +106,7 @@ func (l *loop) run(ctx context.Context) error {
 			l.drain()
 		case <-timer.C:
 		}
+		l.forsake()
 		// Taken after everything that arrived: see quorum.Replica.
 		now := l.clock.Now()
 		out, err := l.replica.Process(now)
@@ -123,6 +130,17 @@ func (l *loop) drain() {
 			f(l)
 		default:
 			return
+		}
+	}
+}
+
+// forsake gives up the requests whose askers are gone: nobody is to be surprised
+// by a move that was asked for long ago.
+func (l *loop) forsake() {
+	for id, a := range l.waiting {
+		if a.ctx.Err() != nil {
+			delete(l.waiting, id)
+			l.replica.GiveUp(id)
 		}
 	}
 }
@@ -176,8 +194,8 @@ func (l *loop) recorded(r failover.Record) {
 		attrs = append(attrs, "why", why)
 	}
 	l.log.Log(context.Background(), level, r.Text, attrs...)
-	if answer := l.waiting[r.ID]; answer != nil && answersTo[r.Kind] && r.By == l.replica.Self() {
-		answer <- r
+	if a, asked := l.waiting[r.ID]; asked && answersTo[r.Kind] && r.By == l.replica.Self() {
+		a.answer <- r
 		delete(l.waiting, r.ID)
 	}
 }
@@ -201,7 +219,7 @@ func (l *loop) request(ctx context.Context, service draas.ServiceID, site draas.
 		err := l.call(ctx, func(l *loop) {
 			id, failed = l.replica.Request(service, site, r, l.clock.Now())
 			if failed == nil {
-				l.waiting[id] = answer
+				l.waiting[id] = asker{ctx, answer}
 			}
 		})
 		return errors.Join(err, failed)
@@ -218,10 +236,6 @@ func (l *loop) request(ctx context.Context, service draas.ServiceID, site draas.
 	if err != nil {
 		return failover.Record{}, err
 	}
-	defer l.post(func(l *loop) {
-		delete(l.waiting, id)
-		l.replica.GiveUp(id)
-	})
 	select {
 	case rec := <-answer:
 		return rec, nil
