@@ -5,6 +5,7 @@ import (
 	"github.com/draasd/draas/failover"
 )
 
+// request is one to a run of a member's daemon, by its ID.
 type request struct {
 	member, run int
 	id          uint64

@@ -1,9 +1,11 @@
 package dyndns2
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -196,6 +198,35 @@ func TestReadBackBeforeAnything(t *testing.T) {
 			expect(t, b.Effect, op(2, 1), runbook.Yes)
 			b.unblocked(t)
 		})
+	}
+}
+
+// partingServer ends its answer, with nothing in it, when it sees its client leave.
+type partingServer struct{}
+
+func (partingServer) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
+}
+
+// What ends when nobody waits any more is no answer, and stops nothing.
+func TestAnswerToNobody(t *testing.T) {
+	t.Parallel()
+	u, err := url.Parse("https://members.example/nic/update")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client{url: u, http: &http.Client{Transport: partingServer{}}}
+	for name, want := range map[string]string{"timeout": "timeout", "canceled": context.Canceled.Error()} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		if name == "canceled" {
+			cancel()
+		}
+		r, _, err := c.update(ctx, "shop.example.org.", nil, Credentials{})
+		cancel()
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
 	}
 }
 
