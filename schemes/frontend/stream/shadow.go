@@ -21,7 +21,8 @@ const (
 
 // shadowTarget is a back end that gets a copy of what clients send.
 type shadowTarget struct {
-	address string
+	address  string
+	patience time.Duration
 
 	mu    sync.Mutex
 	until time.Time // it could not be connected to
@@ -99,7 +100,7 @@ func (s *shadow) run() {
 
 // copy sends what was offered. It stops early when the shadow has failed.
 func (s *shadow) copy() error {
-	conn, err := net.DialTimeout("tcp", s.target.address, shadowPatience)
+	conn, err := net.DialTimeout("tcp", s.target.address, s.target.patience)
 	s.target.heard(err)
 	if err != nil {
 		return err
@@ -116,7 +117,7 @@ func (s *shadow) copy() error {
 		if s.failed.Load() {
 			return nil
 		}
-		_ = c.SetWriteDeadline(time.Now().Add(shadowPatience))
+		_ = c.SetWriteDeadline(time.Now().Add(s.target.patience))
 		if _, err := c.Write(b); err != nil {
 			return err
 		}
@@ -128,7 +129,7 @@ func (s *shadow) copy() error {
 	if err := c.CloseWrite(); err != nil {
 		return err
 	}
-	_ = c.SetReadDeadline(time.Now().Add(shadowPatience))
+	_ = c.SetReadDeadline(time.Now().Add(s.target.patience))
 	wg.Wait()
 	return nil
 }

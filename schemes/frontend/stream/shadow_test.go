@@ -35,6 +35,29 @@ func TestShadow(t *testing.T) {
 	}
 }
 
+// transfer sends a few short lines and a long one, and wants all of them back.
+func (l *lab) transfer() {
+	l.Helper()
+	c := l.dial()
+	defer func() { _ = c.Close() }()
+	line := strings.Repeat("x", 64<<10)
+	for range 40 {
+		l.want(c, "hello", "primary hello")
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range 64 {
+			_, _ = io.WriteString(c, line)
+		}
+		_, _ = io.WriteString(c, "\n")
+	})
+	got, err := io.ReadAll(io.LimitReader(c, int64(len("primary ")+64*len(line)+1)))
+	wg.Wait()
+	if err != nil || len(got) != len("primary ")+64*len(line)+1 {
+		l.Errorf("%d bytes came back, %v", len(got), err)
+	}
+}
+
 // Whatever the shadow does, the client does not notice.
 func TestBadShadows(t *testing.T) {
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
@@ -59,34 +82,33 @@ func TestBadShadows(t *testing.T) {
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLab(t, twoSites(t), func(c *Config) { c.Routes[0].Shadow = shadow })
+			// Longer than any transfer takes, and than its client waits.
+			l := newShadowLab(t, shadow, time.Minute)
 			l.decide(1, "primary")
-			c := l.dial()
-			start := time.Now()
-			line := strings.Repeat("x", 64<<10)
-			for range 40 {
-				l.want(c, "hello", "primary hello")
+			l.transfer()
+			if name == "never reads" {
+				close(stuck)
 			}
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				for range 64 {
-					_, _ = io.WriteString(c, line)
-				}
-				_, _ = io.WriteString(c, "\n")
-			})
-			got, err := io.ReadAll(io.LimitReader(c, int64(len("primary ")+64*len(line)+1)))
-			wg.Wait()
-			if err != nil || len(got) != len("primary ")+64*len(line)+1 {
-				t.Errorf("%d bytes came back, %v", len(got), err)
-			}
-			if took := time.Since(start); took > shadowPatience {
-				t.Errorf("the shadow made the client wait: %s", took)
-			}
-			_ = c.Close()
 			l.until("given up", func() bool { return l.service.Stats.MirrorLost.Load() == 1 })
 		})
 	}
-	close(stuck)
+}
+
+// A shadow that takes nothing is given up, whoever waits for it or not.
+func TestShadowPatience(t *testing.T) {
+	stuck := make(chan struct{})
+	defer close(stuck)
+	l := newShadowLab(t, backend(t, func(net.Conn) { <-stuck }), 50*time.Millisecond)
+	l.decide(1, "primary")
+	l.transfer()
+	l.until("given up", func() bool { return l.service.Stats.MirrorLost.Load() == 1 })
+}
+
+func newShadowLab(t *testing.T, shadow string, patience time.Duration) *lab {
+	t.Helper()
+	l := newLab(t, twoSites(t), func(c *Config) { c.Routes[0].Shadow = shadow })
+	l.server.setting.Load().routes()[0].shadow.patience = patience
+	return l
 }
 
 // What a shadow does not take is bounded in bytes and in number, and offering

@@ -215,7 +215,7 @@ func newRoute(cfg Config, r Route, was *setting) (*route, error) {
 		if err != nil {
 			return nil, fmt.Errorf("shadow: %w", err)
 		}
-		out.shadow = &shadowTarget{address: a.String()}
+		out.shadow = &shadowTarget{address: a.String(), patience: shadowPatience}
 	}
 	var balancer *frontend.Balancer
 	for _, old := range was.routes() {
