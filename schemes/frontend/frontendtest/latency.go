@@ -19,9 +19,6 @@ func Latency(b *testing.B, start Make, o Options) {
 	if o.Service == "" {
 		o.Service = "shop"
 	}
-	if o.Bound == 0 {
-		o.Bound = 5 * time.Second
-	}
 	spec := Sites(b, o.Service)
 	s := &suite{Options: o, spec: spec, proxy: start(b, spec)}
 	for name, word := range map[string]bool{"released": true, "at-once": false} {

@@ -51,10 +51,10 @@ func gather(t testing.TB, address string, users int, every time.Duration) *crowd
 	return c
 }
 
-// await waits until one of the crowd was answered by a site, at most so long:
-// users of a busy machine may not come to ask between two switchovers.
-func (c *crowd) await(site draas.SiteID, after time.Time, limit time.Duration) {
-	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+// await waits until one of the crowd was answered by a site: users of a busy
+// machine may not come to ask between two switchovers.
+func (c *crowd) await(site draas.SiteID, after time.Time) {
+	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		c.mu.Lock()
 		_, found := first(c.all, site, after)
 		c.mu.Unlock()
@@ -116,15 +116,15 @@ func load(t *testing.T, f *front) {
 		all = append(all, switchover{from: from, to: to, at: at})
 		f.activate(to, long)
 		f.leads()
-		crowd.await(to, at, f.Bound)
+		crowd.await(to, at)
 	}
 	all[len(all)-1].until = time.Now()
 	answers := crowd.leave()
 	wrong := 0
 	for i, s := range all {
 		moved, ok := first(answers, s.to, s.at)
-		if !ok || moved.Sub(s.at) > f.Bound {
-			t.Errorf("switchover %d to %s: no answer of it within %v", i, s.to, f.Bound)
+		if !ok || moved.Sub(s.at) > deadline {
+			t.Errorf("switchover %d to %s: no answer of it within %v", i, s.to, deadline)
 			continue
 		}
 		for _, a := range answers {

@@ -32,9 +32,6 @@ type Proxy interface {
 type Options struct {
 	// Service is the name of the service; "shop" if empty.
 	Service draas.ServiceID
-	// Bound is how long the proxy may take to follow; zero: 3 s, on a machine
-	// that does much else.
-	Bound time.Duration
 	// Tamper are the ways in which others can change what the proxy does.
 	Tamper map[string]func(t testing.TB)
 }
@@ -99,9 +96,6 @@ func (m *mortal) Lead(ctx context.Context, svc *frontend.Spec, to frontend.Leadi
 func Run(t *testing.T, start Make, o Options) {
 	if o.Service == "" {
 		o.Service = "shop"
-	}
-	if o.Bound == 0 {
-		o.Bound = 3 * time.Second
 	}
 	spec := Sites(t, o.Service)
 	s := &suite{Options: o, spec: spec, proxy: start(t, spec)}
@@ -202,7 +196,7 @@ const row = 10 * each
 func (f *front) leads() {
 	f.t.Helper()
 	led := false
-	until(f.t, f.Bound, "answers of "+string(f.site), func() error {
+	until(f.t, "answers of "+string(f.site), func() error {
 		for range row {
 			got, err := f.user.ask()
 			led = led || got == f.site
@@ -239,7 +233,7 @@ func (f *front) nobody() error {
 // shuts waits until nobody is led anywhere, again and again.
 func (f *front) shuts(what string) {
 	f.t.Helper()
-	until(f.t, f.Bound, what, func() error {
+	until(f.t, what, func() error {
 		for range row {
 			if err := f.nobody(); err != nil {
 				return err

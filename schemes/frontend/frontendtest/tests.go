@@ -38,7 +38,7 @@ func older(t *testing.T, f *front) {
 // ends waits until a stream is over, and looks that it stays so.
 func (f *front) ends(what string, s *Stream) {
 	f.t.Helper()
-	until(f.t, f.Bound, what, func() error {
+	until(f.t, what, func() error {
 		if !s.Over() {
 			return errors.New("an endless answer goes on")
 		}
@@ -94,7 +94,7 @@ func planned(t *testing.T, f *front) {
 	moving.Released = true
 	f.decide(moving)
 	f.ends("the old site is released", under2)
-	until(t, f.Bound, "the old site is released", func() error {
+	until(t, "the old site is released", func() error {
 		if n := f.report().Flights; n != 0 {
 			return fmt.Errorf("%d are said to be under way", n)
 		}
@@ -119,7 +119,7 @@ func activation(t *testing.T, f *front) {
 	f.shuts("a move is under way")
 	under.close()
 	idle.client.CloseIdleConnections()
-	until(t, f.Bound, "the users have gone", func() error {
+	until(t, "the users have gone", func() error {
 		if n := f.report().Flights; n != 0 {
 			return fmt.Errorf("%d are said to be under way", n)
 		}
@@ -194,7 +194,7 @@ func tampered(t *testing.T, f *front, do func(testing.TB)) {
 	f.leads()
 	do(t)
 	// What others did may take effect only after a while.
-	until(t, 2*f.Bound, "answers of the active site", func() error {
+	until(t, "answers of the active site", func() error {
 		for begin := time.Now(); time.Since(begin) < 300*time.Millisecond; {
 			if err := f.answers(primary); err != nil {
 				return err
@@ -203,7 +203,7 @@ func tampered(t *testing.T, f *front, do func(testing.TB)) {
 		return nil
 	})
 	f.activate(dr, long)
-	until(t, 2*f.Bound, "answers of the other site", func() error {
+	until(t, "answers of the other site", func() error {
 		for range row {
 			if err := f.answers(dr); err != nil {
 				return err
