@@ -10,11 +10,10 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/draasd/draas"
-	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/internal/stamp"
 	"github.com/draasd/draas/measure"
 )
 
@@ -67,7 +66,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	s := &server{options: o}
+	s := &server{options: o, epoch: stamp.New(o.Control, o.Service, o.Site)}
 	h := &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -78,7 +77,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { s.follow(ctx) })
+	wg.Go(func() { s.epoch.Follow(ctx) })
 	wg.Go(func() {
 		<-ctx.Done()
 		_ = h.Close() // the listener is closed with it; nothing waits for it
@@ -94,7 +93,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 
 type server struct {
 	options ServeOptions
-	epoch   atomic.Uint64
+	epoch   *stamp.Epoch
 }
 
 func (s *server) handler() http.Handler {
@@ -103,11 +102,11 @@ func (s *server) handler() http.Handler {
 		// Who went away reads no answer.
 		_, _ = io.WriteString(w, "ok\n")
 	})
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		epoch := s.epoch.Load()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		epoch := s.epoch.Now(r.Context())
 		w.Header().Set(measure.HeaderSite, string(s.options.Site))
 		if epoch > 0 {
-			w.Header().Set(measure.HeaderEpoch, strconv.FormatUint(epoch, 10))
+			w.Header().Set(measure.HeaderEpoch, strconv.FormatUint(uint64(epoch), 10))
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
@@ -115,35 +114,4 @@ func (s *server) handler() http.Handler {
 		_, _ = fmt.Fprintf(w, "%s at %s, epoch %d\n", s.options.Service, s.options.Site, epoch)
 	})
 	return mux
-}
-
-// followAgain is the pause before the daemon is asked again.
-const followAgain = 100 * time.Millisecond
-
-// follow learns the epoch from the site's daemon, for as long as it takes.
-func (s *server) follow(ctx context.Context) {
-	client := api.Unix(s.options.Control)
-	defer client.Close()
-	for ctx.Err() == nil {
-		// What is wrong does not matter: it is tried again, and the last
-		// known epoch stands.
-		_ = client.Watch(ctx, func(st *api.Status) error {
-			s.learn(st)
-			return nil
-		})
-		select {
-		case <-time.After(followAgain):
-		case <-ctx.Done():
-		}
-	}
-}
-
-// learn takes the epoch from a status: only one that makes this site active
-// may be stamped here.
-func (s *server) learn(st *api.Status) {
-	for _, sv := range st.Services {
-		if sv.ID == s.options.Service && sv.Active == s.options.Site && uint64(sv.Epoch) > s.epoch.Load() {
-			s.epoch.Store(uint64(sv.Epoch))
-		}
-	}
 }

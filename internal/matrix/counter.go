@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/draasd/draas"
-	"github.com/draasd/draas/api"
+	"github.com/draasd/draas/internal/stamp"
 	"github.com/draasd/draas/measure"
 )
 
@@ -40,7 +40,7 @@ type counterOptions struct {
 // fence's to do.
 type counter struct {
 	o     counterOptions
-	epoch atomic.Uint64
+	epoch *stamp.Epoch // nil without a daemon
 	ill   atomic.Int32 // how it answers
 
 	ctx      context.Context // ends with the counter
@@ -70,6 +70,9 @@ const slowFor = 700 * time.Millisecond
 
 func runCounter(ctx context.Context, o counterOptions) error {
 	c := &counter{o: o, runs: make(map[string][]uint64), has: make(map[string]bool), wake: make(chan struct{}, 1)}
+	if o.Control != "" {
+		c.epoch = stamp.New(o.Control, draas.ServiceID(o.Service), draas.SiteID(o.Site))
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c.ctx = ctx
@@ -93,8 +96,8 @@ func runCounter(ctx context.Context, o counterOptions) error {
 		})
 	}
 	all.Go(func() { c.send(ctx) })
-	if o.Control != "" {
-		all.Go(func() { c.follow(ctx) })
+	if c.epoch != nil {
+		all.Go(func() { c.epoch.Follow(ctx) })
 	}
 	for {
 		select {
@@ -115,9 +118,8 @@ func runCounter(ctx context.Context, o counterOptions) error {
 func (c *counter) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		stamp := c.stamp()
-		for k, v := range stamp {
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		for k, v := range c.stamp(r.Context()) {
 			w.Header().Set(k, v)
 		}
 		_, _ = io.WriteString(w, "counter at "+c.o.Site+"\n")
@@ -149,12 +151,21 @@ func (c *counter) linger(ctx context.Context) {
 }
 
 // stamp is what every answer says of itself.
-func (c *counter) stamp() map[string]string {
+func (c *counter) stamp(ctx context.Context) map[string]string {
+	e := c.under(ctx)
 	s := map[string]string{measure.HeaderSite: c.o.Site, measure.HeaderTime: strconv.FormatInt(time.Now().UnixNano(), 10)}
-	if e := c.epoch.Load(); e > 0 {
-		s[measure.HeaderEpoch] = strconv.FormatUint(e, 10)
+	if e > 0 {
+		s[measure.HeaderEpoch] = strconv.FormatUint(uint64(e), 10)
 	}
 	return s
+}
+
+// under is the epoch of an answer.
+func (c *counter) under(ctx context.Context) draas.Epoch {
+	if c.epoch == nil {
+		return 0
+	}
+	return c.epoch.Now(ctx)
 }
 
 // maxRows bounds the body of a write, and of what a copy sends.
@@ -320,31 +331,6 @@ func (c *counter) session(w http.ResponseWriter, r *http.Request) {
 		case sluggish:
 			c.linger(c.ctx) // all that it is asked on this connection waits
 		}
-		_, err = fmt.Fprintf(conn, "%s %s %d %d\n", strings.TrimSpace(line), c.o.Site, c.epoch.Load(), time.Now().UnixNano())
-	}
-}
-
-// followAgain is the pause before the daemon is asked again.
-const followAgain = 100 * time.Millisecond
-
-// follow learns the epoch from the site's daemon, for as long as it takes.
-func (c *counter) follow(ctx context.Context) {
-	client := api.Unix(c.o.Control)
-	defer client.Close()
-	for ctx.Err() == nil {
-		// What is wrong does not matter: it is tried again, and the last known
-		// epoch stands.
-		_ = client.Watch(ctx, func(s *api.Status) error {
-			for _, sv := range s.Services {
-				if string(sv.ID) == c.o.Service && sv.Active == draas.SiteID(c.o.Site) && uint64(sv.Epoch) > c.epoch.Load() {
-					c.epoch.Store(uint64(sv.Epoch))
-				}
-			}
-			return nil
-		})
-		select {
-		case <-time.After(followAgain):
-		case <-ctx.Done():
-		}
+		_, err = fmt.Fprintf(conn, "%s %s %d %d\n", strings.TrimSpace(line), c.o.Site, c.under(c.ctx), time.Now().UnixNano())
 	}
 }
