@@ -61,7 +61,7 @@ func TestActivateFailoverAndBack(t *testing.T) {
 // Every member restarts in turn; the log comes back, nobody else becomes
 // active, and the service is served on.
 func TestRestartOfEveryMember(t *testing.T) {
-	l := newLab(t)
+	l := newLabOf(t, "cautious")
 	l.startAll()
 	l.activate()
 	for _, member := range []string{"witness", "dr", "primary"} {
@@ -195,7 +195,7 @@ func TestRunNeedsItsDataDirectory(t *testing.T) {
 // Two operators ask for opposite moves at once: one is done, the other gets a
 // reason.
 func TestTwoOperators(t *testing.T) {
-	l := newLab(t)
+	l := newLabOf(t, "cautious")
 	l.startAll()
 	l.activate()
 	answers := make(chan *api.Answer, 2)

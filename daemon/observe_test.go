@@ -78,7 +78,7 @@ func TestTwoProviders(t *testing.T) {
 	t.Parallel()
 	names := nameserver.Options{Names: []string{"web.example.org."}}
 	one, two := nameserver.Start(t, nameserver.BIND, names), nameserver.Start(t, nameserver.Knot, names)
-	l := newLab(t)
+	l := newLabOf(t, "cautious")
 	l.ownServers("", one, two)
 	l.startAll()
 	l.activate()
@@ -120,7 +120,7 @@ func (l *lab) userPath(member, step string) api.UserPath {
 func TestTamperedNameIsPutRight(t *testing.T) {
 	t.Parallel()
 	server := nameserver.Start(t, nameserver.BIND, nameserver.Options{Names: []string{"web.example.org."}})
-	l := newLab(t)
+	l := newLabOf(t, "cautious")
 	l.ownServers("observe = \"200ms\"", server)
 	l.startAll()
 	l.activate()
@@ -149,7 +149,7 @@ func TestTamperedNameIsPutRight(t *testing.T) {
 // A name that moves too often stays, until a person has seen it.
 func TestBrakeHoldsAName(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	l := newLabOf(t, "cautious")
 	l.everywhere(func(text string) string {
 		return strings.Replace(text, "moves_per_hour = 100000 ", "moves_per_hour = 1 ", 1)
 	})

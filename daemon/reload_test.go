@@ -230,7 +230,7 @@ func TestReloadRefused(t *testing.T) {
 
 // A hangup does what draasd reload does.
 func TestHangup(t *testing.T) {
-	l := newLab(t)
+	l := newLabOf(t, "cautious")
 	hangup := make(chan os.Signal, 1)
 	l.start("daemon dr", func(ctx context.Context) error {
 		d, err := New(Options{ConfigPath: l.file("dr"), Log: l.log, Hangup: hangup})

@@ -19,7 +19,7 @@ import (
 // zone above needs.
 func TestSignedZone(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	l := newLabOf(t, "cautious")
 	keys := t.TempDir()
 	out, err := exec.Command("dnssec-keygen", "-q", "-K", keys, "-a", "ECDSAP256SHA256", "-f", "KSK", "draas.test").CombinedOutput()
 	if err != nil {

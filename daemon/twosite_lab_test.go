@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -146,7 +147,9 @@ func (l *twoLab) startBoth() {
 		l.startGuard(site)
 		l.startMember(site)
 	}
-	l.await("both see their own", 20*time.Second, func() bool { return l.sees("dr", "dr") && l.sees("dr", "primary") })
+	l.await("both see their own and each other", 20*time.Second, func() bool {
+		return l.sees("dr", "dr") && l.sees("dr", "primary") && l.reached("dr")
+	})
 	if a := l.request("primary", api.Request{Site: "primary", Request: failover.Request{Move: failover.MoveActivate}}); !a.Accepted {
 		l.t.Fatalf("activate refused: %+v", a.Record)
 	}
@@ -158,6 +161,14 @@ func (l *twoLab) sees(member string, site draas.SiteID) bool {
 	sv := l.service(member)
 	return sv != nil && slices.ContainsFunc(sv.Views, func(v api.View) bool {
 		return v.Site == site && v.Vantage == site.Member() && v.Verdict == draas.Healthy
+	})
+}
+
+// reached reports whether by a member's log both daemons reach each other.
+func (l *twoLab) reached(member string) bool {
+	s := l.status(member)
+	return s != nil && len(s.Members) == 2 && !slices.ContainsFunc(s.Members, func(m api.MemberStatus) bool {
+		return len(m.SeenBy) != 1 || slices.ContainsFunc(slices.Collect(maps.Values(m.SeenBy)), func(v draas.Verdict) bool { return v != draas.Healthy })
 	})
 }
 

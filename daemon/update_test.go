@@ -76,7 +76,7 @@ func TestMovesOnOwnNameServer(t *testing.T) {
 func TestMoveWaitsForTheNameServer(t *testing.T) {
 	t.Parallel()
 	primary, secondary := nameserver.StartPair(t, nameserver.BIND, nameserver.Knot, nameserver.Options{Names: []string{"web.example.org."}})
-	l := newLab(t)
+	l := newLabOf(t, "cautious")
 	l.ownServer(primary, secondary)
 	l.startAll()
 	l.activate()
