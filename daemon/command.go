@@ -29,6 +29,8 @@ type command struct {
 func (c command) run(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	end, _ := ctx.Deadline() // its asker's, if that is earlier
+	limit := time.Until(end).Round(time.Millisecond)
 	cmd := exec.CommandContext(ctx, c.argv[0], c.argv[1:]...)
 	for _, name := range []string{"PATH", "LANG"} {
 		if v, ok := os.LookupEnv(name); ok {
@@ -47,7 +49,7 @@ func (c command) run(ctx context.Context) (string, error) {
 	case err == nil, errors.Is(err, exec.ErrWaitDelay):
 		return string(out), nil
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		err = fmt.Errorf("killed after %v", c.timeout)
+		err = fmt.Errorf("killed after %v", limit)
 	}
 	said, _, _ := strings.Cut(strings.TrimSpace(string(errs)), "\n")
 	if said != "" {

@@ -36,6 +36,8 @@ type outcome struct {
 func (c command) run(ctx context.Context) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	end, _ := ctx.Deadline() // its asker's, if that is earlier
+	limit := time.Until(end).Round(time.Millisecond)
 	cmd := exec.CommandContext(ctx, c.argv[0], c.argv[1:]...)
 	for _, name := range []string{"PATH", "HOME", "LANG"} {
 		if v, ok := os.LookupEnv(name); ok {
@@ -60,7 +62,7 @@ func (c command) run(ctx context.Context) (outcome, error) {
 	}
 	switch {
 	case errors.Is(context.Cause(ctx), context.DeadlineExceeded) && o.code < 0:
-		return o, fmt.Errorf("run %s: killed after %v%s", c.argv[0], c.timeout, o.tail())
+		return o, fmt.Errorf("run %s: killed after %v%s", c.argv[0], limit, o.tail())
 	case ctx.Err() != nil && o.code < 0:
 		return o, fmt.Errorf("run %s: %w", c.argv[0], context.Cause(ctx))
 	case o.code < 0:
