@@ -25,9 +25,14 @@ func build(t *testing.T) string {
 	return filepath.Join(dir, "draasd")
 }
 
-// unfair is a stall of the machine that outlasts what the fast profile allows:
-// a run that met one is made again.
-const unfair = 200 * time.Millisecond
+// tries is how often a run is made that the machine spoils.
+const tries = 10
+
+// unfair reports whether the machine stalled for longer than the fast profile
+// allows, or again and again: such a run is made again.
+func (r *RunResult) unfair() bool {
+	return r.stalls.Longest > 200*time.Millisecond || r.stalls.Total > time.Second
+}
 
 // play runs the demo once, and again when the machine stalled and a time or a
 // request was lost by it. Two active sites are never excused.
@@ -46,10 +51,10 @@ func play(t *testing.T, o Options) (RunResult, string) {
 		if err == nil {
 			return run, out.String()
 		}
-		if attempt == 3 || run.stalls.Longest < unfair {
+		if attempt == tries || !run.unfair() {
 			t.Fatalf("%v\nthe machine stalled %+v\n%s", err, run.stalls, out.String())
 		}
-		t.Logf("once more, the machine stalled for %v: %v", run.stalls.Longest, err)
+		t.Logf("once more, the machine stalled %+v: %v", run.stalls, err)
 	}
 }
 
@@ -69,7 +74,7 @@ func TestDemo(t *testing.T) {
 		if !run.FailedOver || run.Epoch != 2 || *run.RTO <= 0 || sum != *run.RTO {
 			t.Errorf("%+v, RTO %v, phases %+v\n%s", run, *run.RTO, *run.Phases, out)
 		}
-		if *run.RTO > measure.Millis(4*time.Second) && run.stalls.Longest < unfair {
+		if *run.RTO > measure.Millis(4*time.Second) && !run.unfair() {
 			t.Errorf("down for %v\n%s", *run.RTO, out)
 		}
 		if run.Failed == 0 || run.Sent < 300 {
@@ -126,7 +131,7 @@ func TestDemo(t *testing.T) {
 		if run.FailedOver || run.Epoch != 1 || run.Failed == 0 || run.Forwarded == 0 {
 			t.Errorf("%+v\n%s", run, out)
 		}
-		if *run.RTO > measure.Millis(3*time.Second) && run.stalls.Longest < unfair {
+		if *run.RTO > measure.Millis(3*time.Second) && !run.unfair() {
 			t.Errorf("down for %v\n%s", *run.RTO, out)
 		}
 		for _, want := range []string{"users of web enter at dr, epoch 1 turn 1", "entry: the name leads to the frontend at dr, which leads on to primary"} {

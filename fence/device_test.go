@@ -103,7 +103,7 @@ func TestExecDeviceNotOff(t *testing.T) {
 			if c.status != "" {
 				h.script("status", c.status)
 			}
-			err := h.device(600*time.Millisecond, 400*time.Millisecond).Off(t.Context(), "shop", "primary", 1)
+			err := h.device(2*time.Second, 600*time.Millisecond).Off(t.Context(), "shop", "primary", 1)
 			if !errors.Is(err, fence.ErrNotOff) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
@@ -242,7 +242,7 @@ func TestIPMIDeviceComesOnAgain(t *testing.T) {
 	t.Parallel()
 	b := newBMC(t)
 	b.write("after", "[ $3 = 1 ] || (sleep 0.3; echo on >p; mv p power) >/dev/null 2>&1 &\n", 0o600)
-	err := b.device(t, time.Second, time.Second).Off(t.Context(), "shop", "primary", 3)
+	err := b.device(t, 5*time.Second, time.Second).Off(t.Context(), "shop", "primary", 3)
 	if !errors.Is(err, fence.ErrNotOff) || !strings.Contains(err.Error(), "it is on") {
 		t.Errorf("%v", err)
 	}

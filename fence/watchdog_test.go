@@ -91,7 +91,11 @@ func TestWatchdogFollowsTheFences(t *testing.T) {
 	must[fence.Status](t)(f.client.Shut(t.Context(), "b", 1))
 	eventually(t, "disarmed", func() bool { _, armed, _ := w.saw(); return !armed })
 	f.opened(2, "b")
-	if said, armed, _ := w.saw(); !armed || !slices.Equal(said, []string{"disarm", "arm", "pet", "disarm", "arm"}) {
+	said, armed, _ := w.saw()
+	if n := len(said) - 1; said[n] == "pet" { // by now
+		said = said[:n]
+	}
+	if !armed || !slices.Equal(said, []string{"disarm", "arm", "pet", "disarm", "arm"}) {
 		t.Errorf("%v, armed %v", said, armed)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -153,23 +154,24 @@ func TestSpoilt(t *testing.T) {
 func spoilt(t *testing.T) (judge func()) {
 	d := newDisaster(t)
 	made := filepath.Join(t.TempDir(), "made")
+	// Of the requests that are measured, 150 a second, one fails once they have
+	// become many; of those before, 20 a second, none.
+	const lately, many = 250 * time.Millisecond, 20
 	var mu sync.Mutex
-	var last time.Time
-	row := 0
+	var asked []time.Time // lately
+	failed := false       // one of those that are measured
 	d.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
-		// Of the many requests that are measured the tenth fails, of the few
-		// before them none.
-		if row++; time.Since(last) > 40*time.Millisecond {
-			row = 0
-		}
-		last = time.Now()
-		if row == 10 {
+		now := time.Now()
+		asked = slices.DeleteFunc(append(asked, now), func(at time.Time) bool { return now.Sub(at) > lately })
+		busy := len(asked) >= many
+		if busy && !failed {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
+		failed = busy
 	})
-	code, stdout, stderr := rtotest("--settle", "150ms", "--duration", "20s", "--rate", "150", "--runs", "1", "--inject", "touch "+made, "--max-rto", "1s", d.URL)
+	code, stdout, stderr := rtotest("--settle", "500ms", "--duration", "20s", "--rate", "150", "--runs", "1", "--inject", "touch "+made, "--max-rto", "1s", d.URL)
 	return func() {
 		if code != exitVoid || exists(made) || !strings.Contains(stdout, "before run 1, 5 times in a row: not begun: ") {
 			t.Errorf("exit %d, made %v\n%s\n%s", code, exists(made), stdout, stderr)

@@ -306,8 +306,8 @@ func (w *world) close() error {
 // a run. They hold several leases, elections and detections, on a machine that
 // is shared.
 const (
-	startLimit = 30 * time.Second
-	homeLimit  = 60 * time.Second
+	startLimit = 2 * time.Minute
+	homeLimit  = 2 * time.Minute
 )
 
 // await polls until ok is without error, for at most limit.
