@@ -53,6 +53,7 @@ func (d *demo) one(ctx context.Context, disaster Disaster) (run RunResult, err e
 	}()
 	run = RunResult{Scheme: d.options.Scheme, Disaster: disaster}
 	err = d.play(ctx, s, &run)
+	s.hush() // the timeline has the same writer as what follows
 	line.flushAll()
 	if err == nil && run.Check() == nil {
 		run.remarks(out)

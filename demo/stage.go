@@ -31,6 +31,7 @@ type stage struct {
 	users   *crowd
 
 	wg     sync.WaitGroup // of the watchers
+	hush   func()         // ends them
 	closes []func() error // last in, first out
 }
 
@@ -41,7 +42,7 @@ const socketRoom = len("/primary/data/draasd.sock") + len(".lock")
 // setStage makes the directory, the links and the files. close ends it all,
 // also when setStage failed half way.
 func setStage(ctx context.Context, o Options, line *timeline) (*stage, error) {
-	s := &stage{options: o, line: line, users: newCrowd(line)}
+	s := &stage{options: o, line: line, users: newCrowd(line), hush: func() {}}
 	if err := s.set(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -152,12 +153,12 @@ func (s *stage) start(ctx context.Context) error {
 	watching, stop := context.WithCancel(ctx)
 	s.wg.Go(func() { s.watch.follow(watching) })
 	s.wg.Go(func() { s.keepWriting(watching) })
-	s.closes = append(s.closes, func() error {
+	s.hush = sync.OnceFunc(func() {
 		stop()
 		s.wg.Wait()
 		s.watch.client.Close()
-		return nil
 	})
+	s.closes = append(s.closes, func() error { s.hush(); return nil })
 	return nil
 }
 
