@@ -35,25 +35,27 @@ func TestShadow(t *testing.T) {
 	}
 }
 
-// transfer sends a few short lines and a long one, and wants all of them back.
+// transfer sends a few short lines and one that is longer than what sockets and
+// a shadow's queue hold, and wants all of them back.
 func (l *lab) transfer() {
 	l.Helper()
 	c := l.dial()
 	defer func() { _ = c.Close() }()
-	line := strings.Repeat("x", 64<<10)
+	const parts = 256
+	part := strings.Repeat("x", 64<<10)
 	for range 40 {
 		l.want(c, "hello", "primary hello")
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for range 64 {
-			_, _ = io.WriteString(c, line)
+		for range parts {
+			_, _ = io.WriteString(c, part)
 		}
 		_, _ = io.WriteString(c, "\n")
 	})
-	got, err := io.ReadAll(io.LimitReader(c, int64(len("primary ")+64*len(line)+1)))
+	got, err := io.ReadAll(io.LimitReader(c, int64(len("primary ")+parts*len(part)+1)))
 	wg.Wait()
-	if err != nil || len(got) != len("primary ")+64*len(line)+1 {
+	if err != nil || len(got) != len("primary ")+parts*len(part)+1 {
 		l.Errorf("%d bytes came back, %v", len(got), err)
 	}
 }
