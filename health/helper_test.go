@@ -105,21 +105,21 @@ func stoppedProcess(t *testing.T) (judge func()) {
 		t.Fatal(err)
 	}
 	// With fall 1, one blind look makes the verdict unknown, and the next good
-	// one healthy: but nobody is ever accused.
+	// one healthy: but nobody is ever accused. Changes are told after they have
+	// been counted.
 	var changes []string
-	var blind, failures int
-	for {
+	blind, failures := -1, -1
+	for blind < 0 || len(changes) < 2 {
 		line := h.line(t)
-		if _, err := fmt.Sscanf(line, "blind %d failures %d", &blind, &failures); err == nil {
-			break
+		if _, err := fmt.Sscanf(line, "blind %d failures %d", &blind, &failures); err != nil {
+			changes = append(changes, line)
 		}
-		changes = append(changes, line)
 	}
 	return func() {
 		if blind == 0 || failures != 0 {
 			t.Errorf("%d blind looks, %d failures", blind, failures)
 		}
-		if len(changes) < 2 || changes[0] != "unknown local" || changes[1] != "healthy ok" {
+		if changes[0] != "unknown local" || changes[1] != "healthy ok" {
 			t.Errorf("changes %q", changes)
 		}
 	}
