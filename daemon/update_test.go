@@ -39,7 +39,7 @@ func (l *lab) ownServer(primary, secondary *nameserver.Server) {
 func TestMovesOnOwnNameServer(t *testing.T) {
 	t.Parallel()
 	primary, secondary := nameserver.StartPair(t, nameserver.BIND, nameserver.Knot, nameserver.Options{Names: []string{"web.example.org."}})
-	l := newLab(t)
+	l := newLabOf(t, "balanced")
 	l.ownServer(primary, secondary)
 	l.startAll()
 	l.activate()
@@ -60,7 +60,7 @@ func TestMovesOnOwnNameServer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l.await("dr serves", 20*time.Second, func() bool {
+	l.await("dr serves", 40*time.Second, func() bool {
 		sv := l.service("dr")
 		return sv != nil && sv.Phase == failover.PhaseElsewhere
 	})

@@ -127,7 +127,7 @@ func TestExecDeviceSecondAttempt(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.script("off", "[ -e tried ] && echo off >power; touch tried; exit 1")
-	if err := h.device(2*time.Second, 0).Off(t.Context(), "shop", "primary", 1); err != nil {
+	if err := h.device(10*time.Second, 0).Off(t.Context(), "shop", "primary", 1); err != nil {
 		t.Fatal(err)
 	}
 }

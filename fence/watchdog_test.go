@@ -125,7 +125,7 @@ func TestWatchdogIsLeftWhenAFenceStaysOpen(t *testing.T) {
 func TestWatchdogCannotBeArmed(t *testing.T) {
 	w := &fakeWatchdog{fail: errors.New("device busy")}
 	f := newFleetOf(t, watched(w), "a")
-	x := must[[]fence.Extended](t)(f.client.ExtendAll(t.Context(), []fence.Extension{f.extension("a", 1, time.Minute)}))[0]
+	x := f.extendAll([]fence.Extension{f.extension("a", 1, time.Minute)})[0]
 	if !errors.Is(x.Err, fence.ErrNotOpened) || !strings.Contains(x.Err.Error(), "device busy") {
 		t.Errorf("%v", x.Err)
 	}

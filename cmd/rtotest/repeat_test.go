@@ -120,9 +120,9 @@ func TestRunsThatFail(t *testing.T) {
 		want                  string
 	}{
 		"inject fails":    {"echo no such host; exit 3", "touch %[2]s", "--runs 2 --max-rto 1s", exitVoid, 2, 2, "--inject: exit code 3"},
-		"no effect":       {"true", "touch %[2]s", "--runs 1 --max-rto 1s --duration 500ms", exitVoid, 1, 1, "changed nothing that users saw"},
+		"no effect":       {"true", "touch %[2]s", "--runs 1 --max-rto 1s --duration 2s", exitVoid, 1, 1, "changed nothing that users saw"},
 		"inject hangs":    {"sleep 60 & sleep 60", "touch %[2]s", "--runs 1 --inject-timeout 300ms --max-rto 1s", exitVoid, 1, 1, "--inject: killed after 300ms"},
-		"never over":      {"touch %[1]s", "rm %[1]s; touch %[2]s", "--runs 1 --duration 600ms --max-rto 9s", exitExceeded, 1, 0, "NOT OVER"},
+		"never over":      {"touch %[1]s", "rm %[1]s; touch %[2]s", "--runs 1 --duration 2s --max-rto 9s", exitExceeded, 1, 0, "NOT OVER"},
 		"restore fails":   {"touch %[1]s; sleep 0.2; rm %[1]s", "touch %[2]s; exit 4", "--runs 3 --max-rto 9s", exitVoid, 1, 0, "--restore of run 1 failed: exit code 4"},
 		"restore is none": {"touch %[1]s", "touch %[2]s", "--runs 2 --duration 600ms --max-rto 9s", exitExceeded, 1, 0, "before run 2: users are not served"},
 	} {

@@ -215,20 +215,20 @@ func selfTimed(t *testing.T, s *subject) {
 	// Only the guard never shortens a permit; a fence holds what it is given.
 	p := s.permit(1, 1500*time.Millisecond)
 	s.must("extend", s.Fence.Extend(t.Context(), p))
-	var last draas.Reading
+	var last draas.Reading // when the last was asked that was answered
 	for !p.Deadline.Passed(s.Clock.Now().Add(-s.Fence.Worst() - 50*time.Millisecond)) {
-		if s.request(ask) == nil {
-			last = s.Clock.Now()
-		}
-		if s.request(s.Ask) == nil {
-			last = s.Clock.Now()
+		for _, ask := range []func(context.Context) error{ask, s.Ask} {
+			// An answer is late on a machine that stalls, too.
+			if asked := s.Clock.Now(); s.request(ask) == nil {
+				last = asked
+			}
 		}
 	}
 	if last.Boot == 0 {
 		t.Fatal("never answered")
 	}
 	if over := last.Boot - p.Deadline.Boot; over > s.Fence.Worst() {
-		t.Fatalf("last answer %v after the deadline, bound %v", over, s.Fence.Worst())
+		t.Fatalf("answered who asked %v after the deadline, bound %v", over, s.Fence.Worst())
 	}
 	s.reachable(false)
 }

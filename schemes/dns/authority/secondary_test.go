@@ -35,7 +35,7 @@ func newPrimary(t testing.TB, zones ...Zone) *fixture {
 // contents is a zone's records as a transfer of it shows them, one a line.
 func contents(t testing.TB, addr string, key Key) string {
 	t.Helper()
-	tr := &mdns.Transfer{TsigSecret: map[string]string{key.Name: key.Secret}}
+	tr := &mdns.Transfer{ReadTimeout: 30 * time.Second, TsigSecret: map[string]string{key.Name: key.Secret}}
 	m := new(mdns.Msg)
 	m.SetAxfr("example.org.")
 	m.SetTsig(key.Name, key.Algorithm+".", 300, time.Now().Unix())

@@ -223,7 +223,7 @@ func TestStalledTransfers(t *testing.T) {
 // names transfers a zone, and returns the records' names, one a line.
 func names(t testing.TB, addr string) string {
 	t.Helper()
-	tr := new(mdns.Transfer)
+	tr := &mdns.Transfer{ReadTimeout: 30 * time.Second}
 	answers, err := tr.In(new(mdns.Msg).SetAxfr("example.org."), addr)
 	if err != nil {
 		t.Fatal(err)
