@@ -56,7 +56,7 @@ func TestCalmly(t *testing.T) {
 		t.Errorf("%d made, number %d is judged", made, judged)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		if late := watched(func() { time.Sleep(time.Second) }); late != 0 {
+		if late := Late(func() { time.Sleep(time.Second) }); late != 0 {
 			t.Errorf("woken late by %v", late)
 		}
 	})

@@ -15,11 +15,12 @@ const calmTries = 10
 // that stood still proves nothing, whatever came of it, and is made again.
 func Calmly(t testing.TB, late time.Duration, experiment func() (judge func())) {
 	t.Helper()
-	calmly(t, late, experiment, watched)
+	calmly(t, late, experiment, Late)
 }
 
-// watched is how late the machine woke somebody meanwhile.
-func watched(do func()) time.Duration {
+// Late is how late the machine woke, at the latest, a goroutine that only waited
+// meanwhile.
+func Late(do func()) time.Duration {
 	var c Calm
 	c.Mark()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -17,7 +17,7 @@ func withSecondary(address string, lag time.Duration) func(*Config) {
 	return func(c *Config) {
 		c.Secondaries = []dns.Server{{Site: "dr", Address: address}}
 		c.Lag = lag
-		c.Timeout = 300 * time.Millisecond
+		c.Timeout = 2 * time.Second // only a silent server is to take so long
 	}
 }
 
@@ -59,7 +59,7 @@ func TestSecondaryFollows(t *testing.T) {
 // What Done makes of what secondaries say. Here they are primaries of their
 // own, so that they stay as they are.
 func TestDoneJudgesSecondaries(t *testing.T) {
-	const lag = 150 * time.Millisecond
+	const lag = 2 * time.Second
 	tests := []struct {
 		name     string
 		epoch    draas.Epoch // at the secondary; 0 none
